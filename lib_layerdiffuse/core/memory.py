@@ -1,0 +1,50 @@
+"""How much memory a device has to spare, and how to tell that it ran out."""
+
+from __future__ import annotations
+
+import torch
+
+UNKNOWN = 4 * 2**30  # bytes assumed where the system does not say
+WORDS = ("out of memory", "can't allocate memory", "not enough memory", "buffer size")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes at hand on `device`, what torch keeps in its own cache included."""
+    return _FREE.get(device.type, lambda _: UNKNOWN)(device)
+
+
+def _free_cuda(device: torch.device) -> int:
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached
+
+
+def _free_mps(device: torch.device) -> int:
+    # torch before 2.5 does not tell the limit
+    limit = getattr(torch.mps, "recommended_max_memory", lambda: UNKNOWN)()
+    return max(0, limit - torch.mps.current_allocated_memory())
+
+
+def _free_cpu(device: torch.device) -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # Linux; counts what the page cache would give back
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return UNKNOWN
+
+
+_FREE = {"cuda": _free_cuda, "mps": _free_mps, "cpu": _free_cpu}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, on whichever device, failed for want of memory."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
+
+
+def release(device: torch.device) -> None:
+    """Hand torch's cached memory back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,339 @@
+"""The layer methods as rows of a table: what each needs, gives and is called, and the rules that follow from a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import BaseMismatchError, InputError
+
+HUB_REPOSITORY = "LayerDiffusion/layerdiffusion-v1"
+FOREGROUND, BACKGROUND, BLENDED = "foreground", "background", "blended"
+OFFSETS, ATTENTION_SHARING = "offsets", "attention sharing"
+MODES = {
+    "single": "Single",
+    "from-foreground": "From foreground",
+    "from-background": "From background",
+    "joint": "Joint",
+}
+LATENT_CHANNELS = 4
+LAST_TIMESTEP = 999
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model family: its transparency networks (file stems) and the factor between VAE and sampler latents."""
+
+    id: str
+    title: str
+    decoder: str
+    encoder: str
+    scale_factor: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make layers; `transparent_frames` counts how many of its frames, from the first on, decode to RGBA."""
+
+    id: str
+    label: str  # what users of the Forge extension know; old infotexts and API calls carry it
+    title: str
+    mode: str
+    base: str
+    weights: str
+    kind: str
+    frames: tuple[str, ...]
+    transparent_frames: int
+    control: str | None = None
+    concat: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The pictures that the user must give, in the order in which the UNet sees them."""
+        return (self.control, *self.concat) if self.control else self.concat
+
+    @property
+    def extra_prompts(self) -> tuple[str, ...]:
+        """The frames that may have a prompt of their own."""
+        return self.frames if len(self.frames) > 1 else ()
+
+    @property
+    def input_channels(self) -> int:
+        """Input channels of the UNet with the concat latents."""
+        return LATENT_CHANNELS * (1 + len(self.concat))
+
+    @property
+    def mode_title(self) -> str:
+        """The mode as a user reads it."""
+        return MODES[self.mode]
+
+    @property
+    def decoder(self) -> str:
+        """File stem of the transparency decoder."""
+        return BASES[self.base].decoder
+
+    @property
+    def encoder(self) -> str:
+        """File stem of the transparency encoder."""
+        return BASES[self.base].encoder
+
+    def frame_of(self, image: int) -> str:
+        """The frame name of the image at this place in the batch."""
+        return self.frames[image % len(self.frames)]
+
+    def group_of(self, image: int) -> int:
+        """The result that the image at this place in the batch belongs to."""
+        return image // len(self.frames)
+
+    def is_transparent(self, image: int) -> bool:
+        """Whether the image at this place in the batch goes through the transparency decoder."""
+        return image % len(self.frames) < self.transparent_frames
+
+
+BASES = {
+    base.id: base
+    for base in (
+        Base("sd15", "SD1.5", "layer_sd15_vae_transparent_decoder", "layer_sd15_vae_transparent_encoder", 0.18215),
+        Base("sdxl", "SDXL", "vae_transparent_decoder", "vae_transparent_encoder", 0.13025),
+        Base("demo", "the demo model", "demo_vae_transparent_decoder", "demo_vae_transparent_encoder", 1.0),
+    )
+}
+
+METHODS = (
+    Method(
+        id="sd15_fg",
+        label="(SD1.5) Only Generate Transparent Image (Attention Injection)",
+        title="Transparent image",
+        mode="single",
+        base="sd15",
+        weights="layer_sd15_transparent_attn",
+        kind=ATTENTION_SHARING,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+    ),
+    Method(
+        id="sd15_joint",
+        label="(SD1.5) Generate Everything Together (need batch size 3)",
+        title="Foreground, background and blended together",
+        mode="joint",
+        base="sd15",
+        weights="layer_sd15_joint",
+        kind=ATTENTION_SHARING,
+        frames=(FOREGROUND, BACKGROUND, BLENDED),
+        transparent_frames=1,
+    ),
+    Method(
+        id="sd15_fg2bg",
+        label="(SD1.5) From Foreground to Background (need batch size 2)",
+        title="Foreground to background and blended",
+        mode="from-foreground",
+        base="sd15",
+        weights="layer_sd15_fg2bg",
+        kind=ATTENTION_SHARING,
+        frames=(BACKGROUND, BLENDED),
+        transparent_frames=0,
+        control=FOREGROUND,
+    ),
+    Method(
+        id="sd15_bg2fg",
+        label="(SD1.5) From Background to Foreground (need batch size 2)",
+        title="Background to foreground and blended",
+        mode="from-background",
+        base="sd15",
+        weights="layer_sd15_bg2fg",
+        kind=ATTENTION_SHARING,
+        frames=(FOREGROUND, BLENDED),
+        transparent_frames=1,
+        control=BACKGROUND,
+    ),
+    Method(
+        id="xl_fg_attn",
+        label="(SDXL) Only Generate Transparent Image (Attention Injection)",
+        title="Transparent image (attention)",
+        mode="single",
+        base="sdxl",
+        weights="layer_xl_transparent_attn",
+        kind=OFFSETS,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+    ),
+    Method(
+        id="xl_fg_conv",
+        label="(SDXL) Only Generate Transparent Image (Conv Injection)",
+        title="Transparent image (convolution)",
+        mode="single",
+        base="sdxl",
+        weights="layer_xl_transparent_conv",
+        kind=OFFSETS,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+    ),
+    Method(
+        id="xl_fg2blend",
+        label="(SDXL) From Foreground to Blending",
+        title="Foreground to blended",
+        mode="from-foreground",
+        base="sdxl",
+        weights="layer_xl_fg2ble",
+        kind=OFFSETS,
+        frames=(BLENDED,),
+        transparent_frames=0,
+        concat=(FOREGROUND,),
+    ),
+    Method(
+        id="xl_bg2blend",
+        label="(SDXL) From Background to Blending",
+        title="Background to blended",
+        mode="from-background",
+        base="sdxl",
+        weights="layer_xl_bg2ble",
+        kind=OFFSETS,
+        frames=(BLENDED,),
+        transparent_frames=0,
+        concat=(BACKGROUND,),
+    ),
+    Method(
+        id="xl_fgblend2bg",
+        label="(SDXL) From Foreground and Blending to Background",
+        title="Foreground and blended to background",
+        mode="from-foreground",
+        base="sdxl",
+        weights="layer_xl_fgble2bg",
+        kind=OFFSETS,
+        frames=(BACKGROUND,),
+        transparent_frames=0,
+        concat=(FOREGROUND, BLENDED),
+    ),
+    Method(
+        id="xl_bgblend2fg",
+        label="(SDXL) From Background and Blending to Foreground",
+        title="Background and blended to foreground",
+        mode="from-background",
+        base="sdxl",
+        weights="layer_xl_bgble2fg",
+        kind=OFFSETS,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+        concat=(BACKGROUND, BLENDED),
+    ),
+    Method(
+        id="demo_fg",
+        label="(Demo) Only Generate Transparent Image",
+        title="Transparent image",
+        mode="single",
+        base="demo",
+        weights="layer_demo_transparent",
+        kind=OFFSETS,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+    ),
+)
+
+
+def find_method(name: str) -> Method:
+    """The method with this id or label (case and spaces do not matter); InputError lists the valid ones."""
+    wanted = _plain(name)
+    for method in METHODS:
+        if wanted in (_plain(method.id), _plain(method.label)):
+            return method
+    raise InputError(
+        f"method {name!r}", f"one of {', '.join(method.id for method in METHODS)}", "choose one of these ids"
+    )
+
+
+def methods_for(base: str | None = None, mode: str | None = None) -> tuple[Method, ...]:
+    """The methods of a base and a mode, in table order; None stands for all of them."""
+    _check_known("base", base, BASES)
+    _check_known("mode", mode, MODES)
+    return tuple(m for m in METHODS if base in (None, m.base) and mode in (None, m.mode))
+
+
+def choose_method(base: str, mode: str = "single", name: str | None = None) -> Method:
+    """The named method, else the first of the mode, checked against the loaded base."""
+    if name is not None:
+        method = find_method(name)
+        check_base(method, base)
+        return method
+    methods = methods_for(base, mode)
+    if methods:
+        return methods[0]
+    others = sorted({BASES[method.base].title for method in methods_for(mode=mode)})
+    raise BaseMismatchError(
+        f"mode {MODES[mode]!r} with {BASES[base].title}",
+        f"a base model that has this mode: {', '.join(others)}",
+        f"load such a checkpoint, or choose a mode of {BASES[base].title}: {', '.join(modes_of(base))}",
+    )
+
+
+def modes_of(base: str) -> tuple[str, ...]:
+    """The modes that a base has methods for."""
+    return tuple(mode for mode in MODES if methods_for(base, mode))
+
+
+def check_base(method: Method, base: str) -> None:
+    """BaseMismatchError unless the method is made for this base."""
+    _check_known("base", base, BASES)
+    if method.base == base:
+        return
+    fitting = ", ".join(m.id for m in methods_for(base))
+    raise BaseMismatchError(
+        f"{BASES[base].title} with method {method.id}, which is made for {BASES[method.base].title}",
+        f"a method for {BASES[base].title}: {fitting}",
+        f"choose one of these, or load a checkpoint of {BASES[method.base].title}",
+    )
+
+
+def check_images(method: Method, given: Sequence[str]) -> None:
+    """InputError unless every picture that the method needs is given."""
+    missing = [name for name in method.images if name not in given]
+    if missing:
+        raise InputError(
+            f"no {' and no '.join(missing)} image for method {method.id}",
+            f"{' and '.join(method.images)} image",
+            f"give the {' and the '.join(missing)} image, or choose a method that needs none",
+        )
+
+
+def round_up_batch(images: int, frames: int) -> int:
+    """The smallest multiple of `frames` that holds `images`: a batch that the frames do not divide is only noise."""
+    return max(1, math.ceil(images / frames)) * frames
+
+
+def frame_prompts(method: Method, prompt: str, extra: Mapping[str, str]) -> tuple[str, ...]:
+    """The conditional prompt of each frame: "<extra>, <prompt>" where the frame has a non-empty extra prompt."""
+    extras = [extra.get(frame, "").strip() if frame in method.extra_prompts else "" for frame in method.frames]
+    return tuple(f"{text}, {prompt}" if text else prompt for text in extras)
+
+
+def stop_timestep(stop_at: float) -> float:
+    """The timestep at and below which the UNet is the plain one: 999 * (1 - stop_at); never for 1, always for 0."""
+    return _limit(stop_at, LAST_TIMESTEP * (1 - stop_at))
+
+
+def stop_sigma(stop_at: float, alphas_cumprod: np.ndarray) -> float:
+    """The noise level sigma(t = 999 * (1 - stop_at)) at and below which the UNet is the plain one.
+
+    `alphas_cumprod` [T] in (0,1], falling; between whole timesteps the logarithm of sigma is interpolated.
+    """
+    alphas = np.asarray(alphas_cumprod, dtype=np.float64)
+    log_sigmas = 0.5 * np.log((1 - alphas) / alphas)
+    return _limit(stop_at, float(np.exp(np.interp(LAST_TIMESTEP * (1 - stop_at), np.arange(len(alphas)), log_sigmas))))
+
+
+def _limit(stop_at: float, value: float) -> float:
+    """`value`, with the two ends of the slider free of rounding: samplers may leave the trained range by a little."""
+    if not 0 <= stop_at <= 1:
+        raise InputError(f"stop at {stop_at}", "a number from 0 to 1", "choose 1 to never stop")
+    return {0.0: math.inf, 1.0: -math.inf}.get(float(stop_at), value)
+
+
+def _plain(text: str) -> str:
+    return "".join(text.casefold().split())
+
+
+def _check_known(what: str, name: str | None, known: Mapping[str, object]) -> None:
+    if name is not None and name not in known:
+        raise InputError(f"{what} {name!r}", f"one of {', '.join(known)}", "choose one of these")

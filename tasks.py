@@ -1,0 +1,79 @@
+"""The two commands of the README, for every system: `python tasks.py demo` and `python tasks.py test`.
+
+Each makes its own environment in `.venv` (once), with the pinned versions of `requirements/`, and runs in it.
+Set TORCH_INDEX_URL to fetch another build of torch, for instance one without CUDA.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+DEMO_PROMPTS = ["a red apple", "a cat", "a ghost", "soap bubbles", "fire", "a glass of wine", "a rainbow", "a cloud"]
+PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
+def run(*arguments: str) -> None:
+    """Run the environment's Python in the project's folder; a failure ends this program with the same code."""
+    code = subprocess.run([str(PYTHON), *arguments], cwd=ROOT, check=False).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def prepare(requirements: str) -> None:
+    """Make `.venv` and install `requirements`, unless exactly that was done before."""
+    torch_file, file = ROOT / "requirements/torch.txt", ROOT / "requirements" / requirements
+    wanted = hashlib.sha256(torch_file.read_bytes() + file.read_bytes()).hexdigest()
+    stamp = ENVIRONMENT / f"installed-{requirements}"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    if sys.version_info < (3, 10):
+        raise SystemExit(f"got Python {sys.version.split()[0]}; expected 3.10 or newer. Install one and try again.")
+    print(f"Installing {requirements} into {ENVIRONMENT.name} (once; this takes some minutes) ...", flush=True)
+    if not PYTHON.exists():
+        venv.create(ENVIRONMENT, with_pip=True)
+    # torch first, so that nothing else chooses another build of it
+    index = ["--index-url", os.environ["TORCH_INDEX_URL"]] if os.environ.get("TORCH_INDEX_URL") else []
+    run(*PIP, *index, "-r", str(torch_file))
+    run(*PIP, "-r", str(file))
+    stamp.write_text(wanted)
+
+
+def demo(arguments: list[str]) -> None:
+    """Paint transparent pictures from prompts into `out/`."""
+    prepare("demo.txt")
+    prompts = [] if arguments and not arguments[0].startswith("-") else DEMO_PROMPTS
+    run("-m", "lib_layerdiffuse", "generate", *prompts, *(arguments or ["--seed", "1", "--out", "out"]))
+
+
+def test(arguments: list[str]) -> None:
+    """Run ruff and the tests."""
+    prepare("test.txt")
+    run("-m", "ruff", "check", ".")
+    run("-m", "ruff", "format", "--check", ".")
+    run("-m", "pytest", *arguments)
+
+
+def page(arguments: list[str]) -> None:
+    """Open the standalone page."""
+    prepare("demo.txt")
+    run("-m", "lib_layerdiffuse", "page", *arguments)
+
+
+def main() -> None:
+    """Choose the task by the first argument."""
+    tasks = {"demo": demo, "test": test, "page": page}
+    if len(sys.argv) < 2 or sys.argv[1] not in tasks:
+        raise SystemExit(f"usage: python tasks.py {'|'.join(tasks)} [arguments]")
+    tasks[sys.argv[1]](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Shared fixtures, and the tests folder on the path, so that tests can share `rule` and `tiny`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+torch.set_num_threads(1)
+
+from rule import file_state  # noqa: E402
+
+from lib_layerdiffuse.core.decoder import TransparencyUNet  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of inputs and outputs of the original modules on weights made by `rule`."""
+    return HERE / "data" / "golden"
+
+
+@pytest.fixture(scope="session")
+def published_decoder(golden: Path) -> TransparencyUNet:
+    """The decoder in its published size, 104 million made-up weights, loaded as from its file."""
+    shapes = json.loads(gzip.decompress((golden / "manifest_decoder.json.gz").read_bytes()))
+    return TransparencyUNet.from_state_dict(file_state("layer_sd15_vae_transparent_decoder", shapes))

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_layerdiffuse.core.memory import UNKNOWN, free_bytes, is_out_of_memory, release
+
+
+def test_real_out_of_memory_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert is_out_of_memory(caught.value) and is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch")) and not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_free_memory_is_told_or_assumed():
+    cpu = free_bytes(torch.device("cpu"))
+    assert 2**20 < cpu < 2**50
+    assert free_bytes(torch.device("meta")) == UNKNOWN
+    release(torch.device("cpu"))
