@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-torch.set_num_threads(1)
 
 from rule import file_state  # noqa: E402
 

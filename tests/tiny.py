@@ -60,13 +60,13 @@ def text_model(vocabulary: int, width: int = CONTEXT, kind=CLIPTextModel, **more
     )
 
 
-def vae_model(scaling_factor: float = 1.0) -> AutoencoderKL:
-    """An autoencoder of factor 8, a block a level."""
+def vae_model(scaling_factor: float = 1.0, blocks: int = 0) -> AutoencoderKL:
+    """An autoencoder of factor 8 and equal widths."""
     return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 4,
         up_block_types=["UpDecoderBlock2D"] * 4,
         block_out_channels=[32] * 4,
-        layers_per_block=0,
+        layers_per_block=blocks,
         latent_channels=4,
         sample_size=64,
         scaling_factor=scaling_factor,
@@ -127,10 +127,10 @@ def load_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
-def sd15_unet() -> UNet2DConditionModel:
+def sd15_unet(context: int = CONTEXT) -> UNet2DConditionModel:
     """SD1.5's block layout, narrow: the 32 attention layers that the published units belong to."""
     return UNet2DConditionModel(
-        sample_size=8, block_out_channels=SD15_WIDTHS, attention_head_dim=2, cross_attention_dim=CONTEXT
+        sample_size=8, block_out_channels=SD15_WIDTHS, attention_head_dim=2, cross_attention_dim=context
     )
 
 
@@ -151,15 +151,17 @@ def sdxl_unet() -> UNet2DConditionModel:
     )
 
 
-def sd15_pipeline(folder: Path) -> StableDiffusionPipeline:
+def sd15_pipeline(folder: Path, context: int = CONTEXT, vae_blocks: int = 0) -> StableDiffusionPipeline:
     """A random pipeline of SD1.5's layout; `folder` takes the tokenizer."""
     size = write_tokenizer(folder / "tokenizer")
     return StableDiffusionPipeline(
-        vae=lively(vae_model(0.18215)),
-        text_encoder=lively(text_model(size)),
+        vae=lively(vae_model(0.18215, vae_blocks)),
+        text_encoder=lively(text_model(size, context)),
         tokenizer=load_tokenizer(folder / "tokenizer"),
-        unet=lively(sd15_unet()),
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        unet=lively(sd15_unet(context)),
+        scheduler=EulerDiscreteScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -176,7 +178,9 @@ def sdxl_pipeline(folder: Path) -> StableDiffusionXLPipeline:
         tokenizer=load_tokenizer(folder / "tokenizer"),
         tokenizer_2=load_tokenizer(folder / "tokenizer"),
         unet=lively(sdxl_unet()),
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        scheduler=EulerDiscreteScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1
+        ),
     )
 
 

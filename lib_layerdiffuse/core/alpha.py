@@ -147,7 +147,7 @@ class AlphaSummary:
 
     @classmethod
     def of(cls, rgba: np.ndarray | torch.Tensor | Image.Image, tolerance: float = 2 / 255) -> AlphaSummary:
-        """Of a PIL image, an array [H,W,4] (uint8 or float) or a tensor [B,4,H,W]; `tolerance` is left to either end."""
+        """Of a PIL image, an array [H,W,4] or a tensor [B,4,H,W]; values within `tolerance` of an end count as it."""
         if isinstance(rgba, Image.Image):
             rgba = rgba_array(rgba)
         if isinstance(rgba, torch.Tensor):

@@ -1,0 +1,74 @@
+"""`generate`: prompts in, PNG files with alpha and a contact sheet out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from ..settings import GenerateSettings
+from . import options
+
+EXAMPLES = """examples:
+  generate "a red apple" -n 4 --seed 1 --out out/
+  generate "a glass of water" "a cloud" --steps 30
+  generate "a cat" --checkpoint sdxl.safetensors --models /path/to/webui/models
+  generate "in a forest" --checkpoint sd15.safetensors --mode from-foreground --foreground cat.png"""
+
+
+def add_parser(subparsers) -> None:
+    """Add the command `generate`."""
+    parser = subparsers.add_parser(
+        "generate",
+        usage="%(prog)s PROMPT [PROMPT ...] [options]",
+        help="pictures with alpha from prompts",
+        description="Paint RGBA pictures from prompts. Without --checkpoint the small demo model is used.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("prompt", nargs="+", help="what the picture shows; several prompts make several sets")
+    parser.add_argument("--out", default="out", metavar="FOLDER", help="where the pictures go (default out)")
+    parser.add_argument("--size", metavar="WxH", help="in pixels, such as 512x768; default: the model's own")
+    parser.add_argument("--plain", action="store_true", help="the ordinary opaque picture, without the method")
+    options.add_options(parser, "what to paint", options.WHAT, GenerateSettings)
+    options.add_options(parser, "how to paint", options.HOW, GenerateSettings)
+    options.add_options(parser, "images in, and layers", options.IMAGES, GenerateSettings)
+    options.add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything that can be checked without a model, then load, paint, write, and say where the pictures are."""
+    settings, notes = options.generate_settings(arguments).validated()
+    from .. import api
+
+    api.require_standalone()
+    from ..hosts.outputs import SHEET_NAME, PictureFolder
+
+    folder = PictureFolder(arguments.out)
+    with ProgressBar() as progress:
+        model = options.model_settings(arguments)
+        pictures = api.generate(settings, model=model, progress=progress, on_picture=folder.save)
+    folder.save_sheet(pictures.items)
+    sys.stderr.writelines(f"note: {note}\n" for note in [*notes, *pictures.notes])
+    plural = "picture" if len(pictures) == 1 else "pictures"
+    sys.stdout.write(f"{len(pictures)} {plural} and {SHEET_NAME} are in {folder.folder.resolve()}\n")
+
+
+class ProgressBar:
+    """A bar on stderr as a context; what it gives is a callback (fraction in [0,1], text)."""
+
+    def __enter__(self) -> Callable[[float, str], None]:
+        from tqdm import tqdm
+
+        layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+        self.bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr, leave=True)
+        return self.show
+
+    def show(self, fraction: float, text: str) -> None:
+        self.bar.set_description_str(text, refresh=False)
+        self.bar.update(max(0.0, min(1.0, fraction) - self.bar.n))
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.refresh()
+        self.bar.close()

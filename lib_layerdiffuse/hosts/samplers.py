@@ -1,0 +1,47 @@
+"""Samplers by the names people know, as diffusers schedulers built from a model's own noise schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A row: the scheduler's class in diffusers, what is set on it, and the name that infotexts carry."""
+
+    scheduler: str
+    label: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+SAMPLERS = {
+    "ddim": Sampler("DDIMScheduler", "DDIM", {"clip_sample": False, "set_alpha_to_one": False}),
+    "euler": Sampler("EulerDiscreteScheduler", "Euler"),
+    "euler-a": Sampler("EulerAncestralDiscreteScheduler", "Euler a"),
+    "heun": Sampler("HeunDiscreteScheduler", "Heun"),
+    "dpm++-2m": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M"),
+    "dpm++-2m-karras": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M Karras", {"use_karras_sigmas": True}),
+    "dpm++-2m-sde": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M SDE", {"algorithm_type": "sde-dpmsolver++"}),
+    "unipc": Sampler("UniPCMultistepScheduler", "UniPC"),
+}
+
+
+def build_scheduler(name: str, config: Any) -> Any:
+    """A fresh scheduler of the sampler `name` with the noise schedule of `config`; InputError on an unknown name."""
+    import diffusers
+
+    if name not in SAMPLERS:
+        raise InputError(f"sampler {name!r}", f"one of {', '.join(SAMPLERS)}", "choose one of these with --sampler")
+    row = SAMPLERS[name]
+    return getattr(diffusers, row.scheduler).from_config(config, **row.options)
+
+
+def sampler_label(scheduler: Any, name: str | None) -> str:
+    """What an infotext calls the sampler: the chosen one, else the row of the scheduler's class."""
+    if name is not None:
+        return SAMPLERS[name].label
+    kind = type(scheduler).__name__
+    return next((row.label for row in SAMPLERS.values() if row.scheduler == kind), kind.removesuffix("Scheduler"))

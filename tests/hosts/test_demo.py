@@ -1,0 +1,124 @@
+"""The demo model: exported as an LDM checkpoint, loaded back as the same pipeline; hints for its words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from tiny import CONCEPTS, demo_unet, lively, load_tokenizer, text_model, vae_model, write_demo_folder, write_tokenizer
+
+from lib_layerdiffuse.core.errors import InputError, WeightsError
+from lib_layerdiffuse.hosts.demo import load_demo
+from lib_layerdiffuse.hosts.vocabulary import read_vocabulary, unknown_word_hints
+from lib_layerdiffuse.training.convert import export_demo, ldm_unet_params
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Parts before the export, rounded as a file rounds them, and the folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    torch.manual_seed(3)
+    size = write_tokenizer(folder / "source")
+    parts = lively(vae_model()), lively(text_model(size)), lively(demo_unet())
+    for part in parts:
+        part.half().float()
+    export_demo(parts[0], parts[1], folder / "source", parts[2], folder / "out")
+    return parts, folder
+
+
+def test_every_tensor_comes_back(exported):
+    (vae, text_encoder, unet), folder = exported
+    pipeline = load_demo(folder / "out")
+    for mine, theirs in ((vae, pipeline.vae), (text_encoder, pipeline.text_encoder), (unet, pipeline.unet)):
+        state, loaded = mine.state_dict(), theirs.state_dict()
+        assert state.keys() == loaded.keys()
+        assert all(torch.equal(state[name], loaded[name]) for name in state)
+        assert all(value.dtype == torch.float32 for value in loaded.values())
+
+
+def test_the_loaded_pipeline_paints_the_same_picture(exported):
+    (vae, text_encoder, unet), folder = exported
+    loaded = load_demo(folder / "out")
+    built = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder.eval(),
+        tokenizer=load_tokenizer(folder / "source"),
+        unet=unet,
+        scheduler=loaded.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pictures = []
+    for pipeline in (built, loaded):
+        pipeline.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(1)
+        pictures.append(pipeline("a red apple", num_inference_steps=2, generator=generator, output_type="pt").images)
+    assert torch.equal(*pictures)
+    assert pictures[0].std() > 0.01
+
+
+def test_checkpoint_and_yaml_are_what_a_webui_expects(exported):
+    _, folder = exported
+    state = load_file(str(folder / "out" / "demo.safetensors"))
+    assert {key.split(".")[0] for key in state} == {"model", "first_stage_model", "cond_stage_model"}
+    assert "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight" in state
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16, torch.int64}
+    params = yaml.safe_load((folder / "out" / "demo.yaml").read_text())["model"]["params"]
+    assert params["parameterization"] == "v" and params["scale_factor"] == 1.0
+    unet = params["unet_config"]["params"]
+    assert unet["attention_resolutions"] == [2, 4] and unet["channel_mult"] == [1, 2, 2]
+    assert unet["num_head_channels"] == 32
+    assert (folder / "out" / "tokenizer" / "config.json").is_file()
+
+
+def test_scheduler_follows_the_yaml(exported):
+    scheduler = load_demo(exported[1] / "out").scheduler
+    assert scheduler.config.prediction_type == "v_prediction"
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps[0] == 999
+
+
+def test_a_unet_that_ldm_cannot_express_is_refused():
+    config = {**demo_unet().config, "attention_head_dim": (1, 2, 4)}
+    with pytest.raises(InputError, match="one head width"):
+        ldm_unet_params(config)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "missing", "no yaml"])
+def test_broken_demo_folders_are_named(tmp_path, damage):
+    folder = write_demo_folder(tmp_path)
+    checkpoint = folder / "demo.safetensors"
+    if damage == "truncated":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    elif damage == "foreign":
+        save_file({"model.diffusion_model.out.0.weight": torch.zeros(3)}, str(checkpoint))
+    elif damage == "missing":
+        checkpoint.unlink()
+    else:
+        (folder / "demo.yaml").write_text("nothing: here")
+    with pytest.raises(WeightsError, match="demo"):
+        load_demo(folder)
+
+
+def test_no_demo_folder(tmp_path):
+    with pytest.raises(WeightsError, match="nowhere"):
+        load_demo(tmp_path / "nowhere")
+
+
+def test_vocabulary_lists_concepts_and_their_other_names(tmp_path):
+    words = read_vocabulary(write_demo_folder(tmp_path))
+    assert set(CONCEPTS) < set(words["concepts"]) and "bubbles" in words["concepts"]
+    (tmp_path / "vocabulary.json").write_text('{"food": ["red apple"], "things": ["bell"]}')
+    assert read_vocabulary(tmp_path) == {"food": ["red apple"], "things": ["bell"]}
+
+
+def test_hints_name_near_words_only_for_unknown_ones():
+    assert unknown_word_hints(["A red Apple, with bubbles"], CONCEPTS) == []
+    (hint,) = unknown_word_hints(["a red aple", "aple"], CONCEPTS)
+    assert "'aple'" in hint and "apple" in hint and "words" in hint
+    (plural,) = unknown_word_hints(["apples"], CONCEPTS)
+    assert "near it: apple" in plural
+    assert "near it" not in unknown_word_hints(["xylophone"], ["banana"])[0]

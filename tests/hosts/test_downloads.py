@@ -1,0 +1,166 @@
+"""Layer files: folder precedence, WebUI layouts, offline errors, a download over HTTP that breaks off and goes on."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from lib_layerdiffuse.core.errors import OutputError, WeightsError
+from lib_layerdiffuse.core.methods import HUB_REPOSITORY
+from lib_layerdiffuse.hosts.downloads import LayerFiles
+
+NAME = "layer_sd15_joint.safetensors"
+CONTENT = bytes(range(256)) * 5000
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sd-webui-layerdiffuse" / "layer_model"
+
+
+def put(folder: Path, content: bytes = b"x") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_bytes(content)
+    return folder / NAME
+
+
+@pytest.mark.parametrize("layout", [".", "layer_model", "models/layer_model"])
+def test_a_webuis_folders_are_understood(tmp_path, layout):
+    path = put(tmp_path / "webui" / layout)
+    assert LayerFiles([tmp_path / "webui"], offline=True).find("layer_sd15_joint") == path.resolve()
+
+
+def test_folders_are_looked_in_in_order_and_the_cache_last(tmp_path, own_cache):
+    put(own_cache)
+    second = put(tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    files = LayerFiles([tmp_path / "a", tmp_path / "b"], offline=True)
+    assert files.find("layer_sd15_joint") == second
+    first = put(tmp_path / "a")
+    assert files.find("layer_sd15_joint") == first
+    assert LayerFiles(offline=True).find("layer_sd15_joint") == own_cache / NAME
+
+
+def test_offline_says_how_to_get_the_file_by_hand(tmp_path):
+    with pytest.raises(WeightsError) as caught:
+        LayerFiles([tmp_path], offline=True).find("layer_sd15_joint")
+    for part in (NAME, HUB_REPOSITORY, str(tmp_path), "--models", "offline"):
+        assert part in str(caught.value)
+
+
+def test_offline_by_the_hubs_own_switch(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="offline"):
+        LayerFiles([tmp_path]).find("layer_sd15_joint")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(WeightsError, match="nowhere"):
+        LayerFiles([tmp_path / "nowhere"])
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Just enough of a hub: one file, ranges, and `server.broken` answers that break off half-way."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body: bool) -> None:
+        if self.path != f"/{HUB_REPOSITORY}/resolve/main/{NAME}":
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        body = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{self.server.etag}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(body)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.end_headers()
+        if not with_body:
+            return
+        self.server.starts.append(start)
+        if self.server.broken > 0:
+            self.server.broken -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.starts, server.broken, server.etag = [], 0, hashlib.sha256(CONTENT).hexdigest()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield server
+    server.shutdown()
+
+
+def test_download_from_a_mirror_into_the_first_folder(tmp_path, hub):
+    (tmp_path / "models" / "layer_model").mkdir(parents=True)
+    path = LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert path == tmp_path / "models" / "layer_model" / NAME and path.read_bytes() == CONTENT
+    asked = len(hub.starts)
+    assert LayerFiles([tmp_path]).find("layer_sd15_joint") == path and len(hub.starts) == asked
+
+
+def test_download_without_a_folder_goes_to_the_cache(hub, own_cache):
+    assert LayerFiles().find("layer_sd15_joint") == own_cache / NAME
+
+
+def test_a_broken_download_leaves_nothing_under_the_final_name_and_goes_on_later(tmp_path, hub, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its own tries
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # what is kept comes in such pieces
+    hub.broken = 10_000
+    with pytest.raises(WeightsError, match="by hand"):
+        LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert not (tmp_path / NAME).exists()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [f"{NAME}.{hub.etag[:12]}.partial"]
+    hub.broken = 0
+    hub.starts.clear()
+    assert LayerFiles([tmp_path]).find("layer_sd15_joint").read_bytes() == CONTENT
+    assert hub.starts[0] > 0, hub.starts  # went on where it stopped
+
+
+def test_a_file_that_the_hub_does_not_have(tmp_path, hub):
+    with pytest.raises(WeightsError, match="no_such_file.safetensors"):
+        LayerFiles([tmp_path]).find("no_such_file")
+
+
+def test_a_damaged_download_is_thrown_away(tmp_path, hub):
+    hub.etag = "0" * 64
+    with pytest.raises(WeightsError, match="damaged"):
+        LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_while_downloading(tmp_path, hub, monkeypatch):
+    def fail(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub.file_download, "http_get", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert not (tmp_path / NAME).exists()

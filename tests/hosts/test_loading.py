@@ -1,0 +1,126 @@
+"""Checkpoints: the base by their shapes, loading without a network, and what is refused before anything heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from lib_layerdiffuse.api import generate, load
+from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
+from lib_layerdiffuse.hosts import loading
+from lib_layerdiffuse.settings import ModelSettings
+from lib_layerdiffuse.training.convert import save_ldm_checkpoint
+
+ENTRY = "model.diffusion_model.input_blocks.0.0.weight"
+CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+def shapes(context: int, channels: int = 4) -> dict[str, tuple[int, ...]]:
+    return {ENTRY: (320, channels, 3, 3), CONTEXT: (320, context)}
+
+
+@pytest.mark.parametrize(("context", "base"), [(768, "sd15"), (2048, "sdxl")])
+def test_the_base_is_told_by_the_context_width(context, base):
+    assert loading.recognise_base(shapes(context), Path("model.safetensors")) == base
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "message"),
+    [
+        (shapes(1024), BaseMismatchError, "SD2"),
+        (shapes(1280), BaseMismatchError, "refiner"),
+        (shapes(4096), BaseMismatchError, "unknown architecture"),
+        (shapes(768, channels=9), BaseMismatchError, "inpainting"),
+        ({"lora_unet_down.lora_up.weight": (1, 1)}, WeightsError, "without the UNet"),
+        ({"diffusion_model.input_blocks.0.0.weight::diff::0": (320, 4, 3, 3)}, WeightsError, "without the UNet"),
+    ],
+)
+def test_what_is_no_usable_checkpoint_is_named(found, error, message):
+    with pytest.raises(error, match=message):
+        loading.recognise_base(found, Path("model.safetensors"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickle", b"\xff" * 100, b"<html>not found</html>"])
+def test_files_that_are_no_safetensors(tmp_path, content):
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="model.ckpt"):
+        load(checkpoint=path)
+
+
+def test_a_truncated_checkpoint(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({ENTRY: torch.zeros(320, 4, 3, 3), CONTEXT: torch.zeros(320, 768)}, str(path))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="model.safetensors"):
+        load(checkpoint=path)
+
+
+def test_missing_paths_and_devices_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*gone.safetensors"):
+        load(checkpoint=tmp_path / "gone.safetensors")
+    with pytest.raises(InputError, match="device"):
+        load(device="abacus")
+    with pytest.raises(InputError, match="precision"):
+        load(precision="float8")
+    with pytest.raises(InputError, match="colour"):
+        load(colour="red")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> tuple[Path, Path, StableDiffusionPipeline]:
+    """A narrow checkpoint with the context width of SD1.5, by which it is recognised, and its configuration folder."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("single")
+    pipeline = tiny.sd15_pipeline(folder, context=768, vae_blocks=1)
+    path = folder / "small.safetensors"
+    save_ldm_checkpoint(pipeline.vae, pipeline.text_encoder, pipeline.unet, path, torch.float32)
+    pipeline.save_pretrained(folder / "config")
+    for weights in (folder / "config").rglob("*.safetensors"):
+        weights.unlink()
+    return path, folder / "config", pipeline
+
+
+def test_a_single_file_is_loaded_offline_with_its_configuration(checkpoint):
+    path, config, pipeline = checkpoint
+    host = load(checkpoint=path, config=config, offline=True, device="cpu")
+    assert host.base == "sd15" and host.name == "small"
+    for name in ("unet", "vae"):
+        mine, loaded = getattr(pipeline, name).state_dict(), getattr(host.pipeline, name).state_dict()
+        assert mine.keys() == loaded.keys() and all(torch.equal(mine[key], loaded[key]) for key in mine)
+    (picture,) = generate("a red apple", pipeline=host, steps=1, count=1, transparent=False)
+    assert picture.image.mode == "RGB" and "Model: small" in picture.parameters
+
+
+def test_without_a_network_the_configuration_is_asked_for(checkpoint, monkeypatch):
+    path, config, _ = checkpoint
+    with pytest.raises(WeightsError, match="--config"):
+        load(checkpoint=path, offline=True)
+    with pytest.raises(InputError, match="no folder"):
+        load(checkpoint=path, config=config / "gone")
+
+
+def test_issue_133_a_wrong_method_is_told_before_the_checkpoint_is_loaded(checkpoint, monkeypatch):
+    path, config, _ = checkpoint
+    monkeypatch.setattr(loading, "load_checkpoint", lambda *_: pytest.fail("loaded the checkpoint"))
+    with pytest.raises(BaseMismatchError, match="SD1.5"):
+        generate("a cat", method="xl_fg_attn", model=ModelSettings(checkpoint=path, config=config))
+
+
+def test_the_demo_checkpoint_may_be_named_as_a_file(tmp_path):
+    folder = tiny.write_demo_folder(tmp_path)
+    assert load(checkpoint=folder / "demo.safetensors").base == "demo"
+
+
+def test_own_layer_files_come_before_those_of_the_demo(tmp_path):
+    folder = tiny.write_demo_folder(tmp_path / "demo")
+    (tmp_path / "own").mkdir()
+    host = load(demo=folder, models=(tmp_path / "own",))
+    assert host.files.find("layer_demo_transparent").parent == folder
+    tiny.write_offsets(tmp_path / "own", host.pipeline.unet, "layer_demo_transparent")
+    assert host.files.find("layer_demo_transparent").parent == tmp_path / "own"

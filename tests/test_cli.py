@@ -1,0 +1,202 @@
+"""The command line: what it writes and says, and the exit codes of everything that can go wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from PIL import Image
+
+from lib_layerdiffuse import __version__, api
+from lib_layerdiffuse.cli.main import COMMANDS, Command, main
+from lib_layerdiffuse.core.errors import InputError
+
+FAST = ["--steps", "1", "--passes", "1"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    return tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))
+
+
+def generate(demo: Path, out: Path, *arguments: str) -> int:
+    return main(["generate", "--demo", str(demo), "--out", str(out), *FAST, *arguments])
+
+
+def only_error(capsys) -> str:
+    """The last line of stderr; the rest may be the progress bar, but no traceback and no second error."""
+    text = capsys.readouterr().err
+    assert "Traceback" not in text and text.count("error:") == 1
+    return text.strip().splitlines()[-1]
+
+
+def test_generate_writes_rgba_files_and_a_sheet_and_says_where(demo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert generate(demo, out, "a red apple", "-n", "2", "--seed", "1") == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a-red-apple-1.png",
+        "a-red-apple-2.png",
+        "contact-sheet.png",
+    ]
+    with Image.open(out / "a-red-apple-2.png") as image:
+        assert image.mode == "RGBA" and "Seed: 2" in image.text["parameters"]
+    captured = capsys.readouterr()
+    assert captured.out == f"2 pictures and contact-sheet.png are in {out}\n"
+    assert "100%" in captured.err
+
+
+def test_plain_pictures_hints_and_rounded_sizes(demo, tmp_path, capsys):
+    assert generate(demo, tmp_path, "a zebra", "-n", "1", "--seed", "1", "--plain", "--size", "70x64") == 0
+    with Image.open(tmp_path / "a-zebra-1.png") as image:
+        assert image.mode == "RGB" and image.size == (72, 64)
+    notes = capsys.readouterr().err
+    assert "note: width 70 rounded up to 72" in notes and "note: the demo model does not know the word 'zebra'" in notes
+
+
+def test_image_in_image_out(demo, tmp_path):
+    Image.new("RGBA", (30, 50), (0, 200, 0, 128)).save(tmp_path / "in.png")
+    arguments = ["a red apple", "-n", "1", "--seed", "3", "--init", str(tmp_path / "in.png"), "--denoise", "0"]
+    assert generate(demo, tmp_path / "out", *arguments) == 0
+    assert (tmp_path / "out" / "a-red-apple-3.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["  "], 2, "empty prompt"),
+        (["a cat", "--size", "1x1"], 2, "64"),
+        (["a cat", "--size", "16000x16000"], 2, "GiB"),
+        (["a cat", "--size", "large"], 2, "WIDTHxHEIGHT"),
+        (["a cat", "--passes", "3"], 2, "--passes"),
+        (["a cat", "--nonsense"], 2, "--nonsense"),
+        (["a cat", "--method", "nothing"], 2, "demo_fg"),
+        (["a cat", "--sampler", "magic"], 2, "euler-a"),
+        (["a cat", "--init", "no-such.png"], 2, "no-such.png"),
+        (["a cat", "--init", __file__], 2, "no image"),
+        (["a cat", "--checkpoint", "no-such.safetensors"], 2, "no-such.safetensors"),
+        (["a cat", "--checkpoint", __file__], 3, "test_cli.py"),
+        (["a cat", "--models", "/no/such/folder"], 3, "/no/such/folder"),
+        (["a cat", "--mode", "joint"], 4, "SD1.5"),
+        (["a cat", "--method", "xl_fg_attn"], 4, "SDXL"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_code(demo, tmp_path, capsys, arguments, code, message):
+    try:
+        result = generate(demo, tmp_path, *arguments)
+    except SystemExit as leaving:  # argparse leaves by itself
+        result = leaving.code
+    assert result == code
+    line = only_error(capsys)
+    assert line.startswith("error:") and message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk(demo, tmp_path, capsys, monkeypatch):
+    def save(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    assert generate(demo, tmp_path, "a red apple", "-n", "1") == 5
+    assert "No space left" in only_error(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_is_a_file(demo, tmp_path, capsys):
+    (tmp_path / "out").write_text("in the way")
+    assert generate(demo, tmp_path / "out", "a red apple") == 5
+    assert "--out" in only_error(capsys)
+
+
+def test_a_missing_module_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr(api, "STANDALONE_MODULES", ("torch", "no_such_module"))
+    assert main(["generate", "a cat"]) == 6
+    line = only_error(capsys)
+    assert "no_such_module" in line and 'pip install "sd-webui-layerdiffuse[standalone]"' in line
+
+
+@pytest.mark.parametrize("place", ["at import", "when run"])
+def test_a_command_without_its_extra_names_it(place, tmp_path, monkeypatch, capsys):
+    body = "import no_such_package" if place == "at import" else ""
+    lines = [body, "def run(arguments):", "    import no_such_package", "def add_parser(subparsers):"]
+    lines.append("    subparsers.add_parser('train').set_defaults(run=run)")
+    (tmp_path / "needs_a_package.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "needs_a_package", raising=False)
+    monkeypatch.setitem(COMMANDS, "train", Command("needs_a_package", "help", "training"))
+    assert main(["train"]) == 6
+    assert 'pip install "sd-webui-layerdiffuse[training]"' in only_error(capsys)
+
+
+def test_unexpected_errors_are_one_line_unless_verbose(demo, tmp_path, capsys, monkeypatch):
+    def fail(*_args, **_options):
+        raise ZeroDivisionError("something odd")
+
+    monkeypatch.setattr(api, "generate", fail)
+    assert generate(demo, tmp_path, "a cat") == 1
+    assert "ZeroDivisionError: something odd" in only_error(capsys)
+
+
+def test_interrupted_in_process(demo, tmp_path, capsys, monkeypatch):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "generate", interrupt)
+    assert generate(demo, tmp_path, "a cat") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_leaves_whole_files_only(demo, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "lib_layerdiffuse", "generate", "a red apple", "--demo", str(demo)]
+    command += ["--out", str(out), "-n", "1000", "--batch", "1", "--steps", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not list(out.glob("*.png")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    files = list(out.iterdir())
+    assert files and all(path.suffix == ".png" and not path.name.startswith(".") for path in files)
+    for path in files:
+        with Image.open(path) as image:
+            image.load()
+
+
+def test_words(demo, capsys):
+    assert main(["words", "--demo", str(demo), "apple"]) == 0
+    assert capsys.readouterr().out == "concepts (3)\n  apple\n  green apple\n  red apple\n"
+
+
+def test_methods(capsys):
+    assert main(["methods", "--base", "sd15", "--mode", "joint"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("sd15_joint:") and "foreground (RGBA), background (RGB), blended (RGB)" in text
+    assert main(["methods"]) == 0
+    assert capsys.readouterr().out.count("  needs ") == 11
+
+
+def test_version_and_help(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0 and __version__ in capsys.readouterr().out
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS) and "exit codes" in text
+
+
+def test_the_api_has_the_same_names(demo):
+    pictures = api.generate("a red apple", mode="single", count=1, seed=1, steps=1, model=api.ModelSettings(demo=demo))
+    assert pictures[0].transparent and pictures[0].seed == 1 and len(pictures) == 1
+    with pytest.raises(InputError, match="colour"):
+        api.generate("a cat", colour="red")
+    assert "banana" in api.words(api.ModelSettings(demo=demo))["concepts"]
