@@ -1,0 +1,283 @@
+"""The transparency codec's trainer: an offset encoder and an RGBA decoder around a frozen AutoencoderKL.
+
+arXiv 2402.17113. The encoder hides alpha in a small offset of the latent, `z = mean + unit * offset`; the frozen VAE
+must decode `z` to nearly the same picture (harmlessness), the decoder finds colour and alpha in that picture and `z`.
+`unit` is the posterior's deviation as in the published files, or 1 with `unit="latent"`. Here the VAE sees the padded
+picture; the published inference code gives it the picture composited on grey. Any factor and any channel count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from safetensors.torch import save_file
+
+from ..core.decoder import TransparencyUNet
+from ..core.encoder import OffsetEncoder
+from ..core.errors import InputError
+from .augment import draw_batch, soften
+from .data import PreparedSet
+from .engine import RunConfig, Task, train
+from .grids import checkered, image_grid
+from .losses import (
+    DiscriminatorTrainer,
+    PatchDiscriminator,
+    adversarial_loss,
+    identity_loss,
+    offset_penalty,
+    reconstruction_loss,
+)
+from .options import setting
+
+ENCODER_STEM, DECODER_STEM = "vae_transparent_encoder", "vae_transparent_decoder"
+UNITS = ("posterior", "latent")
+
+
+@dataclass(frozen=True)
+class CodecOptions:
+    """Shapes, loss weights and augmentation of a codec run."""
+
+    encoder_widths: tuple[int, ...] = setting((16, 32, 64, 64), "encoder's channels by scale; published: 32 64 128 256")
+    decoder_channels: tuple[int, ...] = setting(
+        (16, 24, 32, 48, 64, 64), "decoder's channels by level, multiples of 8; published: 32 32 64 128 256 512 512"
+    )
+    decoder_layers: int = setting(1, "residual blocks of a decoder's level on the way down; published: 2")
+    attention_levels: int = setting(3, "deepest levels of the decoder with self-attention")
+    unit: str = setting("posterior", "what an offset is measured in: posterior (as published) or latent")
+    reconstruction: float = setting(1.0, "weight of the reconstruction of alpha and colour")
+    identity: float = setting(1.0, "weight of the frozen VAE's picture staying as it is (harmlessness)")
+    penalty: float = setting(0.03, "weight of the mean squared offset, in latent deviations")
+    discriminator: float = setting(0.01, "weight of the PatchGAN, 0 for none")
+    adversarial_from: float = setting(0.5, "share of the run after which the PatchGAN joins")
+    soft_share: float = setting(0.5, "share of images with alpha times a smooth random field")
+    noise_share: float = setting(0.5, "share of images with latent noise, so that alpha survives a diffusion model")
+    noise_limit: float = setting(0.3, "strongest latent noise, in latent deviations")
+    crop: int = setting(64, "side of training crops, 0 for none; four of half the side cost what one image does")
+    whole_share: float = setting(0.25, "last share of the run, on whole images")
+    prefix: str = setting("", "put before the names of the two files")
+
+
+class Codec(torch.nn.Module):
+    """Encoder, decoder and the latent units they were trained for.
+
+    `deviation` [C] is the VAE-space latent's spread over the data; `scale` [C] times the encoder's output is the offset
+    in units, so that a fresh network's outputs of about 0.3 are sensible. `scale` is folded into the exported file.
+    """
+
+    def __init__(self, encoder: OffsetEncoder, decoder: TransparencyUNet, unit: str, statistics: LatentStatistics):
+        super().__init__()
+        if unit not in UNITS:
+            raise InputError(f"unit {unit!r}", " or ".join(UNITS), "choose one of them")
+        self.encoder, self.decoder, self.unit = encoder, decoder, unit
+        self.register_buffer("deviation", statistics.deviation)
+        self.register_buffer("scale", statistics.deviation / (statistics.posterior if unit == "posterior" else 1))
+
+    def offset(self, argb: torch.Tensor, posterior_deviation: torch.Tensor) -> torch.Tensor:
+        """Latent offset [B,C,h,w] in VAE space of padded A,R,G,B [B,4,H,W] in [0,1]."""
+        raw = self.encoder(argb) * self.scale[:, None, None]
+        return raw * posterior_deviation if self.unit == "posterior" else raw
+
+    def decode(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """A,R,G,B [B,4,H,W], unclipped, from the VAE's image in [-1,1] and the VAE-space latent."""
+        return self.decoder((decoded / 2 + 0.5).clamp(0, 1), latent)
+
+    def export(self, folder: Path, prefix: str = "") -> None:
+        """Write the two files in the published layout, `scale` folded into the last convolution."""
+        state = {key: value.detach().cpu().clone() for key, value in self.encoder.state_dict().items()}
+        weight = next(key for key in reversed(state) if key.endswith(".weight"))
+        scale = self.scale.cpu()
+        state[weight] *= scale[:, None, None, None]
+        state[weight.removesuffix("weight") + "bias"] *= scale
+        header = {"unit": self.unit, "vae_input": "padded"}
+        _save(state, folder / f"{prefix}{ENCODER_STEM}.safetensors", header)
+        _save(self.decoder.state_dict(), folder / f"{prefix}{DECODER_STEM}.safetensors", header)
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Spread of a VAE's latents over images, by channel [C], and the mean posterior deviation [C]; VAE space."""
+
+    deviation: torch.Tensor
+    posterior: torch.Tensor
+
+
+@torch.no_grad()
+def latent_statistics(vae: AutoencoderKL, data: PreparedSet, count: int = 64, batch: int = 8) -> LatentStatistics:
+    """Statistics of the padded pictures of up to `count` images, spread evenly over `data`."""
+    index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
+    device = next(vae.parameters()).device
+    means, deviations = [], []
+    for rows in index.split(batch):
+        posterior = vae.encode(data.rgba[rows, :3].float().div(127.5).sub(1).to(device)).latent_dist
+        means.append(posterior.mean.cpu())
+        deviations.append(posterior.std.cpu())
+    axes = (0, 2, 3)
+    return LatentStatistics(torch.cat(means).std(dim=axes).clamp_min(1e-6), torch.cat(deviations).mean(dim=axes))
+
+
+class CodecTrainer(torch.nn.Module):
+    """Codec and its losses in one forward, as distributed training wants it; the frozen parts stay out of its state."""
+
+    def __init__(self, codec: Codec, vae: AutoencoderKL, discriminator: PatchDiscriminator, options: CodecOptions):
+        super().__init__()
+        self.codec, self.options = codec, options
+        self.outside = (vae, discriminator)  # a tuple, so that neither is registered, saved or trained here
+
+    def forward(self, argb: torch.Tensor, noise: torch.Tensor, adversarial: bool):
+        """`argb` [B,4,H,W] in [0,1], padded; `noise` [B,C,h,w] in deviations; returns loss, figures, prediction."""
+        vae, discriminator = self.outside
+        codec, options = self.codec, self.options
+        image = argb[:, 1:] * 2 - 1
+        with torch.no_grad():
+            posterior = vae.encode(image).latent_dist
+        offset = codec.offset(argb, posterior.std)
+        latent = posterior.mean + offset + noise * codec.deviation[:, None, None]
+        decoded = vae.decode(latent).sample
+        prediction = codec.decode(decoded, latent)
+        clean = (noise.abs().amax(dim=(1, 2, 3)) == 0).float()
+        parts = {
+            "reconstruction": reconstruction_loss(prediction, argb),
+            "identity": identity_loss(decoded, image, clean),
+            "penalty": offset_penalty(offset / codec.deviation[:, None, None]),
+        }
+        loss = sum(getattr(options, name) * value for name, value in parts.items())
+        if adversarial:
+            loss = loss + options.discriminator * adversarial_loss(discriminator, prediction)
+        figures = {name: value.item() for name, value in parts.items()}
+        figures["alpha_mae"] = (prediction[:, :1].clamp(0, 1) - argb[:, :1]).abs().mean().item()
+        return loss, figures, prediction.detach()
+
+
+def build_codec(vae: AutoencoderKL, statistics: LatentStatistics, options: CodecOptions) -> Codec:
+    """Fresh networks that fit the VAE's factor and latent channels."""
+    halvings = len(vae.config.block_out_channels) - 1
+    if len(options.encoder_widths) != halvings + 1:
+        raise InputError(
+            got=f"{len(options.encoder_widths)} encoder widths",
+            expected=f"{halvings + 1} for a VAE of factor {2**halvings}",
+            what_to_do="give one width for each scale, e.g. " + " ".join(["16", "32", "64", "64"][: halvings + 1]),
+        )
+    channels = vae.config.latent_channels
+    encoder = OffsetEncoder(widths=options.encoder_widths, latent_channels=channels)
+    decoder = TransparencyUNet(
+        channels=options.decoder_channels,
+        latent_channels=channels,
+        latent_level=halvings,
+        attention_levels=options.attention_levels,
+        layers=options.decoder_layers,
+    )
+    # a tenth to a half quicker on CPUs, and what CUDA's convolutions like
+    return Codec(encoder, decoder, options.unit, statistics).to(memory_format=torch.channels_last)
+
+
+def train_codec(
+    vae: AutoencoderKL, data: PreparedSet, config: RunConfig, options: CodecOptions | None = None
+) -> dict[str, float]:
+    """Train encoder and decoder for a frozen `vae`; writes the two files under `config.out` and returns the figures."""
+    options = options or CodecOptions()
+    _check_size(data, options)
+    config.extra.update(asdict(options))
+    learn, held = data.part(held_out=False), data.part(held_out=True)
+    if not len(learn):
+        raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
+    codec = build_codec(vae, latent_statistics(vae, learn), options)
+    run = _CodecRun(codec, vae, learn, config, options)
+    return train(
+        Task(
+            modules={"codec": run.trainer},
+            loss=run.loss,
+            export=lambda out: codec.export(out, options.prefix),
+            samples=lambda: codec_grid(codec, vae, held if len(held) else learn),
+            second=run.discriminate if options.discriminator else None,
+            second_modules={"discriminator": run.second} if options.discriminator else {},
+            frozen=(run.vae,),
+        ),
+        config,
+    )
+
+
+class _CodecRun:
+    """Draws batches and keeps the last prediction for the discriminator's turn."""
+
+    def __init__(self, codec: Codec, vae: AutoencoderKL, data: PreparedSet, config: RunConfig, options: CodecOptions):
+        self.vae = vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.data, self.config, self.options = data, config, options
+        discriminator = PatchDiscriminator()
+        self.trainer = CodecTrainer(codec, vae, discriminator, options)
+        self.second = DiscriminatorTrainer(discriminator)
+        self.last: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def loss(self, modules: dict, progress: float, generator: torch.Generator):
+        """One training batch's loss; crops first, whole images in the last share of the run."""
+        options = self.options
+        device = next(modules["codec"].parameters()).device
+        argb = draw_codec_batch(self.data, self.config.batch, progress, options, generator)
+        noise = self.draw_noise(argb, generator)
+        adversarial = bool(options.discriminator) and progress >= options.adversarial_from
+        loss, figures, prediction = modules["codec"](argb.to(device), noise.to(device), adversarial)
+        self.last = (argb.to(device), prediction) if adversarial else None
+        return loss, figures
+
+    def draw_noise(self, argb: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Gaussian noise [B,C,h,w] in latent deviations, of a random strength for each image, none for most."""
+        options, count = self.options, len(argb)
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        size = (self.vae.config.latent_channels, argb.shape[2] // factor, argb.shape[3] // factor)
+        strength = torch.rand(count, generator=generator) * options.noise_limit
+        strength *= torch.rand(count, generator=generator) < options.noise_share
+        return torch.randn(count, *size, generator=generator) * strength[:, None, None, None]
+
+    def discriminate(self, modules: dict, progress: float, generator: torch.Generator):
+        """The discriminator's loss on the last batch; nothing before its time."""
+        return None if self.last is None else modules["discriminator"](*self.last)
+
+
+def draw_codec_batch(
+    data: PreparedSet, count: int, progress: float, options: CodecOptions, generator: torch.Generator
+) -> torch.Tensor:
+    """`count` crops, or as many whole images as cost the same, A,R,G,B [B,4,S,S] in [0,1], a share softened."""
+    size, crop = data.rgba.shape[-1], options.crop
+    whole = not crop or crop >= size or progress >= 1 - options.whole_share
+    if whole and crop:
+        count = max(1, count * crop**2 // size**2)
+    rgba = draw_batch(data.rgba, count, generator)
+    colour, alpha = rgba[:, :3], rgba[:, 3:]
+    soft = torch.rand(count, 1, 1, 1, generator=generator) < options.soft_share
+    argb = torch.cat([torch.where(soft, soften(alpha, generator), alpha), colour], dim=1)
+    if whole:
+        return argb
+    top, left = torch.randint(0, size - crop + 1, (2,), generator=generator).tolist()
+    return argb[:, :, top : top + crop, left : left + crop]
+
+
+@torch.no_grad()
+def codec_grid(codec: Codec, vae: AutoencoderKL, data: PreparedSet, count: int = 8) -> Image.Image:
+    """Rows of pictures on a checkerboard: truth, the VAE's view of the adjusted latent, decoded RGBA, decoded alpha."""
+    device = next(codec.parameters()).device
+    argb = data.rgba[:count, [3, 0, 1, 2]].float().div(255).to(device)
+    soft = soften(argb[:, :1].cpu(), torch.Generator().manual_seed(0)).to(device)
+    argb[count // 2 :, :1] = soft[count // 2 :]
+    posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
+    latent = posterior.mean + codec.offset(argb, posterior.std)
+    decoded = vae.decode(latent).sample
+    output = codec.decode(decoded, latent).clamp(0, 1)
+    rows = [checkered(argb), decoded / 2 + 0.5, checkered(output), output[:, :1].expand(-1, 3, -1, -1)]
+    return image_grid([image for row in rows for image in row], len(argb))
+
+
+def _check_size(data: PreparedSet, options: CodecOptions) -> None:
+    multiple = 2 ** (len(options.decoder_channels) - 1)
+    sides = {"image size": data.rgba.shape[-1], "crop": options.crop}
+    for name, side in sides.items():
+        if side % multiple:
+            raise InputError(f"{name} {side}", f"a multiple of {multiple}", "use fewer decoder levels or another size")
+
+
+def _save(state: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
+    fresh = path.with_suffix(".new")
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, str(fresh), metadata=header)
+    fresh.replace(path)

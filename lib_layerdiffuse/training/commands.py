@@ -1,0 +1,169 @@
+"""What the training commands do with their parsed arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from tqdm.auto import tqdm
+
+from ..core.errors import InputError, OutputError
+from .codec import CodecOptions, train_codec
+from .convert import export_demo
+from .data import PreparedSet, load_captions, prepare
+from .diffusion import DiffusionOptions, UNetShape, build_pipeline, train_diffusion, train_text2image
+from .engine import RunConfig
+from .harmlessness import evaluate_codec, load_codec
+from .latents import LatentSet, encode_views
+from .models import load_pipeline, open_vae
+from .options import read_options
+from .text import build_tokenizer, caption_variants, load_tokenizer
+from .vae import VaeShape, draw_images, evaluate_vae, load_vae, train_vae, whiten
+from .vocabulary import Vocabulary
+
+EVALUATED = 64  # images for the figures at the end of a run
+
+
+def prepare_set(arguments: argparse.Namespace) -> None:
+    """`train prepare`."""
+    captions = load_captions(arguments.captions) if arguments.captions else None
+    keep = Vocabulary.load(arguments.keep).keep if arguments.keep else ()
+    if arguments.size < 8:
+        raise InputError(f"--size {arguments.size}", "at least 8 pixels", "choose the side that the VAE was made for")
+    progress = partial(tqdm, desc="images", unit="")
+    data = prepare(arguments.source, arguments.size, captions, keep, progress)
+    _written(arguments.out, data.save)
+    _show({**data.statistics(), "skipped_files": data.skipped})
+
+
+def statistics(arguments: argparse.Namespace) -> None:
+    """`train statistics`."""
+    data = PreparedSet.load(arguments.set)
+    _show({**data.statistics(), "skipped_files": data.skipped})
+
+
+def vae(arguments: argparse.Namespace) -> None:
+    """`train vae`."""
+    data = PreparedSet.load(arguments.set)
+    config = read_options(arguments, RunConfig, out=arguments.out)
+    figures = train_vae(data, config, read_options(arguments, VaeShape))
+    if PartialState().is_main_process:
+        measured = evaluate_vae(load_vae(Path(config.out) / "vae"), _evaluated(data))
+        _show({**figures, "held_out_psnr": measured})
+
+
+def whiten_vae(arguments: argparse.Namespace) -> None:
+    """`train whiten`."""
+    data = PreparedSet.load(arguments.set)
+    images = draw_images(data.part(held_out=False), arguments.images, None, torch.Generator().manual_seed(0))
+    model = load_vae(arguments.vae)
+    before = evaluate_vae(model, _evaluated(data))
+    whiten(model, images)
+    _written(arguments.out, model.save_pretrained)
+    _show({"held_out_psnr_before": before, "held_out_psnr": evaluate_vae(model, _evaluated(data))})
+
+
+def codec(arguments: argparse.Namespace) -> None:
+    """`train codec`."""
+    data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
+    config = read_options(arguments, RunConfig, out=arguments.out)
+    figures = train_codec(model, data, config, read_options(arguments, CodecOptions))
+    if PartialState().is_main_process:
+        _show({**figures, **(_codec_figures(model, data, arguments.out) if arguments.evaluate else {})})
+
+
+def _codec_figures(model: Any, data: PreparedSet, folder: str) -> dict[str, float]:
+    trained = load_codec(folder, model.cpu(), data.part(held_out=False))
+    return evaluate_codec(model, trained, _evaluated(data))
+
+
+def harmlessness(arguments: argparse.Namespace) -> None:
+    """`harmlessness`."""
+    data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
+    measured = data if arguments.all else data.part(held_out=True)
+    if arguments.limit:
+        measured = _spread(measured, arguments.limit)
+    trained = load_codec(arguments.codec, model, data)
+    figures = evaluate_codec(model, trained, measured, progress=partial(tqdm, desc="batches", unit=""))
+    if arguments.out:
+        _written(arguments.out, lambda path: Path(path).write_text(json.dumps(figures, indent=2) + "\n"))
+    _show(figures)
+
+
+def latents(arguments: argparse.Namespace) -> None:
+    """`train latents`."""
+    data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
+    trained = load_codec(arguments.codec, model, data) if arguments.codec else None
+    if arguments.vocabulary:
+        vocabulary = Vocabulary.load(arguments.vocabulary)
+        data = vocabulary.chosen(data)
+        captions = vocabulary.captions_of(data)
+    else:
+        data = data.part(held_out=False)
+        captions = [caption_variants(caption) for caption in data.captions]
+    made = encode_views(model, data, captions, arguments.views, trained, partial(tqdm, desc="batches", unit=""))
+    _written(arguments.out, made.save)
+    _show({"images": len(data), "latents": len(made), "deviation": made.latents.float().std().item()})
+
+
+def text2image(arguments: argparse.Namespace) -> None:
+    """`train text2image`."""
+    data, model = LatentSet.load(arguments.latents), load_vae(arguments.vae)
+    config = read_options(arguments, RunConfig, out=arguments.out)
+    folder = Path(config.out) / "tokenizer"
+    with PartialState().main_process_first():  # the others read what the first one wrote
+        fresh = not (folder / "vocab.json").exists()
+        texts = [text for variants in data.captions for text in variants]
+        tokenizer = build_tokenizer(texts, folder, arguments.merges) if fresh else load_tokenizer(folder)
+    torch.manual_seed(config.seed)
+    pipeline = build_pipeline(model, tokenizer, data, read_options(arguments, UNetShape))
+    figures = train_text2image(pipeline, data, config, read_options(arguments, DiffusionOptions))
+    if PartialState().is_main_process:
+        _show(figures)
+
+
+def diffusion(arguments: argparse.Namespace) -> None:
+    """`train diffusion`."""
+    data, pipeline = LatentSet.load(arguments.latents), load_pipeline(arguments.model, arguments.config)
+    trained = load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
+    config = read_options(arguments, RunConfig, out=arguments.out)
+    figures = train_diffusion(pipeline, data, config, read_options(arguments, DiffusionOptions), trained)
+    if PartialState().is_main_process:
+        _show(figures)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """`train export`."""
+    pipeline = load_pipeline(arguments.pipeline)
+    tokenizer = Path(arguments.pipeline) / "tokenizer"
+    folder = export_demo(pipeline.vae, pipeline.text_encoder, tokenizer, pipeline.unet, arguments.out)
+    _show({"written": sorted(path.name for path in folder.iterdir())})
+
+
+def _evaluated(data: PreparedSet) -> PreparedSet:
+    held = data.part(held_out=True)
+    return _spread(held if len(held) else data, EVALUATED)
+
+
+def _spread(data: PreparedSet, count: int) -> PreparedSet:
+    count = min(count, len(data))
+    return data.select(sorted({round(i * (len(data) - 1) / max(1, count - 1)) for i in range(count)}))
+
+
+def _written(path: str, write: Any) -> None:
+    """Write to `path`; OutputError when the disk does not take it."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error}", "a writable place with room", "free space, or choose another") from error
+
+
+def _show(figures: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")

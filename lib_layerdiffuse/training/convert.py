@@ -1,0 +1,143 @@
+"""From trained diffusers parts to one checkpoint that a WebUI opens: LDM names, fp16 safetensors, a yaml beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from ..core.errors import InputError
+from ..hosts.ldm_keys import clip_to_ldm, unet_to_ldm, vae_to_ldm
+
+CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
+WEBUI_FOLDER = "models/Stable-diffusion/layerdiffuse_demo"  # where a WebUI user puts the demo model's folder
+BETAS = {"linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000}
+LDM_GROUPS = 32
+
+
+def export_demo(
+    vae: torch.nn.Module,
+    text_encoder: torch.nn.Module,
+    tokenizer_folder: str | Path,
+    unet: torch.nn.Module,
+    out_folder: str | Path,
+) -> Path:
+    """Write `demo.safetensors`, `demo.yaml` and `tokenizer/` with the text model's config.json; gives the folder."""
+    out = Path(out_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    save_ldm_checkpoint(vae, text_encoder, unet, out / CHECKPOINT_NAME)
+    write_ldm_config(vae, unet, out / CONFIG_NAME)
+    tokenizer = out / TOKENIZER_NAME
+    if Path(tokenizer_folder).resolve() != tokenizer.resolve():
+        shutil.copytree(tokenizer_folder, tokenizer, dirs_exist_ok=True)
+    text_encoder.config.to_json_file(str(tokenizer / "config.json"), use_diff=False)
+    return out
+
+
+def save_ldm_checkpoint(
+    vae: torch.nn.Module,
+    text_encoder: torch.nn.Module,
+    unet: torch.nn.Module,
+    path: str | Path,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """One safetensors file in LDM names: UNet, autoencoder and CLIP text model, floats stored as `dtype`."""
+    parts = {
+        "model.diffusion_model.": unet_to_ldm(unet.state_dict(), unet.config),
+        "first_stage_model.": vae_to_ldm(vae.state_dict(), vae.config),
+        "cond_stage_model.transformer.": clip_to_ldm(text_encoder.state_dict()),
+    }
+    state = {head + name: _stored(tensor, dtype) for head, part in parts.items() for name, tensor in part.items()}
+    temporary = Path(f"{path}.partial")
+    save_file(state, str(temporary), metadata={"format": "pt"})
+    os.replace(temporary, path)
+
+
+def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+
+
+def write_ldm_config(vae: torch.nn.Module, unet: torch.nn.Module, path: str | Path) -> None:
+    """The LDM yaml that lies beside a checkpoint; v-prediction, the autoencoder's own scale factor."""
+    params = {
+        "parameterization": "v",
+        **BETAS,
+        "first_stage_key": "jpg",
+        "cond_stage_key": "txt",
+        "image_size": unet.config.sample_size or 16,
+        "channels": unet.config.in_channels,
+        "cond_stage_trainable": False,
+        "conditioning_key": "crossattn",
+        "scale_factor": float(vae.config.scaling_factor),
+        "use_ema": False,
+        "unet_config": _target("ldm.modules.diffusionmodules.openaimodel.UNetModel", ldm_unet_params(unet.config)),
+        "first_stage_config": _target("ldm.models.autoencoder.AutoencoderKL", ldm_vae_params(vae.config)),
+        "cond_stage_config": _target(
+            "ldm.modules.encoders.modules.FrozenCLIPEmbedder", {"version": f"{WEBUI_FOLDER}/{TOKENIZER_NAME}"}
+        ),
+    }
+    config = {"model": _target("ldm.models.diffusion.ddpm.LatentDiffusion", params)}
+    Path(path).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _target(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"target": name, "params": params}
+
+
+def ldm_unet_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of LDM's UNetModel for a UNet2DConditionModel's `config`; InputError where LDM has no such shape."""
+    channels = list(config["block_out_channels"])
+    heads = config["num_attention_heads"] or config["attention_head_dim"]
+    heads = [heads] * len(channels) if isinstance(heads, int) else list(heads)
+    attention = [level for level, kind in enumerate(config["down_block_types"]) if "Attn" in kind]
+    widths = {channels[level] // heads[level] for level in attention}
+    if len(widths) != 1 or config["norm_num_groups"] != LDM_GROUPS or config["use_linear_projection"]:
+        raise InputError(
+            f"a UNet with head widths {sorted(widths)}, {config['norm_num_groups']} groups",
+            f"one head width at all levels, {LDM_GROUPS} groups and convolutions as projections",
+            "build the UNet in that shape: a WebUI's loader knows no other",
+        )
+    return {
+        "image_size": config["sample_size"] or 16,
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "model_channels": channels[0],
+        "attention_resolutions": [2**level for level in attention],
+        "num_res_blocks": config["layers_per_block"],
+        "channel_mult": [width // channels[0] for width in channels],
+        "num_head_channels": widths.pop(),
+        "use_spatial_transformer": True,
+        "transformer_depth": config["transformer_layers_per_block"],
+        "context_dim": config["cross_attention_dim"],
+        "use_checkpoint": False,
+        "legacy": False,
+    }
+
+
+def ldm_vae_params(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of LDM's AutoencoderKL for diffusers' `config`."""
+    channels = list(config["block_out_channels"])
+    detail = {
+        "double_z": True,
+        "z_channels": config["latent_channels"],
+        "resolution": config["sample_size"],
+        "in_channels": config["in_channels"],
+        "out_ch": config["out_channels"],
+        "ch": channels[0],
+        "ch_mult": [width // channels[0] for width in channels],
+        "num_res_blocks": config["layers_per_block"],
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    return {
+        "embed_dim": config["latent_channels"],
+        "monitor": "val/rec_loss",
+        "ddconfig": detail,
+        "lossconfig": {"target": "torch.nn.Identity"},
+    }

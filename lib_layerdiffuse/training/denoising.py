@@ -1,0 +1,134 @@
+"""Shared by the diffusion trainers: denoising loss, average of the weights, low-rank layers on attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+# what a UNet of each prediction type is asked for, from clean latent, noise, and their shares in the noisy latent
+TARGETS: dict[str, Callable] = {
+    "epsilon": lambda latent, noise, signal, spread: noise,
+    "v_prediction": lambda latent, noise, signal, spread: signal * noise - spread * latent,
+    "sample": lambda latent, noise, signal, spread: latent,
+}
+# the weight of a step's squared error, by prediction type, that makes it min(SNR, gamma) times the latent's error
+WEIGHTS: dict[str, Callable] = {
+    "epsilon": lambda snr, gamma: snr.clamp(max=gamma) / snr,
+    "v_prediction": lambda snr, gamma: snr.clamp(max=gamma) / (snr + 1),
+    "sample": lambda snr, gamma: snr.clamp(max=gamma),
+}
+
+
+class DenoisingLoss(torch.nn.Module):
+    """Squared error of a UNet's prediction on noisy latents, optionally weighted by min-SNR (arXiv 2303.09556)."""
+
+    def __init__(self, alphas_cumprod: torch.Tensor, prediction_type: str, snr_gamma: float = 0.0):
+        super().__init__()
+        self.register_buffer("alphas", alphas_cumprod.clone(), persistent=False)
+        self.target, self.weight, self.snr_gamma = TARGETS[prediction_type], WEIGHTS[prediction_type], snr_gamma
+
+    def forward(self, unet: Callable, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """`latent` [B,C,h,w] in the sampler's scale, `steps` [B] in 0..len(alphas)-1; a scalar.
+
+        `unet(noisy, steps)` is the network with its conditions filled in.
+        """
+        alphas = self.alphas[steps][:, None, None, None]
+        signal, spread = alphas.sqrt(), (1 - alphas).sqrt()
+        prediction = unet(signal * latent + spread * noise, steps)
+        error = (prediction.float() - self.target(latent, noise, signal, spread)).square().mean(dim=(1, 2, 3))
+        if self.snr_gamma:
+            snr = (alphas / (1 - alphas)).flatten()
+            error = error * self.weight(snr, self.snr_gamma)
+        return error.mean()
+
+
+class WeightAverage(torch.nn.Module):
+    """Moving average of the trainable parameters of `source`, kept in its state dict; the warm-up follows the count."""
+
+    def __init__(self, source: torch.nn.Module, decay: float = 0.999):
+        super().__init__()
+        self.parameters_of = [parameter for parameter in source.parameters() if parameter.requires_grad]
+        self.decay, self.count = decay, 0
+        self.values = [parameter.detach().clone() for parameter in self.parameters_of]
+
+    def get_extra_state(self) -> dict:
+        """What a checkpoint keeps: no buffers, so that distributed training does not broadcast them at every step."""
+        return {"count": self.count, "values": [value.cpu() for value in self.values]}
+
+    def set_extra_state(self, state: dict) -> None:
+        """Take over a checkpoint's average."""
+        self.count, self.values = state["count"], [value.clone() for value in state["values"]]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the parameters as they are now."""
+        self.count += 1
+        self._follow_device()
+        share = 1 - min(self.decay, self.count / (self.count + 10))
+        torch._foreach_lerp_(self.values, [parameter.detach() for parameter in self.parameters_of], share)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the parameters have their averaged values."""
+        self._follow_device()
+        trained = [parameter.detach().clone() for parameter in self.parameters_of]
+        self._fill(self.values)
+        try:
+            yield
+        finally:
+            self._fill(trained)
+
+    @torch.no_grad()
+    def _fill(self, values: list[torch.Tensor]) -> None:
+        for parameter, value in zip(self.parameters_of, values, strict=True):
+            parameter.copy_(value)
+
+    def _follow_device(self) -> None:
+        self.values = [value.to(own.device) for value, own in zip(self.values, self.parameters_of, strict=True)]
+
+
+class LowRankLayer(torch.nn.Module):
+    """up @ down, added to a frozen linear layer's output; `up` starts at zero, so that nothing changes at first."""
+
+    def __init__(self, linear: torch.nn.Linear, rank: int):
+        super().__init__()
+        rank = min(rank, linear.in_features, linear.out_features)
+        self.up = torch.nn.Parameter(torch.zeros(linear.out_features, rank))
+        self.down = torch.nn.Parameter(torch.randn(rank, linear.in_features) / math.sqrt(linear.in_features))
+
+    def add(self, module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        """Forward hook of the frozen layer."""
+        change = inputs[0].to(self.down.dtype) @ self.down.T @ self.up.T
+        return output + change.to(output.dtype)
+
+
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+class AttentionLowRank(torch.nn.Module):
+    """Low-rank layers on the q, k, v and out projections of a diffusers UNet's attentions, until `remove`."""
+
+    def __init__(self, unet: torch.nn.Module, rank: int):
+        super().__init__()
+        found = {
+            name: module
+            for name, module in unet.named_modules()
+            if isinstance(module, torch.nn.Linear) and name.endswith(PROJECTIONS)
+        }
+        self.names = list(found)
+        self.layers = torch.nn.ModuleList([LowRankLayer(module, rank) for module in found.values()])
+        places = zip(found.values(), self.layers, strict=True)
+        self.handles = [module.register_forward_hook(layer.add) for module, layer in places]
+
+    def pairs(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """(up, down) by the diffusers name of the layer."""
+        named = zip(self.names, self.layers, strict=True)
+        return {name: (layer.up.detach(), layer.down.detach()) for name, layer in named}
+
+    def remove(self) -> None:
+        """Take the hooks off: the UNet is the plain one again."""
+        for handle in self.handles:
+            handle.remove()

@@ -1,0 +1,313 @@
+"""Diffusion on precomputed latents: a small text-to-image model from nothing, and making any model transparent.
+
+`train_text2image` trains UNet and text encoder together on opaque pictures. `train_diffusion` then tunes a frozen
+pipeline's UNet on adjusted latents (arXiv 2402.17113): low-rank layers on attention, or all weights, written as offsets
+in the published key layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from ..core.errors import InputError
+from ..core.offsets import make_diff, make_lora, write_offsets
+from ..hosts.demo import demo_scheduler
+from ..hosts.ldm_keys import unet_table, unet_to_ldm
+from .codec import Codec
+from .convert import BETAS
+from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
+from .engine import RunConfig, Task, train
+from .grids import checkered, image_grid
+from .latents import LatentSet
+from .options import setting
+from .text import build_text_encoder, encode_tokens, write_clip_files
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """Loss, averaging and sample grids of a diffusion run."""
+
+    caption_dropout: float = setting(0.1, "share of images without their caption, for guidance")
+    snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none")
+    average: float = setting(0.999, "decay of the averaged weights, which are what is sampled and exported")
+    guidance: float = setting(1.5, "guidance of the sample grids")
+    sample_steps: int = setting(20, "steps of the sample grids")
+    sample_prompts: tuple[str, ...] = setting((), "prompts of the sample grids; none: captions spread over the set")
+    mode: str = setting("lora", "what is tuned: lora (attention's projections) or full (all weights)")
+    rank: int = setting(32, "rank of the low-rank layers; published: 256")
+    checkpointing: bool = setting(False, "recompute activations: less memory, more time")
+    name: str = setting("layer_transparent", "name of the offset file")
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """Channels of the levels (multiples of `head`), residual blocks a level; attention at all levels but the first."""
+
+    channels: tuple[int, ...] = setting((64, 128, 128), "UNet's channels by level")
+    blocks: int = setting(1, "residual blocks of a UNet's level on the way down; one more on the way up")
+    head: int = setting(32, "channels of an attention head")
+    context: int = setting(128, "width of the text encoder")
+
+
+def build_unet(shape: UNetShape, latent_channels: int, size: int) -> UNet2DConditionModel:
+    """A fresh UNet of `shape` for latents [B,latent_channels,size,size], in LDM's block layout."""
+    more = len(shape.channels) - 1
+    return UNet2DConditionModel(
+        sample_size=size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=shape.channels,
+        layers_per_block=shape.blocks,
+        down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * more,
+        up_block_types=["CrossAttnUpBlock2D"] * more + ["UpBlock2D"],
+        cross_attention_dim=shape.context,
+        attention_head_dim=[width // shape.head for width in shape.channels],  # diffusers' name for the heads' number
+    )
+
+
+def build_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, latents: LatentSet, shape: UNetShape):
+    """A pipeline with a fresh UNet and text encoder around a trained VAE; v-prediction."""
+    if latents.latents.shape[1] != vae.config.latent_channels:
+        raise InputError(
+            got=f"latents of {latents.latents.shape[1]} channels and a VAE of {vae.config.latent_channels}",
+            expected="latents of this VAE",
+            what_to_do="make them with the same --vae",
+        )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=build_text_encoder(tokenizer, width=shape.context),
+        tokenizer=tokenizer,
+        unet=build_unet(shape, vae.config.latent_channels, latents.latents.shape[-1]),
+        scheduler=demo_scheduler({**BETAS, "parameterization": "v"}),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+class CaptionedLatents:
+    """Random batches of latents in the sampler's scale, each with one of its image's captions or none."""
+
+    def __init__(self, data: LatentSet, dropout: float):
+        self.data, self.dropout = data, dropout
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, list[str]]:
+        """Latents [count,C,h,w] float32 and their captions."""
+        rows = torch.randint(0, len(self.data), (count,), generator=generator)
+        chance = torch.rand(2, count, generator=generator)
+        variants = [self.data.captions[image] for image in self.data.image[rows].tolist()]
+        dropped = (chance[1] < self.dropout).tolist()
+        captions = [
+            "" if drop else texts[int(share * len(texts))]
+            for texts, share, drop in zip(variants, chance[0].tolist(), dropped, strict=True)
+        ]
+        return self.data.latents[rows].float() * self.data.scale_factor, captions
+
+
+class TextToImage(torch.nn.Module):
+    """UNet, text encoder and loss in one forward, as distributed training wants it."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, options: DiffusionOptions):
+        super().__init__()
+        self.unet, self.text_encoder = pipeline.unet, pipeline.text_encoder
+        self.denoising = denoising_loss(pipeline, options)
+        self.average = WeightAverage(self, options.average)
+
+    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, tokens: torch.Tensor):
+        """Loss and figures of `latent` [B,C,h,w] with captions `tokens` [B,77]."""
+        hidden = self.text_encoder(tokens).last_hidden_state
+        unet = lambda noisy, steps: self.unet(noisy, steps, hidden).sample  # noqa: E731
+        loss = self.denoising(unet, latent, noise, steps)
+        return loss, {"loss": loss.item()}
+
+
+class TransparentUNet(torch.nn.Module):
+    """The trainable part of a UNet (low-rank layers, or all of it) and its loss in one forward."""
+
+    def __init__(self, pipeline: DiffusionPipeline, options: DiffusionOptions):
+        super().__init__()
+        self.frozen = (pipeline.unet,)  # a tuple, so that it is neither registered nor saved here
+        self.tuned = TUNINGS[options.mode](pipeline.unet, options)
+        self.denoising = denoising_loss(pipeline, options)
+        self.average = WeightAverage(self.tuned, options.average)
+
+    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, condition: dict):
+        """Loss and figures of `latent` [B,C,h,w] under `condition`, the UNet's keyword arguments."""
+        unet = lambda noisy, steps: self.frozen[0](noisy, steps, **condition).sample  # noqa: E731
+        loss = self.denoising(unet, latent, noise, steps)
+        return loss, {"loss": loss.item()}
+
+
+def _tune_low_rank(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:
+    unet.requires_grad_(False)
+    return AttentionLowRank(unet, options.rank)
+
+
+def _tune_all(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:
+    return unet.requires_grad_(True)
+
+
+TUNINGS: dict[str, Callable] = {"lora": _tune_low_rank, "full": _tune_all}
+
+
+def denoising_loss(pipeline: DiffusionPipeline, options: DiffusionOptions) -> DenoisingLoss:
+    """The loss for a pipeline's own noise schedule and prediction type."""
+    scheduler = pipeline.scheduler
+    return DenoisingLoss(scheduler.alphas_cumprod, scheduler.config.prediction_type, options.snr_gamma)
+
+
+def train_text2image(
+    pipeline: StableDiffusionPipeline, data: LatentSet, config: RunConfig, options: DiffusionOptions | None = None
+) -> dict[str, float]:
+    """Train `pipeline`'s UNet and text encoder; writes `config.out`/pipeline, which diffusers and `convert` read."""
+    options = options or DiffusionOptions()
+    config.extra.update(asdict(options))
+    pipeline.vae.requires_grad_(False)
+    trainer = TextToImage(pipeline, options)
+    batches = CaptionedLatents(data, options.caption_dropout)
+
+    def loss(modules: dict, progress: float, generator: torch.Generator):
+        trainer.average.update()
+        latent, captions = batches.draw(config.batch, generator)
+        tokens = encode_tokens(pipeline.tokenizer, captions)
+        return modules["model"](*draw_noise(latent, pipeline, generator), tokens.to(pipeline.unet.device))
+
+    def export(out: Path) -> None:
+        with trainer.average.applied():
+            pipeline.save_pretrained(out / "pipeline")
+        # transformers 5 saves tokenizer.json alone; older hosts read CLIP's two files
+        write_clip_files(pipeline.tokenizer, out / "pipeline" / "tokenizer")
+
+    samples = partial(sample_grid, pipeline, data, trainer.average, options)
+    return train(Task({"model": trainer}, loss, export, samples, frozen=(pipeline.vae,)), config)
+
+
+def train_diffusion(
+    pipeline: DiffusionPipeline,
+    data: LatentSet,
+    config: RunConfig,
+    options: DiffusionOptions | None = None,
+    codec: Codec | None = None,
+) -> dict[str, float]:
+    """Tune `pipeline`'s UNet on adjusted latents; writes `config.out`/NAME.safetensors, offsets in the LDM layout."""
+    options = options or DiffusionOptions()
+    _check_diffusion(pipeline, data, options)
+    config.extra.update(asdict(options))
+    unet = pipeline.unet
+    base = {} if options.mode == "lora" else {name: tensor.cpu().clone() for name, tensor in unet.state_dict().items()}
+    frozen = tuple(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
+    for part in frozen:
+        part.requires_grad_(False)
+    if options.checkpointing:
+        unet.enable_gradient_checkpointing()
+        unet.train()
+    trainer = TransparentUNet(pipeline, options)
+    batches = CaptionedLatents(data, options.caption_dropout)
+
+    def loss(modules: dict, progress: float, generator: torch.Generator):
+        trainer.average.update()
+        latent, captions = batches.draw(config.batch, generator)
+        condition = encode_captions(pipeline, captions, data.image_size)
+        return modules["model"](*draw_noise(latent, pipeline, generator), condition)
+
+    def export(out: Path) -> None:
+        with trainer.average.applied():
+            write_offsets(out / f"{options.name}.safetensors", _offsets(trainer.tuned, unet, base))
+
+    samples = partial(sample_grid, pipeline, data, trainer.average, options, codec)
+    return train(Task({"model": trainer}, loss, export, samples, frozen=(*frozen, *([codec] if codec else []))), config)
+
+
+def _offsets(tuned: torch.nn.Module, unet: torch.nn.Module, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    if isinstance(tuned, AttentionLowRank):
+        table = unet_table(unet.config)
+        return make_lora({table.to_ldm(name) + ".weight": pair for name, pair in tuned.pairs().items()})
+    return make_diff(unet_to_ldm(base, unet.config), unet_to_ldm(unet.state_dict(), unet.config))
+
+
+def draw_noise(latent: torch.Tensor, pipeline: DiffusionPipeline, generator: torch.Generator) -> tuple:
+    """(latent, noise, steps [B]) on the UNet's device."""
+    noise = torch.randn(latent.shape, generator=generator)
+    steps = torch.randint(0, pipeline.scheduler.config.num_train_timesteps, (len(latent),), generator=generator)
+    return tuple(part.to(pipeline.unet.device) for part in (latent, noise, steps))
+
+
+@torch.no_grad()
+def encode_captions(pipeline: DiffusionPipeline, captions: list[str], size: tuple[int, int]) -> dict:
+    """The UNet's keyword arguments for `captions`: SD1.5's hidden states; SDXL's also pooled text and sizes."""
+    device = pipeline.unet.device
+    encoded = pipeline.encode_prompt(
+        captions, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
+    if getattr(pipeline, "text_encoder_2", None) is None:
+        return {"encoder_hidden_states": encoded[0]}
+    sizes = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32, device=device).expand(len(captions), -1)
+    return {
+        "encoder_hidden_states": encoded[0],
+        "added_cond_kwargs": {"text_embeds": encoded[2], "time_ids": sizes},
+    }
+
+
+@torch.no_grad()
+def sample_grid(
+    pipeline: DiffusionPipeline,
+    data: LatentSet,
+    average: WeightAverage | None,
+    options: DiffusionOptions,
+    codec: Codec | None = None,
+    columns: int = 8,
+) -> Image.Image:
+    """A picture for each prompt, same seeds every time; with a codec, RGBA on a checkerboard."""
+    prompts = list(options.sample_prompts) or spread_captions(data, 16)
+    pipeline.set_progress_bar_config(disable=True)
+    with average.applied() if average is not None else nullcontext():
+        scaled = pipeline(
+            prompts,
+            height=data.image_size[0],
+            width=data.image_size[1],
+            num_inference_steps=options.sample_steps,
+            guidance_scale=options.guidance,
+            generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
+            output_type="latent",
+        ).images
+    return image_grid(decode_pictures(pipeline.vae, scaled / data.scale_factor, codec), columns)
+
+
+@torch.no_grad()
+def decode_pictures(vae: AutoencoderKL, latents: torch.Tensor, codec: Codec | None, batch: int = 8) -> list:
+    """VAE-space latents as tensors [3,H,W] in [0,1]; with a codec, RGBA on a checkerboard."""
+    pictures = []
+    for part in latents.to(vae.device, vae.dtype).split(batch):
+        decoded = vae.decode(part).sample
+        pictures += list(checkered(codec.decode(decoded, part).clamp(0, 1)) if codec else decoded / 2 + 0.5)
+    return pictures
+
+
+def spread_captions(data: LatentSet, count: int) -> list[str]:
+    """Up to `count` different first captions, evenly spread over the set."""
+    distinct: Sequence[str] = list(dict.fromkeys(texts[0] for texts in data.captions))
+    step = max(1, len(distinct) // count)
+    return list(distinct[::step][:count])
+
+
+def _check_diffusion(pipeline: DiffusionPipeline, data: LatentSet, options: DiffusionOptions) -> None:
+    if options.mode not in TUNINGS:
+        raise InputError(f"mode {options.mode!r}", " or ".join(TUNINGS), "choose one of them")
+    if not data.transparent:
+        raise InputError("latents of opaque pictures", "adjusted latents", "make them with `train latents --codec`")
+    channels = pipeline.unet.config.in_channels
+    if data.latents.shape[1] != channels:
+        raise InputError(
+            got=f"latents of {data.latents.shape[1]} channels",
+            expected=f"{channels}, as the UNet takes",
+            what_to_do="make the latents with this model's VAE",
+        )

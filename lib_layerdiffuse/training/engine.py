@@ -1,0 +1,322 @@
+"""The training loop that every trainer here shares: accelerate, checkpoints, resume, CSV or TensorBoard, sample grids.
+
+A trainer supplies modules, a loss for a batch drawn from a seeded generator, and optionally samples to look at. The
+loop owns the schedule, the stop by steps or minutes, gradient clipping, and files under the run's folder:
+`state/` (resume), `log.csv`, `samples/step-N.png`, and whatever the trainer's `export` writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..core.errors import InputError, MissingExtraError, OutputError
+from .options import setting
+
+INSTALL = 'pip install "sd-webui-layerdiffuse[training]"'
+TRACKERS = ("csv", "tensorboard")
+
+try:
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from tqdm.auto import tqdm
+except ImportError as error:  # optional extra
+    raise MissingExtraError(
+        f"no module {error.name}",
+        "the training extra",
+        INSTALL,
+    ) from error
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RunConfig:
+    """How long, how fast and where to; one for each run, saved beside its checkpoints as `run.json`."""
+
+    out: str
+    steps: int = setting(10_000, "optimiser steps")
+    minutes: float = setting(0.0, "stop after so many minutes of training, over all resumes; 0: no limit by the clock")
+    batch: int = setting(16, "images of a batch in each process")
+    learning_rate: float = setting(1e-3, "highest learning rate")
+    warmup: int = setting(100, "steps of linear warm-up")
+    final_rate: float = setting(0.05, "share of the learning rate that is left at the end of the cosine")
+    weight_decay: float = setting(0.01, "AdamW's weight decay")
+    gradient_clip: float = setting(1.0, "largest gradient norm")
+    seed: int = setting(0, "seed of weights and batches")
+    log_every: int = setting(20, "steps between lines of the log")
+    save_minutes: float = setting(5.0, "minutes between checkpoints")
+    sample_minutes: float = setting(5.0, "minutes between grids of samples")
+    resume: bool = setting(True, "go on from the folder's checkpoint where there is one")
+    tracker: str = setting("csv", "csv, or tensorboard as well")
+    extra: dict = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """What is trained: modules, the loss of a step (modules, progress in [0,1], generator), what to write and show."""
+
+    modules: dict[str, torch.nn.Module]
+    loss: Callable[[dict[str, torch.nn.Module], float, torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+    export: Callable[[Path], None]
+    samples: Callable[[], Image.Image] | None = None
+    second: Callable | None = None  # a second optimiser's loss (a discriminator), on `second_modules`
+    second_modules: dict[str, torch.nn.Module] = field(default_factory=dict)
+    frozen: tuple[torch.nn.Module, ...] = ()  # what the loss uses but does not train: only moved to the device
+
+
+class Clock:
+    """Training minutes, kept over resumes."""
+
+    def __init__(self, spent: float = 0.0):
+        self.spent, self.start = spent, time.monotonic()
+
+    def minutes(self) -> float:
+        return self.spent + (time.monotonic() - self.start) / 60
+
+
+def train(task: Task, config: RunConfig) -> dict[str, float]:
+    """Run `task` to the end of `config`; returns the last logged figures. Ctrl-C saves a checkpoint and stops."""
+    # without a GPU the launcher's processes are only joined when the CPU is asked for by name
+    accelerator = Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+    set_seed(config.seed + accelerator.process_index)
+    run = _Run(task, config, accelerator)
+    if config.resume:
+        run.restore()
+    try:
+        run.loop()
+    except KeyboardInterrupt:
+        logger.warning("interrupted at step %d: saving a checkpoint before stopping", run.step)
+        run.save()
+        raise
+    run.save()
+    if accelerator.is_main_process:
+        task.export(run.out)
+        run.sample()
+    accelerator.wait_for_everyone()
+    return run.figures
+
+
+class _Run:
+    """One run's state: wrapped modules, optimisers, position, random generator and figures."""
+
+    def __init__(self, task: Task, config: RunConfig, accelerator: Accelerator):
+        self.task, self.config, self.accelerator = task, config, accelerator
+        self.out = Path(config.out)
+        self.step, self.clock, self.figures = 0, Clock(), {}
+        self.generator = torch.Generator().manual_seed(config.seed * 1000 + accelerator.process_index)
+        for module in task.frozen:
+            module.to(accelerator.device)
+        self.modules = {name: accelerator.prepare(module) for name, module in task.modules.items()}
+        self.second_modules = {name: accelerator.prepare(module) for name, module in task.second_modules.items()}
+        self.optimizer = self._optimizer(self.modules)
+        self.second_optimizer = self._optimizer(self.second_modules) if task.second else None
+        self._prepare_folder()
+
+    def _optimizer(self, modules: dict[str, torch.nn.Module]):
+        parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+        config = self.config
+        return self.accelerator.prepare(
+            torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+        )
+
+    def _prepare_folder(self) -> None:
+        if self.config.tracker not in TRACKERS:
+            raise InputError(f"tracker {self.config.tracker!r}", " or ".join(TRACKERS), "choose one of them")
+        if self.accelerator.is_main_process:
+            self.out.mkdir(parents=True, exist_ok=True)
+            about = {**asdict(self.config), "processes": self.accelerator.num_processes}
+            (self.out / "run.json").write_text(json.dumps(about, indent=2))
+        self.accelerator.wait_for_everyone()
+
+    def progress(self) -> float:
+        """How much of the run is done, in [0,1]: the further of steps and minutes."""
+        done = self.step / max(1, self.config.steps)
+        if self.config.minutes:
+            done = max(done, self.clock.minutes() / self.config.minutes)
+        # all processes must agree, else one stops while another waits for its gradients
+        value = torch.tensor(done, device=self.accelerator.device)
+        return min(1.0, self.accelerator.reduce(value, "mean").item())
+
+    def rate(self, progress: float) -> float:
+        """Learning rate: linear warm-up, then a cosine down to `final_rate`."""
+        config = self.config
+        cosine = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+        return config.learning_rate * cosine * min(1.0, (self.step + 1) / max(1, config.warmup))
+
+    def loop(self) -> None:
+        bar = tqdm(total=self.config.steps, initial=self.step, disable=not self.accelerator.is_main_process)
+        saved = sampled = self.clock.minutes()
+        progress = self.progress()
+        while progress < 1.0:
+            self.optimise(progress)
+            self.step += 1
+            bar.update()
+            if self.step % self.config.log_every == 0:
+                self.log(bar)
+            if self.step % 10 == 0 or self.config.steps < 100:
+                progress = self.progress()
+            progress = 1.0 if self.step >= self.config.steps else progress
+            now = self.clock.minutes()
+            if self._agree(now - saved >= self.config.save_minutes):
+                self.save()
+                saved = now
+            if self.accelerator.is_main_process and now - sampled >= self.config.sample_minutes:
+                self.sample()
+                sampled = self.clock.minutes()
+        bar.close()
+
+    def _agree(self, flag: bool) -> bool:
+        """The main process decides, checked every tenth step to keep the processes in step cheaply."""
+        if self.step % 10:
+            return False
+        value = torch.tensor(float(flag and self.accelerator.is_main_process), device=self.accelerator.device)
+        return self.accelerator.reduce(value, "sum").item() > 0
+
+    def optimise(self, progress: float) -> None:
+        self._step(self.task.loss, self.modules, self.optimizer, progress)
+        if self.second_optimizer is not None:
+            self._step(self.task.second, self.second_modules, self.second_optimizer, progress)
+
+    def _step(self, loss_of, modules, optimizer, progress: float) -> None:
+        result = loss_of(modules, progress, self.generator)
+        if result is None:  # the second loss may sit out
+            return
+        loss, figures = result
+        if not torch.isfinite(loss):
+            raise InputError(f"loss {loss.item()} at step {self.step}", "a finite loss", "lower --learning-rate")
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(progress)
+        optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+        self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
+        optimizer.step()
+        self._average(figures)
+
+    def _average(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            old = self.figures.get(name, value)
+            self.figures[name] = 0.95 * old + 0.05 * float(value)
+
+    def log(self, bar) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        bar.set_postfix({name: f"{value:.4f}" for name, value in self.figures.items()})
+        row = {"step": self.step, "minutes": round(self.clock.minutes(), 3), **self.figures}
+        if self.config.tracker == "tensorboard":
+            self._log_tensorboard(row)
+        append_row(self.out / "log.csv", row)
+
+    def _log_tensorboard(self, row: dict[str, float]) -> None:
+        if not hasattr(self, "writer"):
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise MissingExtraError("no module tensorboard", "it, for --tracker tensorboard", INSTALL) from error
+            self.writer = SummaryWriter(str(self.out / "tensorboard"))
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, self.step)
+
+    def sample(self) -> None:
+        """Write a grid of samples; a run goes on when a grid fails to be written."""
+        if self.task.samples is None:
+            return
+        folder = self.out / "samples"
+        folder.mkdir(exist_ok=True)
+        with torch.no_grad():
+            self.task.samples().save(folder / f"step-{self.step:06d}.png")
+
+    def save(self) -> None:
+        """Write a whole checkpoint beside the old one, then swap them, so that a crash never leaves half of one."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            try:
+                self._write_state()
+                self.task.export(self.out)
+            except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+                raise OutputError(
+                    got=f"{self.out} not written ({error})",
+                    expected="a writable disk with room for two checkpoints",
+                    what_to_do="free space and start the same command again: it goes on from the last checkpoint",
+                ) from error
+        self.accelerator.wait_for_everyone()
+
+    def _write_state(self) -> None:
+        fresh, old = self.out / "state.new", self.out / "state"
+        fresh.mkdir(exist_ok=True)
+        torch.save(self._state(), fresh / "state.pt")
+        if old.exists():
+            shutil.rmtree(old)
+        os.replace(fresh, old)
+
+    def _state(self) -> dict:
+        unwrap = self.accelerator.unwrap_model
+        every = {**self.modules, **self.second_modules}
+        return {
+            "modules": {name: unwrap(module).state_dict() for name, module in every.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "second_optimizer": self.second_optimizer.state_dict() if self.second_optimizer else None,
+            "step": self.step,
+            "minutes": self.clock.minutes(),
+            "generator": self.generator.get_state(),
+            "figures": self.figures,
+        }
+
+    def restore(self) -> None:
+        # a crash between the two steps of a save leaves the whole checkpoint under the other name
+        places = (self.out / name / "state.pt" for name in ("state", "state.new"))
+        path = next((place for place in places if place.exists()), None)
+        if path is None:
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self._take(state)
+        except (RuntimeError, KeyError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise InputError(
+                got=f"{path} that does not fit ({str(error).splitlines()[0]})",
+                expected="a whole checkpoint of a run with the same shapes",
+                what_to_do="use the same options as before, another --out, or --no-resume to start afresh",
+            ) from error
+        self.step, self.clock, self.figures = state["step"], Clock(state["minutes"]), state["figures"]
+        # each process draws its own data: mix the step and the rank in, so that no resumed process repeats another's
+        self.generator.manual_seed(hash((self.config.seed, self.step, self.accelerator.process_index)) % 2**31)
+        logger.info("resumed at step %d", self.step)
+
+    def _take(self, state: dict) -> None:
+        for name, module in {**self.modules, **self.second_modules}.items():
+            self.accelerator.unwrap_model(module).load_state_dict(state["modules"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.second_optimizer:
+            self.second_optimizer.load_state_dict(state["second_optimizer"])
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Add a line to a CSV file; a column that joins later (a discriminator's) is empty in the lines before."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            known = list(reader.fieldnames or [])
+            rows = list(reader) if set(row) - set(known) else []
+    else:
+        known = []
+    columns = [*known, *(name for name in row if name not in known)]
+    with path.open("w" if columns != known else "a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns)
+        if columns != known:
+            writer.writeheader()
+            writer.writerows(rows)
+        writer.writerow(row)

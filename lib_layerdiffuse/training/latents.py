@@ -1,0 +1,101 @@
+"""Latents of random views, made once, so that a diffusion model's training never waits for the VAE.
+
+An ordinary model learns opaque pictures: the images on made-up backgrounds. A transparent one learns adjusted latents
+of the same views. Latents are stored in VAE space; the file's header holds captions and the sampler's scale factor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..core.errors import InputError
+from .augment import random_backgrounds, zoom
+from .codec import Codec
+from .data import PreparedSet
+
+VIEW_AMOUNT = 0.4  # of the codec's zoom and shift: every view more costs a small model training time
+
+
+@dataclass
+class LatentSet:
+    """`latents` float16 [M,C,h,w], VAE space; `image` [M] says which image each shows; captions by image."""
+
+    latents: torch.Tensor
+    image: torch.Tensor
+    captions: list[list[str]]
+    scale_factor: float = 1.0
+    transparent: bool = False
+    image_size: tuple[int, int] = field(default=(0, 0))  # pixels, height and width
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def save(self, path: str | Path) -> None:
+        """Write tensors and captions into one safetensors file, under its name only when it is whole."""
+        names = ("captions", "scale_factor", "transparent", "image_size")
+        header = {name: json.dumps(getattr(self, name)) for name in names}
+        fresh = Path(f"{path}.partial")
+        save_file({"latents": self.latents.contiguous(), "image": self.image}, str(fresh), metadata=header)
+        fresh.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LatentSet:
+        """Read what `save` wrote; `InputError` when the file is something else."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                header = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+                header["image_size"] = tuple(header["image_size"])
+                return cls(file.get_tensor("latents"), file.get_tensor("image"), **header)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                got=f"{path}: {error}",
+                expected="a file that `train latents` wrote",
+                what_to_do="run `python -m lib_layerdiffuse train latents` first",
+            ) from error
+
+
+@torch.no_grad()
+def encode_views(
+    vae: AutoencoderKL,
+    data: PreparedSet,
+    captions: list[list[str]],
+    views: int,
+    codec: Codec | None = None,
+    progress: Callable = iter,
+) -> LatentSet:
+    """`views` flipped, zoomed and shifted views of each image; adjusted latents with `codec`, opaque ones without.
+
+    Views are seeded by their batch, so opaque and adjusted latents of the same set show the same views.
+    """
+    if views < 1 or not len(data):
+        raise InputError(f"{views} views of {len(data)} images", "at least one of each", "check set and --views")
+    device = next(vae.parameters()).device
+    rows = torch.arange(len(data)).repeat(views)
+    parts = []
+    for number, index in enumerate(progress(rows.split(32))):
+        generator = torch.Generator().manual_seed(number)
+        rgba = zoom(data.rgba[index].float().div(255), generator, VIEW_AMOUNT)
+        latent = _adjusted(vae, codec, rgba.to(device)) if codec else _opaque(vae, rgba, generator, device)
+        parts.append(latent.cpu().half())
+    size = tuple(data.rgba.shape[2:])
+    return LatentSet(torch.cat(parts), rows, captions, float(vae.config.scaling_factor), codec is not None, size)
+
+
+def _adjusted(vae: AutoencoderKL, codec: Codec, rgba: torch.Tensor) -> torch.Tensor:
+    posterior = vae.encode(rgba[:, :3] * 2 - 1).latent_dist
+    return posterior.mean + codec.offset(rgba[:, [3, 0, 1, 2]], posterior.std)
+
+
+def _opaque(vae: AutoencoderKL, rgba: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    colour, alpha = rgba[:, :3], rgba[:, 3:]
+    backgrounds = random_backgrounds(len(rgba), rgba.shape[-1], generator)
+    image = colour * alpha + backgrounds * (1 - alpha)
+    return vae.encode(image.to(device) * 2 - 1).latent_dist.mean

@@ -1,0 +1,159 @@
+"""A small AutoencoderKL for the demo model: L1, gradient and a light KL on padded RGB and opaque composites.
+
+The block layout is that of Stable Diffusion (factor 8, four latent channels, 32 groups), so that a WebUI loads it.
+Afterwards `whiten` folds each latent channel's mean and deviation into the quant convolutions: the pipelines know only
+one scalar scale factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from ..core.errors import WeightsError
+from .augment import draw_batch, random_backgrounds
+from .data import PreparedSet
+from .engine import RunConfig, Task, train
+from .grids import image_grid
+from .options import setting
+
+CROP = 64
+
+
+@dataclass(frozen=True)
+class VaeShape:
+    """Channels of the levels and residual blocks a level; 64 channels keep two a group, one would erase brightness."""
+
+    channels: tuple[int, ...] = setting((64, 64, 64, 64), "channels by level; every further level halves once more")
+    blocks: int = setting(0, "residual blocks of a level on the way down; one more on the way up")
+    latent_channels: int = setting(4, "latent channels")
+
+
+def build_vae(shape: VaeShape) -> AutoencoderKL:
+    """A fresh autoencoder of `shape`, in Stable Diffusion's block layout."""
+    levels = len(shape.channels)
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=list(shape.channels),
+        layers_per_block=shape.blocks,
+        latent_channels=shape.latent_channels,
+        norm_num_groups=32,
+        sample_size=128,
+    )
+    quiet_posterior(vae)
+    return vae
+
+
+@torch.no_grad()
+def quiet_posterior(vae: AutoencoderKL, log_variance: float = -6.0) -> None:
+    """Start with little posterior noise: at the usual unit noise the decoder learns nothing for thousands of steps."""
+    channels = vae.config.latent_channels
+    vae.quant_conv.weight[channels:] *= 0.1
+    vae.quant_conv.bias[channels:] = log_variance
+
+
+class VaeTrainer(torch.nn.Module):
+    """Autoencoder and its loss in one forward, as distributed training wants it."""
+
+    def __init__(self, vae: AutoencoderKL, kl_weight: float = 1e-6):
+        super().__init__()
+        self.vae, self.kl_weight = vae, kl_weight
+
+    def forward(self, image: torch.Tensor, noise: torch.Tensor, sharpness: float = 1.0):
+        """`image` [B,3,H,W] in [-1,1], `noise` like the latent; the loss and its figures.
+
+        `sharpness` in [0,1] weighs absolute and gradient errors: squared error alone finds the colours first.
+        """
+        posterior = self.vae.encode(image).latent_dist
+        output = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        error = output - image
+        gradient = sum(d.abs().mean() for d in (error.diff(dim=-1), error.diff(dim=-2)))
+        squared = error.square().mean()
+        sharp = error.abs().mean() + gradient
+        loss = 4 * squared + sharpness * sharp + self.kl_weight * posterior.kl().mean()
+        mse = squared.item() / 4
+        return loss, {"l1": error.abs().mean().item(), "psnr": -10 * torch.tensor(mse).log10().item()}
+
+
+def train_vae(data: PreparedSet, config: RunConfig, shape: VaeShape, full_share: float = 0.25) -> dict[str, float]:
+    """Train on crops first (four cost what one whole image does), on whole images in the last `full_share`."""
+    vae = build_vae(shape)
+    trainer = VaeTrainer(vae)
+    learn, held = data.part(held_out=False), data.part(held_out=True)
+    factor = 2 ** (len(shape.channels) - 1)
+
+    def loss(modules, progress, generator):
+        whole = progress >= 1 - full_share
+        image = draw_images(learn, config.batch // 4 if whole else config.batch, None if whole else CROP, generator)
+        height, width = image.shape[2] // factor, image.shape[3] // factor
+        noise = torch.randn(len(image), shape.latent_channels, height, width, generator=generator)
+        device = next(vae.parameters()).device
+        return modules["vae"](image.to(device), noise.to(device), min(1.0, 10 * progress))
+
+    def samples() -> Image.Image:
+        device = next(vae.parameters()).device
+        image = held.rgba[:8, :3].float().div(127.5).sub(1).to(device)
+        return image_grid([*(image + 1) / 2, *(vae.decode(vae.encode(image).latent_dist.mean).sample + 1) / 2], 8)
+
+    return train(Task({"vae": trainer}, loss, lambda out: vae.save_pretrained(out / "vae"), samples), config)
+
+
+def draw_images(data: PreparedSet, count: int, crop: int | None, generator: torch.Generator) -> torch.Tensor:
+    """Images [count,3,S,S] in [-1,1]: half padded RGB, half composited on made-up backgrounds; random crops."""
+    rgba = draw_batch(data.rgba, count, generator)
+    colour, alpha = rgba[:, :3], rgba[:, 3:]
+    opaque = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    backgrounds = random_backgrounds(count, rgba.shape[-1], generator)
+    image = torch.where(opaque, colour * alpha + backgrounds * (1 - alpha), colour)
+    if crop:
+        top, left = torch.randint(0, rgba.shape[-1] - crop + 1, (2,), generator=generator).tolist()
+        image = image[:, :, top : top + crop, left : left + crop]
+    return image * 2 - 1
+
+
+@torch.no_grad()
+def evaluate_vae(vae: AutoencoderKL, data: PreparedSet, batch: int = 16) -> float:
+    """PSNR in dB of padded RGB through the autoencoder (posterior mean), pixels in [0,1], mean error over the set."""
+    error = 0.0
+    for start in range(0, len(data), batch):
+        image = data.rgba[start : start + batch, :3].float() / 255
+        output = vae.decode(vae.encode(image * 2 - 1).latent_dist.mean).sample.div(2).add(0.5).clamp(0, 1)
+        error += (output - image).square().mean(dim=(1, 2, 3)).sum().item()
+    return -10 * torch.tensor(error / len(data)).log10().item()
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL, images: torch.Tensor, batch: int = 16) -> AutoencoderKL:
+    """Fold the latent channels' mean and deviation into the quant convolutions, in place; scale factor becomes 1.
+
+    `images` [N,3,H,W] in [-1,1] are what the statistics are taken of.
+    """
+    means = torch.cat([vae.encode(images[i : i + batch]).latent_dist.mean for i in range(0, len(images), batch)])
+    mean, deviation = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))
+    channels = len(mean)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant.weight[:channels] /= deviation[:, None, None, None]
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / deviation
+    quant.bias[channels:] -= 2 * deviation.log()  # log variance of the scaled latent
+    post.bias += torch.einsum("oi,i->o", post.weight[:, :, 0, 0], mean)
+    post.weight *= deviation[None, :, None, None]
+    vae.register_to_config(scaling_factor=1.0)
+    return vae
+
+
+def load_vae(path: str | Path) -> AutoencoderKL:
+    """An autoencoder saved by `train_vae` (or any diffusers AutoencoderKL folder), frozen, in evaluation mode."""
+    folder = next((folder for folder in (Path(path), Path(path) / "vae") if (folder / "config.json").is_file()), None)
+    advice = "name a folder in diffusers' layout, such as the one `train vae` wrote"
+    if folder is None:
+        raise WeightsError(f"{path} without config.json", "the folder of an AutoencoderKL", advice)
+    try:
+        vae = AutoencoderKL.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # diffusers raises a dozen types for a foreign or truncated folder
+        raise WeightsError(f"{folder}: {error}", "a whole AutoencoderKL", advice) from error
+    return vae.requires_grad_(False).eval()

@@ -1,0 +1,129 @@
+"""The training's command line, from a folder of pictures to a transparent model, and on two processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from lib_layerdiffuse.cli.main import main
+
+from .toys import toy_set, toy_vae, write_discs
+
+RUN = "--steps 2 --batch 4 --log-every 1 --warmup 1".split()
+SMALL_CODEC = "--encoder-widths 8 8 16 --decoder-channels 8 8 16 --attention-levels 1 --crop 16".split()
+
+
+def run(capsys, *words) -> dict:
+    """Run a command that must succeed; its figures."""
+    code = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out)
+
+
+def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write_discs(tmp_path)
+    (folder / "cut.png").write_bytes(b"\x89PNG")
+    (tmp_path / "captions.json").write_text(json.dumps({file.stem: f"disc {file.stem}" for file in folder.iterdir()}))
+    (tmp_path / "keep.json").write_text(json.dumps([f"disc {letter}" for letter in "abcdefgh"]))
+
+    figures = run(
+        capsys, *"train prepare discs --captions captions.json --size 32 --keep keep.json --out set.safetensors".split()
+    )
+    assert figures["images"] == 12 and figures["skipped_files"][0].startswith("cut.png")
+    assert run(capsys, "train", "statistics", "set.safetensors")["images"] == 12
+
+    vae = "--channels 32 32 --latent-channels 4".split()
+    assert run(capsys, "train", "vae", "set.safetensors", "--out", "vae", *vae, *RUN)["held_out_psnr"] > 3
+    figures = run(capsys, *"train whiten set.safetensors --vae vae/vae --images 8 --out white".split())
+    assert figures["held_out_psnr"] == pytest.approx(figures["held_out_psnr_before"], abs=0.01)
+
+    widths = ["--encoder-widths", "8", "16", *SMALL_CODEC[4:]]
+    run(capsys, *"train codec set.safetensors --vae white --out codec --evaluate".split(), *widths, *RUN)
+    measured = run(
+        capsys, *"harmlessness set.safetensors --vae white --codec codec --all --limit 5 --out figures.json".split()
+    )
+    assert measured["images"] == 5 and json.loads(Path("figures.json").read_text()) == measured
+    assert {"alpha_mae", "alpha_mae_soft", "harmlessness_loss_db", "offset_rms_sigma"} <= set(measured)
+
+    latents = "train latents set.safetensors --vae white --views 1".split()
+    assert run(capsys, *latents, "--out", "opaque.safetensors")["deviation"] > 0.1
+    run(capsys, *latents, "--codec", "codec", "--vocabulary", "keep.json", "--out", "clear.safetensors")
+
+    shape = "--channels 32 32 --head 16 --context 32 --sample-steps 2 --merges 20".split()
+    run(capsys, *"train text2image opaque.safetensors --vae white --out base".split(), *shape, *RUN)
+    tune = "--codec codec --rank 2 --sample-steps 2 --name layer_mine".split()
+    run(capsys, *"train diffusion clear.safetensors --model base/pipeline --out tuned".split(), *tune, *RUN)
+    offsets = load_file("tuned/layer_mine.safetensors")
+    assert all(key.startswith("diffusion_model.") and "::lora::" in key for key in offsets)
+
+    written = run(capsys, "train", "export", "base/pipeline", "--out", "shipped")["written"]
+    assert written == ["demo.safetensors", "demo.yaml", "tokenizer"]
+    run(capsys, *"train diffusion clear.safetensors --model shipped --out again".split(), *tune, *RUN)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("train prepare nowhere --out s", 2, "nowhere"),
+        ("train prepare . --size 2 --out s", 2, "--size"),
+        ("train statistics nothing", 2, "train prepare"),
+        ("train codec set.safetensors --vae nowhere --out run", 3, "AutoencoderKL"),
+        ("train codec set.safetensors --vae broken --out run", 3, "AutoencoderKL"),
+        ("train codec set.safetensors --out run", 2, "--vae"),
+        ("train diffusion latents --model nowhere --out run", 2, "train latents"),
+        ("train text2image set.safetensors --vae broken --out run", 2, "train latents"),
+        ("harmlessness set.safetensors --vae vae --codec nowhere", 3, "exactly one"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(tmp_path, capsys, monkeypatch, words, code, said):
+    monkeypatch.chdir(tmp_path)
+    toy_set(tmp_path).save("set.safetensors")
+    toy_vae().save_pretrained("vae")
+    Path("broken").mkdir()
+    Path("broken/config.json").write_text("{}")
+    try:
+        result = main(words.split())
+    except SystemExit as stopped:  # argparse's own way to refuse
+        result = stopped.code
+    message = capsys.readouterr().err.strip()
+    assert result == code and said in message
+    assert len(message.splitlines()) == 1 and not Path("run").exists()
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = capsys.readouterr().out
+    for name in "prepare statistics vae whiten codec latents text2image diffusion export".split():
+        assert name in shown
+
+
+def test_two_processes_train_and_resume(tmp_path):
+    toy_set(tmp_path, 6).save(tmp_path / "set.safetensors")
+    toy_vae().save_pretrained(tmp_path / "vae")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    launch = (
+        "accelerate.commands.launch --num_processes 2 --num_machines 1 --cpu --mixed_precision no --dynamo_backend no"
+    )
+    for steps in (3, 5):
+        command = [sys.executable, "-m", *launch.split(), "--main_process_port", "0", "-m", "lib_layerdiffuse"]
+        command += ["train", "codec", "set.safetensors", "--vae", "vae", "--out", "run", *SMALL_CODEC, *RUN]
+        command += ["--steps", str(steps), "--adversarial-from", "0.3"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        # one process speaks, and both were there: the figures are printed once
+        assert done.stdout.count('"alpha_mae"') == 1
+    with (tmp_path / "run" / "log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
+    assert (tmp_path / "run" / "vae_transparent_decoder.safetensors").exists()
