@@ -50,7 +50,7 @@ def demo(arguments: list[str]) -> None:
     """Paint transparent pictures from prompts into `out/`."""
     prepare("demo.txt")
     prompts = [] if arguments and not arguments[0].startswith("-") else DEMO_PROMPTS
-    run("-m", "lib_layerdiffuse", "generate", *prompts, *(arguments or ["--seed", "1", "--out", "out"]))
+    run("-m", "lib_layerdiffuse", "generate", *prompts, *(arguments or ["-n", "2", "--seed", "1", "--out", "out"]))
 
 
 def test(arguments: list[str]) -> None:

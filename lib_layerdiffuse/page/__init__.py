@@ -1,0 +1,1 @@
+"""The standalone Gradio page: prompt, accordion, gallery on a checkerboard, downloads of the real RGBA files."""
