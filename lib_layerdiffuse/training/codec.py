@@ -184,6 +184,7 @@ def train_codec(
     learn, held = data.part(held_out=False), data.part(held_out=True)
     if not len(learn):
         raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
+    torch.manual_seed(config.seed)
     codec = build_codec(vae, latent_statistics(vae, learn), options)
     run = _CodecRun(codec, vae, learn, config, options)
     return train(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError, OutputError
@@ -18,7 +17,7 @@ from .codec import CodecOptions, train_codec
 from .convert import export_demo
 from .data import PreparedSet, load_captions, prepare
 from .diffusion import DiffusionOptions, UNetShape, build_pipeline, train_diffusion, train_text2image
-from .engine import RunConfig
+from .engine import RunConfig, processes
 from .harmlessness import evaluate_codec, load_codec
 from .latents import LatentSet, encode_views
 from .models import load_pipeline, open_vae
@@ -36,7 +35,7 @@ def prepare_set(arguments: argparse.Namespace) -> None:
     keep = Vocabulary.load(arguments.keep).keep if arguments.keep else ()
     if arguments.size < 8:
         raise InputError(f"--size {arguments.size}", "at least 8 pixels", "choose the side that the VAE was made for")
-    progress = partial(tqdm, desc="images", unit="")
+    progress = partial(tqdm, desc="images", unit="", delay=1)
     data = prepare(arguments.source, arguments.size, captions, keep, progress)
     _written(arguments.out, data.save)
     _show({**data.statistics(), "skipped_files": data.skipped})
@@ -53,7 +52,7 @@ def vae(arguments: argparse.Namespace) -> None:
     data = PreparedSet.load(arguments.set)
     config = read_options(arguments, RunConfig, out=arguments.out)
     figures = train_vae(data, config, read_options(arguments, VaeShape))
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         measured = evaluate_vae(load_vae(Path(config.out) / "vae"), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})
 
@@ -74,7 +73,7 @@ def codec(arguments: argparse.Namespace) -> None:
     data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
     config = read_options(arguments, RunConfig, out=arguments.out)
     figures = train_codec(model, data, config, read_options(arguments, CodecOptions))
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         _show({**figures, **(_codec_figures(model, data, arguments.out) if arguments.evaluate else {})})
 
 
@@ -117,14 +116,14 @@ def text2image(arguments: argparse.Namespace) -> None:
     data, model = LatentSet.load(arguments.latents), load_vae(arguments.vae)
     config = read_options(arguments, RunConfig, out=arguments.out)
     folder = Path(config.out) / "tokenizer"
-    with PartialState().main_process_first():  # the others read what the first one wrote
+    with processes().main_process_first():  # the others read what the first one wrote
         fresh = not (folder / "vocab.json").exists()
         texts = [text for variants in data.captions for text in variants]
         tokenizer = build_tokenizer(texts, folder, arguments.merges) if fresh else load_tokenizer(folder)
     torch.manual_seed(config.seed)
     pipeline = build_pipeline(model, tokenizer, data, read_options(arguments, UNetShape))
     figures = train_text2image(pipeline, data, config, read_options(arguments, DiffusionOptions))
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         _show(figures)
 
 
@@ -134,7 +133,7 @@ def diffusion(arguments: argparse.Namespace) -> None:
     trained = load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
     config = read_options(arguments, RunConfig, out=arguments.out)
     figures = train_diffusion(pipeline, data, config, read_options(arguments, DiffusionOptions), trained)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         _show(figures)
 
 

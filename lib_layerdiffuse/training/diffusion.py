@@ -176,7 +176,6 @@ def train_text2image(
     batches = CaptionedLatents(data, options.caption_dropout)
 
     def loss(modules: dict, progress: float, generator: torch.Generator):
-        trainer.average.update()
         latent, captions = batches.draw(config.batch, generator)
         tokens = encode_tokens(pipeline.tokenizer, captions)
         return modules["model"](*draw_noise(latent, pipeline, generator), tokens.to(pipeline.unet.device))
@@ -188,7 +187,10 @@ def train_text2image(
         write_clip_files(pipeline.tokenizer, out / "pipeline" / "tokenizer")
 
     samples = partial(sample_grid, pipeline, data, trainer.average, options)
-    return train(Task({"model": trainer}, loss, export, samples, frozen=(pipeline.vae,)), config)
+    return train(
+        Task({"model": trainer}, loss, export, samples, after_step=trainer.average.update, frozen=(pipeline.vae,)),
+        config,
+    )
 
 
 def train_diffusion(
@@ -210,11 +212,11 @@ def train_diffusion(
     if options.checkpointing:
         unet.enable_gradient_checkpointing()
         unet.train()
+    torch.manual_seed(config.seed)
     trainer = TransparentUNet(pipeline, options)
     batches = CaptionedLatents(data, options.caption_dropout)
 
     def loss(modules: dict, progress: float, generator: torch.Generator):
-        trainer.average.update()
         latent, captions = batches.draw(config.batch, generator)
         condition = encode_captions(pipeline, captions, data.image_size)
         return modules["model"](*draw_noise(latent, pipeline, generator), condition)
@@ -224,7 +226,17 @@ def train_diffusion(
             write_offsets(out / f"{options.name}.safetensors", _offsets(trainer.tuned, unet, base))
 
     samples = partial(sample_grid, pipeline, data, trainer.average, options, codec)
-    return train(Task({"model": trainer}, loss, export, samples, frozen=(*frozen, *([codec] if codec else []))), config)
+    return train(
+        Task(
+            {"model": trainer},
+            loss,
+            export,
+            samples,
+            after_step=trainer.average.update,
+            frozen=(*frozen, *([codec] if codec else [])),
+        ),
+        config,
+    )
 
 
 def _offsets(tuned: torch.nn.Module, unet: torch.nn.Module, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -29,7 +29,7 @@ INSTALL = 'pip install "sd-webui-layerdiffuse[training]"'
 TRACKERS = ("csv", "tensorboard")
 
 try:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
     from accelerate.utils import set_seed
     from tqdm.auto import tqdm
 except ImportError as error:  # optional extra
@@ -74,6 +74,7 @@ class Task:
     samples: Callable[[], Image.Image] | None = None
     second: Callable | None = None  # a second optimiser's loss (a discriminator), on `second_modules`
     second_modules: dict[str, torch.nn.Module] = field(default_factory=dict)
+    after_step: Callable[[], None] | None = None
     frozen: tuple[torch.nn.Module, ...] = ()  # what the loss uses but does not train: only moved to the device
 
 
@@ -84,13 +85,23 @@ class Clock:
         self.spent, self.start = spent, time.monotonic()
 
     def minutes(self) -> float:
+        """Minutes so far, those before a resume included."""
         return self.spent + (time.monotonic() - self.start) / 60
+
+
+def without_accelerator() -> bool:
+    """Whether to ask for the CPU by name: only then are a launcher's processes joined on a machine without a GPU."""
+    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def processes() -> PartialState:
+    """The launcher's processes, joined; one when there is no launcher."""
+    return PartialState(cpu=without_accelerator())
 
 
 def train(task: Task, config: RunConfig) -> dict[str, float]:
     """Run `task` to the end of `config`; returns the last logged figures. Ctrl-C saves a checkpoint and stops."""
-    # without a GPU the launcher's processes are only joined when the CPU is asked for by name
-    accelerator = Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+    accelerator = Accelerator(cpu=without_accelerator())
     set_seed(config.seed + accelerator.process_index)
     run = _Run(task, config, accelerator)
     if config.resume:
@@ -157,6 +168,7 @@ class _Run:
         return config.learning_rate * cosine * min(1.0, (self.step + 1) / max(1, config.warmup))
 
     def loop(self) -> None:
+        """Steps until the run's end, with checkpoints and grids by the clock."""
         bar = tqdm(total=self.config.steps, initial=self.step, disable=not self.accelerator.is_main_process)
         saved = sampled = self.clock.minutes()
         progress = self.progress()
@@ -186,9 +198,12 @@ class _Run:
         return self.accelerator.reduce(value, "sum").item() > 0
 
     def optimise(self, progress: float) -> None:
+        """One step of the task, then of its second optimiser."""
         self._step(self.task.loss, self.modules, self.optimizer, progress)
         if self.second_optimizer is not None:
             self._step(self.task.second, self.second_modules, self.second_optimizer, progress)
+        if self.task.after_step is not None:
+            self.task.after_step()
 
     def _step(self, loss_of, modules, optimizer, progress: float) -> None:
         result = loss_of(modules, progress, self.generator)
@@ -212,6 +227,7 @@ class _Run:
             self.figures[name] = 0.95 * old + 0.05 * float(value)
 
     def log(self, bar) -> None:
+        """Figures to the progress bar and the log; the main process only."""
         if not self.accelerator.is_main_process:
             return
         bar.set_postfix({name: f"{value:.4f}" for name, value in self.figures.items()})
@@ -276,6 +292,7 @@ class _Run:
         }
 
     def restore(self) -> None:
+        """Go on from the folder's checkpoint, where there is one."""
         # a crash between the two steps of a save leaves the whole checkpoint under the other name
         places = (self.out / name / "state.pt" for name in ("state", "state.new"))
         path = next((place for place in places if place.exists()), None)

@@ -136,13 +136,13 @@ def load_codec(folder: str | Path, vae: AutoencoderKL, data: PreparedSet | None 
     decoder_state, _ = _read(_find(folder, DECODER_STEM))
     encoder = OffsetEncoder.from_state_dict(encoder_state)
     level = len(vae.config.block_out_channels) - 1
-    decoder = TransparencyUNet.from_state_dict(decoder_state, latent_level=level)
     if encoder.latent_channels != vae.config.latent_channels or encoder.factor != 2**level:
         raise WeightsError(
             got=f"an encoder for factor {encoder.factor} and {encoder.latent_channels} latent channels",
             expected=f"factor {2**level} and {vae.config.latent_channels} channels, as the VAE has",
             what_to_do="name the VAE that the codec was trained for",
         )
+    decoder = TransparencyUNet.from_state_dict(decoder_state, latent_level=level)
     ones = torch.ones(encoder.latent_channels)
     statistics = latent_statistics(vae, data) if data is not None else LatentStatistics(ones, ones)
     codec = Codec(encoder, decoder, header.get("unit", "posterior"), statistics)

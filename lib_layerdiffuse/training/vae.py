@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from ..core.errors import WeightsError
+from ..core.errors import InputError, WeightsError
 from .augment import draw_batch, random_backgrounds
 from .data import PreparedSet
 from .engine import RunConfig, Task, train
@@ -82,14 +82,19 @@ class VaeTrainer(torch.nn.Module):
 
 def train_vae(data: PreparedSet, config: RunConfig, shape: VaeShape, full_share: float = 0.25) -> dict[str, float]:
     """Train on crops first (four cost what one whole image does), on whole images in the last `full_share`."""
+    learn, held = data.part(held_out=False), data.part(held_out=True)
+    if not len(learn):
+        raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
+    torch.manual_seed(config.seed)
     vae = build_vae(shape)
     trainer = VaeTrainer(vae)
-    learn, held = data.part(held_out=False), data.part(held_out=True)
+    shown = held if len(held) else learn
     factor = 2 ** (len(shape.channels) - 1)
 
     def loss(modules, progress, generator):
-        whole = progress >= 1 - full_share
-        image = draw_images(learn, config.batch // 4 if whole else config.batch, None if whole else CROP, generator)
+        whole = progress >= 1 - full_share or learn.rgba.shape[-1] <= CROP
+        count = max(1, config.batch // 4) if whole else config.batch
+        image = draw_images(learn, count, None if whole else CROP, generator)
         height, width = image.shape[2] // factor, image.shape[3] // factor
         noise = torch.randn(len(image), shape.latent_channels, height, width, generator=generator)
         device = next(vae.parameters()).device
@@ -97,7 +102,7 @@ def train_vae(data: PreparedSet, config: RunConfig, shape: VaeShape, full_share:
 
     def samples() -> Image.Image:
         device = next(vae.parameters()).device
-        image = held.rgba[:8, :3].float().div(127.5).sub(1).to(device)
+        image = shown.rgba[:8, :3].float().div(127.5).sub(1).to(device)
         return image_grid([*(image + 1) / 2, *(vae.decode(vae.encode(image).latent_dist.mean).sample + 1) / 2], 8)
 
     return train(Task({"vae": trainer}, loss, lambda out: vae.save_pretrained(out / "vae"), samples), config)

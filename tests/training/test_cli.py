@@ -76,7 +76,7 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
         ("train prepare nowhere --out s", 2, "nowhere"),
         ("train prepare . --size 2 --out s", 2, "--size"),
         ("train statistics nothing", 2, "train prepare"),
-        ("train codec set.safetensors --vae nowhere --out run", 3, "AutoencoderKL"),
+        ("train codec set.safetensors --vae nowhere --out run", 3, "nowhere"),
         ("train codec set.safetensors --vae broken --out run", 3, "AutoencoderKL"),
         ("train codec set.safetensors --out run", 2, "--vae"),
         ("train diffusion latents --model nowhere --out run", 2, "train latents"),
@@ -111,9 +111,8 @@ def test_two_processes_train_and_resume(tmp_path):
     toy_set(tmp_path, 6).save(tmp_path / "set.safetensors")
     toy_vae().save_pretrained(tmp_path / "vae")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    launch = (
-        "accelerate.commands.launch --num_processes 2 --num_machines 1 --cpu --mixed_precision no --dynamo_backend no"
-    )
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch += " --dynamo_backend no"
     for steps in (3, 5):
         command = [sys.executable, "-m", *launch.split(), "--main_process_port", "0", "-m", "lib_layerdiffuse"]
         command += ["train", "codec", "set.safetensors", "--vae", "vae", "--out", "run", *SMALL_CODEC, *RUN]
