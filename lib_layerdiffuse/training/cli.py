@@ -11,7 +11,7 @@ from .codec import CodecOptions
 from .diffusion import DiffusionOptions, UNetShape
 from .engine import RunConfig
 from .options import add_options
-from .vae import VaeShape
+from .vae import VaeOptions, VaeShape
 
 SET_HELP = "file that `train prepare` wrote"
 VAE_HELP = "frozen VAE: its folder or a pipeline's in diffusers' layout, a demo model's folder, or a checkpoint file"
@@ -59,6 +59,7 @@ def _vae(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", help=SET_HELP)
     _run_options(parser)
     add_options(parser, VaeShape)
+    add_options(parser, VaeOptions)
 
 
 def _whiten(parser: argparse.ArgumentParser) -> None:

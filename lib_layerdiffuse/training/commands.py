@@ -23,7 +23,7 @@ from .latents import LatentSet, encode_views
 from .models import load_pipeline, open_vae
 from .options import read_options
 from .text import build_tokenizer, caption_variants, load_tokenizer
-from .vae import VaeShape, draw_images, evaluate_vae, load_vae, train_vae, whiten
+from .vae import VaeOptions, VaeShape, draw_images, evaluate_vae, load_vae, train_vae, whiten
 from .vocabulary import Vocabulary
 
 EVALUATED = 64  # images for the figures at the end of a run
@@ -51,7 +51,7 @@ def vae(arguments: argparse.Namespace) -> None:
     """`train vae`."""
     data = PreparedSet.load(arguments.set)
     config = read_options(arguments, RunConfig, out=arguments.out)
-    figures = train_vae(data, config, read_options(arguments, VaeShape))
+    figures = train_vae(data, config, read_options(arguments, VaeShape), read_options(arguments, VaeOptions))
     if processes().is_main_process:
         measured = evaluate_vae(load_vae(Path(config.out) / "vae"), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})

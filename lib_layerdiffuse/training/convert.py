@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from ..core.errors import InputError
 from ..hosts.ldm_keys import clip_to_ldm, unet_to_ldm, vae_to_ldm
 
 CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
-WEBUI_FOLDER = "models/Stable-diffusion/layerdiffuse_demo"  # where a WebUI user puts the demo model's folder
+# a WebUI resolves this when it loads the model: the extension sets the variable; by hand the folder is copied there
+WEBUI_TOKENIZER = "${oc.env:LAYERDIFFUSE_DEMO_TOKENIZER,models/Stable-diffusion/layerdiffuse_demo/tokenizer}"
 BETAS = {"linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000}
 LDM_GROUPS = 32
 
@@ -36,7 +38,9 @@ def export_demo(
     tokenizer = out / TOKENIZER_NAME
     if Path(tokenizer_folder).resolve() != tokenizer.resolve():
         shutil.copytree(tokenizer_folder, tokenizer, dirs_exist_ok=True)
-    text_encoder.config.to_json_file(str(tokenizer / "config.json"), use_diff=False)
+    config = text_encoder.config.to_dict()
+    config.pop("_name_or_path", None)  # a path of the machine that trained it
+    (tokenizer / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return out
 
 
@@ -78,9 +82,7 @@ def write_ldm_config(vae: torch.nn.Module, unet: torch.nn.Module, path: str | Pa
         "use_ema": False,
         "unet_config": _target("ldm.modules.diffusionmodules.openaimodel.UNetModel", ldm_unet_params(unet.config)),
         "first_stage_config": _target("ldm.models.autoencoder.AutoencoderKL", ldm_vae_params(vae.config)),
-        "cond_stage_config": _target(
-            "ldm.modules.encoders.modules.FrozenCLIPEmbedder", {"version": f"{WEBUI_FOLDER}/{TOKENIZER_NAME}"}
-        ),
+        "cond_stage_config": _target("ldm.modules.encoders.modules.FrozenCLIPEmbedder", {"version": WEBUI_TOKENIZER}),
     }
     config = {"model": _target("ldm.models.diffusion.ddpm.LatentDiffusion", params)}
     Path(path).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

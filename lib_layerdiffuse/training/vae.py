@@ -7,7 +7,8 @@ one scalar scale factor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -31,6 +32,17 @@ class VaeShape:
     channels: tuple[int, ...] = setting((64, 64, 64, 64), "channels by level; every further level halves once more")
     blocks: int = setting(0, "residual blocks of a level on the way down; one more on the way up")
     latent_channels: int = setting(4, "latent channels")
+
+
+@dataclass(frozen=True)
+class VaeOptions:
+    """What else an autoencoder is trained for."""
+
+    latent_noise: tuple[float, ...] = setting(
+        (0.1, 0.1, 0.1, 2.0),
+        "noise on each latent channel, in its deviations: a decoder that bears noise leaves room for a transparency"
+        " codec, and a channel under much noise is nearly all room",
+    )
 
 
 def build_vae(shape: VaeShape) -> AutoencoderKL:
@@ -60,9 +72,10 @@ def quiet_posterior(vae: AutoencoderKL, log_variance: float = -6.0) -> None:
 class VaeTrainer(torch.nn.Module):
     """Autoencoder and its loss in one forward, as distributed training wants it."""
 
-    def __init__(self, vae: AutoencoderKL, kl_weight: float = 1e-6):
+    def __init__(self, vae: AutoencoderKL, options: VaeOptions, kl_weight: float = 1e-6):
         super().__init__()
         self.vae, self.kl_weight = vae, kl_weight
+        self.register_buffer("strength", torch.tensor(options.latent_noise), persistent=False)
 
     def forward(self, image: torch.Tensor, noise: torch.Tensor, sharpness: float = 1.0):
         """`image` [B,3,H,W] in [-1,1], `noise` like the latent; the loss and its figures.
@@ -70,7 +83,9 @@ class VaeTrainer(torch.nn.Module):
         `sharpness` in [0,1] weighs absolute and gradient errors: squared error alone finds the colours first.
         """
         posterior = self.vae.encode(image).latent_dist
-        output = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        # by the batch's own spread, with its gradient: growing latents would buy the encoder nothing
+        spread = posterior.mean.std(dim=(0, 2, 3)) * self.strength
+        output = self.vae.decode(posterior.mean + (posterior.std + spread[:, None, None]) * noise).sample
         error = output - image
         gradient = sum(d.abs().mean() for d in (error.diff(dim=-1), error.diff(dim=-2)))
         squared = error.square().mean()
@@ -80,14 +95,19 @@ class VaeTrainer(torch.nn.Module):
         return loss, {"l1": error.abs().mean().item(), "psnr": -10 * torch.tensor(mse).log10().item()}
 
 
-def train_vae(data: PreparedSet, config: RunConfig, shape: VaeShape, full_share: float = 0.25) -> dict[str, float]:
+def train_vae(
+    data: PreparedSet, config: RunConfig, shape: VaeShape, options: VaeOptions | None = None, full_share: float = 0.25
+) -> dict[str, float]:
     """Train on crops first (four cost what one whole image does), on whole images in the last `full_share`."""
+    options = options or VaeOptions((0.0,) * shape.latent_channels)
+    _check_noise(options, shape)
+    config.extra.update(asdict(options))
     learn, held = data.part(held_out=False), data.part(held_out=True)
     if not len(learn):
         raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
     torch.manual_seed(config.seed)
-    vae = build_vae(shape)
-    trainer = VaeTrainer(vae)
+    vae = build_vae(shape).to(memory_format=torch.channels_last)
+    trainer = VaeTrainer(vae, options)
     shown = held if len(held) else learn
     factor = 2 ** (len(shape.channels) - 1)
 
@@ -106,6 +126,15 @@ def train_vae(data: PreparedSet, config: RunConfig, shape: VaeShape, full_share:
         return image_grid([*(image + 1) / 2, *(vae.decode(vae.encode(image).latent_dist.mean).sample + 1) / 2], 8)
 
     return train(Task({"vae": trainer}, loss, lambda out: vae.save_pretrained(out / "vae"), samples), config)
+
+
+def _check_noise(options: VaeOptions, shape: VaeShape) -> None:
+    if len(options.latent_noise) != shape.latent_channels or min(options.latent_noise) < 0:
+        raise InputError(
+            got=f"latent noise {' '.join(map(str, options.latent_noise))}",
+            expected=f"{shape.latent_channels} numbers, one for each latent channel, none below 0",
+            what_to_do="correct --latent-noise",
+        )
 
 
 def draw_images(data: PreparedSet, count: int, crop: int | None, generator: torch.Generator) -> torch.Tensor:
@@ -136,19 +165,51 @@ def evaluate_vae(vae: AutoencoderKL, data: PreparedSet, batch: int = 16) -> floa
 def whiten(vae: AutoencoderKL, images: torch.Tensor, batch: int = 16) -> AutoencoderKL:
     """Fold the latent channels' mean and deviation into the quant convolutions, in place; scale factor becomes 1.
 
-    `images` [N,3,H,W] in [-1,1] are what the statistics are taken of.
+    The posterior gets the same width everywhere, its mean one and at most 0.05 deviations: transparency encoders
+    measure their offsets in it, their decoders cannot see it, and hosts that sample it must not drown an offset.
+    Channels that the decoder ignores are handled as `free_unused` says. `images` [N,3,H,W] in [-1,1] are what the
+    statistics are taken of.
     """
-    means = torch.cat([vae.encode(images[i : i + batch]).latent_dist.mean for i in range(0, len(images), batch)])
-    mean, deviation = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))
+    posteriors = [vae.encode(part).latent_dist for part in images.split(batch)]
+    means, widths = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "logvar"))
+    mean, deviation, width = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3)), widths.mean(dim=(0, 2, 3))
     channels = len(mean)
     quant, post = vae.quant_conv, vae.post_quant_conv
     quant.weight[:channels] /= deviation[:, None, None, None]
     quant.bias[:channels] = (quant.bias[:channels] - mean) / deviation
-    quant.bias[channels:] -= 2 * deviation.log()  # log variance of the scaled latent
+    quant.weight[channels:] = 0
+    quant.bias[channels:] = (width - 2 * deviation.log()).clamp(max=2 * math.log(0.05))
     post.bias += torch.einsum("oi,i->o", post.weight[:, :, 0, 0], mean)
     post.weight *= deviation[None, :, None, None]
     vae.register_to_config(scaling_factor=1.0)
+    free_unused(vae, images[:batch])
     return vae
+
+
+@torch.no_grad()
+def free_unused(vae: AutoencoderKL, images: torch.Tensor, threshold: float = 1e-3) -> list[int]:
+    """Let channels that the decoder ignores repeat the first that it uses, in place; gives their numbers.
+
+    Such a channel (one under much noise while training) holds accidental values, which a diffusion model would have to
+    learn for nothing and a transparency codec could not tell from its offset. Ignored is a channel whose mean in place
+    of its values changes the decoded `images` [N,3,H,W] in [-1,1] by less than `threshold` of what the channel that
+    matters most does (both squared); its weights become zero.
+    """
+    latent = vae.encode(images).latent_dist.mean
+    usual = vae.decode(latent).sample
+    influence = []
+    for channel in range(latent.shape[1]):
+        without = latent.clone()
+        without[:, channel] = latent[:, channel].mean()
+        influence.append((vae.decode(without).sample - usual).square().mean().item())
+    least = threshold * max(influence)
+    unused = [channel for channel, change in enumerate(influence) if change < least]
+    used = [channel for channel in range(latent.shape[1]) if channel not in unused]
+    if unused:
+        for part in (vae.quant_conv.weight, vae.quant_conv.bias):
+            part[unused] = part[used[0]].clone()
+        vae.post_quant_conv.weight[:, unused] = 0
+    return unused
 
 
 def load_vae(path: str | Path) -> AutoencoderKL:

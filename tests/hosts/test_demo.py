@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -71,7 +73,16 @@ def test_checkpoint_and_yaml_are_what_a_webui_expects(exported):
     unet = params["unet_config"]["params"]
     assert unet["attention_resolutions"] == [2, 4] and unet["channel_mult"] == [1, 2, 2]
     assert unet["num_head_channels"] == 32
-    assert (folder / "out" / "tokenizer" / "config.json").is_file()
+    text = params["cond_stage_config"]["params"]["version"]
+    assert text.startswith("${oc.env:LAYERDIFFUSE_DEMO_TOKENIZER,") and text.endswith("/tokenizer}")
+
+
+def test_the_text_models_config_names_no_path(exported):
+    (_, text_encoder, _), folder = exported
+    assert "_name_or_path" in text_encoder.config.to_dict()
+    config = json.loads((folder / "out" / "tokenizer" / "config.json").read_text())
+    assert "_name_or_path" not in config
+    assert config["hidden_size"] == text_encoder.config.hidden_size
 
 
 def test_scheduler_follows_the_yaml(exported):

@@ -85,7 +85,8 @@ def test_figures_do_not_depend_on_the_batch(data):
     vae = toy_vae()
     codec = lively_codec(vae, data)
     one, all_at_once = (evaluate_codec(vae, codec, data, batch=size) for size in (5, 12))
-    assert one == pytest.approx(all_at_once, rel=1e-4)
+    # the loss is the difference of two nearly equal PSNRs: float32 leaves it 1e-5 dB
+    assert one == pytest.approx(all_at_once, rel=1e-4, abs=1e-5)
 
 
 def test_no_image_to_evaluate_is_an_error(data):

@@ -1,0 +1,77 @@
+"""The small autoencoder's training: noise on its latents."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.training.vae import VaeOptions, VaeShape, VaeTrainer, free_unused, train_vae, whiten
+
+from .toys import short_run, toy_set, toy_vae
+
+
+class Seen(torch.nn.Module):
+    """An autoencoder's own encoder; notes the latents that its decoder is given."""
+
+    def __init__(self, vae):
+        super().__init__()
+        self.vae, self.encode, self.latents = vae, vae.encode, []
+
+    def decode(self, latent):
+        """Note `latent` and decode it."""
+        self.latents.append(latent)
+        return self.vae.decode(latent)
+
+
+def test_noise_is_measured_in_each_channels_own_deviation():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 16, 16, generator=generator) * 2 - 1
+    noise = torch.randn(2, 4, 4, 4, generator=generator)
+    model = Seen(toy_vae())
+    for strength in ((0.0,) * 4, (0.1, 0.2, 0.0, 2.0)):
+        VaeTrainer(model, VaeOptions(strength))(image, noise)
+    plain, noisy = model.latents
+    deviation = model.encode(image).latent_dist.mean.std(dim=(0, 2, 3))
+    wanted = torch.tensor([0.1, 0.2, 0.0, 2.0])[:, None, None] * deviation[:, None, None] * noise
+    torch.testing.assert_close(noisy - plain, wanted)
+    assert wanted[:, 3].abs().max() > 0
+
+
+@pytest.mark.parametrize("noise", [(0.1,), (0.1, 0.1, 0.1, -1.0)])
+def test_noise_that_does_not_fit_is_refused(tmp_path, noise):
+    with pytest.raises(InputError, match="4 numbers"):
+        train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 1), VaeShape((32, 32)), VaeOptions(noise))
+
+
+@torch.no_grad()
+def test_whitening_changes_the_latents_and_no_picture():
+    vae = toy_vae()
+    torch.nn.init.normal_(vae.quant_conv.weight, std=0.3)
+    images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before = vae.decode(vae.encode(images).latent_dist.mean).sample
+    widths = vae.encode(images).latent_dist.logvar
+    deviations = vae.encode(images).latent_dist.mean.std(dim=(0, 2, 3))
+    whiten(vae, images, batch=4)
+    posterior = vae.encode(images).latent_dist
+    torch.testing.assert_close(vae.decode(posterior.mean).sample, before, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(posterior.mean.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(posterior.mean.std(dim=(0, 2, 3)), torch.ones(4), rtol=0, atol=1e-4)
+    assert widths.std() > 0 and vae.config.scaling_factor == 1
+    wanted = (widths.mean(dim=(0, 2, 3)) - 2 * deviations.log()).clamp(max=2 * math.log(0.05))
+    torch.testing.assert_close(posterior.logvar[0], wanted[:, None, None].expand_as(posterior.logvar[0]))
+
+
+@torch.no_grad()
+def test_a_channel_that_the_decoder_ignores_repeats_the_first():
+    vae = toy_vae()
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert free_unused(vae, images) == []
+    vae.post_quant_conv.weight[:, 3] = 0
+    before = vae.decode(vae.encode(images).latent_dist.mean).sample
+    assert free_unused(vae, images) == [3]
+    latent = vae.encode(images).latent_dist.mean
+    assert torch.equal(latent[:, 3], latent[:, 0])
+    assert torch.equal(vae.decode(latent).sample, before)
