@@ -108,6 +108,9 @@ def _diffusion(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pipeline", help="folder that `train text2image` wrote (OUT/pipeline)")
+    parser.add_argument("--codec", help="folder of the codec, to be written beside the checkpoint")
+    parser.add_argument("--offsets", help="offset file that `train diffusion` wrote, likewise")
+    parser.add_argument("--vocabulary", help="vocabulary file, likewise: the words that users are told about")
     parser.add_argument("--out", required=True, help="folder to write: checkpoint, yaml and tokenizer for a WebUI")
 
 

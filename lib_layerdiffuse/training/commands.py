@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..core.errors import InputError, OutputError
 from .codec import CodecOptions, train_codec
-from .convert import export_demo
+from .convert import export_demo, export_transparency
 from .data import PreparedSet, load_captions, prepare
 from .diffusion import DiffusionOptions, UNetShape, build_pipeline, train_diffusion, train_text2image
 from .engine import RunConfig, processes
@@ -139,9 +139,14 @@ def diffusion(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """`train export`."""
+    transparent = (arguments.codec, arguments.offsets, arguments.vocabulary)
+    if any(transparent) and not all(transparent):
+        raise InputError("one or two of --codec, --offsets and --vocabulary", "all three, or none", "add the others")
     pipeline = load_pipeline(arguments.pipeline)
     tokenizer = Path(arguments.pipeline) / "tokenizer"
     folder = export_demo(pipeline.vae, pipeline.text_encoder, tokenizer, pipeline.unet, arguments.out)
+    if all(transparent):
+        export_transparency(*transparent, folder)
     _show({"written": sorted(path.name for path in folder.iterdir())})
 
 

@@ -14,7 +14,13 @@ import yaml
 from safetensors.torch import save_file
 
 from ..core.errors import InputError
+from ..core.methods import BASES, find_method
+from ..core.weights import SUFFIX, WeightFile
 from ..hosts.ldm_keys import clip_to_ldm, unet_to_ldm, vae_to_ldm
+from ..hosts.vocabulary import VOCABULARY_NAME
+from .codec import DECODER_STEM, ENCODER_STEM
+from .harmlessness import find_codec_file
+from .vocabulary import Vocabulary
 
 CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
 # a WebUI resolves this when it loads the model: the extension sets the variable; by hand the folder is copied there
@@ -44,6 +50,23 @@ def export_demo(
     return out
 
 
+def export_transparency(
+    codec_folder: str | Path, offsets: str | Path, vocabulary: str | Path, out_folder: str | Path
+) -> None:
+    """Write beside the checkpoint what makes it transparent, under the demo model's names, and the words it knows."""
+    out, base, method = Path(out_folder), BASES["demo"], find_method("demo_fg")
+    Vocabulary.load(vocabulary)  # what is shipped must load
+    sources = {
+        base.encoder: find_codec_file(codec_folder, ENCODER_STEM),
+        base.decoder: find_codec_file(codec_folder, DECODER_STEM),
+        method.weights: Path(offsets),
+    }
+    for stem, source in sources.items():
+        with WeightFile(source) as file:
+            _save(file.tensors(), out / f"{stem}{SUFFIX}", torch.float16, {"format": "pt", **file.metadata})
+    shutil.copyfile(vocabulary, out / VOCABULARY_NAME)
+
+
 def save_ldm_checkpoint(
     vae: torch.nn.Module,
     text_encoder: torch.nn.Module,
@@ -57,9 +80,14 @@ def save_ldm_checkpoint(
         "first_stage_model.": vae_to_ldm(vae.state_dict(), vae.config),
         "cond_stage_model.transformer.": clip_to_ldm(text_encoder.state_dict()),
     }
-    state = {head + name: _stored(tensor, dtype) for head, part in parts.items() for name, tensor in part.items()}
+    state = {head + name: tensor for head, part in parts.items() for name, tensor in part.items()}
+    _save(state, path, dtype, {"format": "pt"})
+
+
+def _save(state: Mapping[str, torch.Tensor], path: str | Path, dtype: torch.dtype, metadata: dict[str, str]) -> None:
+    """Write `state` with its floats as `dtype`, under its name only when it is whole."""
     temporary = Path(f"{path}.partial")
-    save_file(state, str(temporary), metadata={"format": "pt"})
+    save_file({name: _stored(tensor, dtype) for name, tensor in state.items()}, str(temporary), metadata=metadata)
     os.replace(temporary, path)
 
 

@@ -132,8 +132,8 @@ def _report(means: dict[str, float], images: int) -> dict[str, float]:
 
 def load_codec(folder: str | Path, vae: AutoencoderKL, data: PreparedSet | None = None) -> Codec:
     """The codec whose two files lie in `folder` (any prefix), frozen; `deviation` is measured on `data`, else 1."""
-    encoder_state, header = _read(_find(folder, ENCODER_STEM))
-    decoder_state, _ = _read(_find(folder, DECODER_STEM))
+    encoder_state, header = _read(find_codec_file(folder, ENCODER_STEM))
+    decoder_state, _ = _read(find_codec_file(folder, DECODER_STEM))
     encoder = OffsetEncoder.from_state_dict(encoder_state)
     level = len(vae.config.block_out_channels) - 1
     if encoder.latent_channels != vae.config.latent_channels or encoder.factor != 2**level:
@@ -150,7 +150,8 @@ def load_codec(folder: str | Path, vae: AutoencoderKL, data: PreparedSet | None 
     return codec.requires_grad_(False).eval()
 
 
-def _find(folder: str | Path, stem: str) -> Path:
+def find_codec_file(folder: str | Path, stem: str) -> Path:
+    """The one file of a codec in `folder` whose name ends in `stem`, whatever its prefix; WeightsError otherwise."""
     found = sorted(Path(folder).glob(f"*{stem}.safetensors"))
     if len(found) != 1:
         raise WeightsError(

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
@@ -67,6 +69,18 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
 
     written = run(capsys, "train", "export", "base/pipeline", "--out", "shipped")["written"]
     assert written == ["demo.safetensors", "demo.yaml", "tokenizer"]
+    parts = "--codec codec --offsets tuned/layer_mine.safetensors --vocabulary keep.json --out shipped".split()
+    written = run(capsys, "train", "export", "base/pipeline", *parts)["written"]
+    weights = {name for name in written if name.endswith(".safetensors")} - {"demo.safetensors"}
+    assert weights == {
+        "demo_vae_transparent_decoder.safetensors",
+        "demo_vae_transparent_encoder.safetensors",
+        "layer_demo_transparent.safetensors",
+    }
+    assert all(tensor.dtype == torch.float16 for name in weights for tensor in load_file(f"shipped/{name}").values())
+    with safe_open("shipped/demo_vae_transparent_encoder.safetensors", framework="pt") as file:
+        assert file.metadata()["unit"] == "posterior"
+    assert json.loads(Path("shipped/vocabulary.json").read_text()) == json.loads(Path("keep.json").read_text())
     run(capsys, *"train diffusion clear.safetensors --model shipped --out again".split(), *tune, *RUN)
 
 
@@ -79,6 +93,7 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
         ("train codec set.safetensors --vae nowhere --out run", 3, "nowhere"),
         ("train codec set.safetensors --vae broken --out run", 3, "AutoencoderKL"),
         ("train codec set.safetensors --out run", 2, "--vae"),
+        ("train export nowhere --codec codec --out shipped", 2, "--offsets"),
         ("train diffusion latents --model nowhere --out run", 2, "train latents"),
         ("train text2image set.safetensors --vae broken --out run", 2, "train latents"),
         ("harmlessness set.safetensors --vae vae --codec nowhere", 3, "exactly one"),
