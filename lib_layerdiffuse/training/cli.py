@@ -73,6 +73,7 @@ def _codec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", help=SET_HELP)
     parser.add_argument("--vae", required=True, help=VAE_HELP)
     parser.add_argument("--config", help="for a checkpoint file: its folder in diffusers' layout, weights not needed")
+    parser.add_argument("--start", help="folder of a codec for this VAE to go on from; shapes and unit are its own")
     parser.add_argument("--evaluate", action="store_true", help="print the figures on held-out images at the end")
     _run_options(parser)
     add_options(parser, CodecOptions)

@@ -8,6 +8,7 @@ picture; the published inference code gives it the picture composited on grey. A
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,6 +59,14 @@ class CodecOptions:
     noise_limit: float = setting(0.3, "strongest latent noise, in latent deviations")
     crop: int = setting(64, "side of training crops, 0 for none; four of half the side cost what one image does")
     whole_share: float = setting(0.25, "last share of the run, on whole images")
+    free_channels_only: bool = setting(
+        False,
+        "offset only in latent channels that the VAE's decoder ignores (see --latent-noise of `train vae`): nothing is"
+        " harmed, and steps are quicker",
+    )
+    freeze_encoder: bool = setting(
+        False, "train the decoder alone, so that latents made with the encoder stay good; with --start"
+    )
     prefix: str = setting("", "put before the names of the two files")
 
 
@@ -136,7 +145,9 @@ class CodecTrainer(torch.nn.Module):
             posterior = vae.encode(image).latent_dist
         offset = codec.offset(argb, posterior.std)
         latent = posterior.mean + offset + noise * codec.deviation[:, None, None]
-        decoded = vae.decode(latent).sample
+        # what is ignored has no gradient
+        with torch.no_grad() if options.free_channels_only else nullcontext():
+            decoded = vae.decode(latent).sample
         prediction = codec.decode(decoded, latent)
         clean = (noise.abs().amax(dim=(1, 2, 3)) == 0).float()
         parts = {
@@ -170,14 +181,62 @@ def build_codec(vae: AutoencoderKL, statistics: LatentStatistics, options: Codec
         attention_levels=options.attention_levels,
         layers=options.decoder_layers,
     )
+    codec = Codec(encoder, decoder, options.unit, statistics)
     # a tenth to a half quicker on CPUs, and what CUDA's convolutions like
-    return Codec(encoder, decoder, options.unit, statistics).to(memory_format=torch.channels_last)
+    return codec.to(memory_format=torch.channels_last)
+
+
+def _fresh_codec(vae: AutoencoderKL, data: PreparedSet, options: CodecOptions) -> Codec:
+    codec = build_codec(vae, latent_statistics(vae, data), options)
+    seen = data.rgba[torch.linspace(0, len(data) - 1, min(32, len(data))).long()]
+    spread_features(codec.encoder, seen[:, [3, 0, 1, 2]].float() / 255, 0.5 if options.free_channels_only else 0.0)
+    return codec
+
+
+@torch.no_grad()
+def spread_features(encoder: OffsetEncoder, argb: torch.Tensor, last: float = 0.0) -> None:
+    """Give each convolution's output on `argb` [B,4,H,W] mean 0 and deviation 1, the last one's deviation `last`.
+
+    Fresh convolutions pass on a thousandth of what they see (layer-sequential unit variance, arXiv 1511.06422). With
+    `last` 0 the encoder still adds nothing; where it can harm nothing, a decoder learns sooner from something.
+    """
+    convolutions = [layer for layer in encoder.blocks if isinstance(layer, torch.nn.Conv2d)]
+    if last:
+        convolutions[-1].reset_parameters()
+    hidden = argb
+    for layer in encoder.blocks:
+        if layer in convolutions[: None if last else -1]:
+            output = layer(hidden)
+            deviation, mean = torch.std_mean(output, dim=(0, 2, 3))
+            scale = (last if layer is convolutions[-1] else 1.0) / deviation.clamp_min(1e-6)
+            layer.weight *= scale[:, None, None, None]
+            layer.bias.copy_((layer.bias - mean) * scale)
+        hidden = layer(hidden)
+
+
+def free_channels(vae: AutoencoderKL) -> torch.Tensor:
+    """1 for each latent channel that the VAE's decoder ignores, 0 for the others [C]; InputError when it uses all."""
+    free = vae.post_quant_conv.weight.detach().abs().amax(dim=(0, 2, 3)) == 0
+    if not free.any():
+        raise InputError(
+            got="a VAE whose decoder uses all of its latent channels",
+            expected="one that was trained with --latent-noise and whitened, for --free-channels-only",
+            what_to_do="leave --free-channels-only out",
+        )
+    return free.float()
 
 
 def train_codec(
-    vae: AutoencoderKL, data: PreparedSet, config: RunConfig, options: CodecOptions | None = None
+    vae: AutoencoderKL,
+    data: PreparedSet,
+    config: RunConfig,
+    options: CodecOptions | None = None,
+    start: Codec | None = None,
 ) -> dict[str, float]:
-    """Train encoder and decoder for a frozen `vae`; writes the two files under `config.out` and returns the figures."""
+    """Train encoder and decoder for a frozen `vae`; writes the two files under `config.out` and returns the figures.
+
+    `start` is a codec for this VAE to go on from, of whatever shapes; without it fresh networks as `options` say.
+    """
     options = options or CodecOptions()
     _check_size(data, options)
     config.extra.update(asdict(options))
@@ -185,7 +244,10 @@ def train_codec(
     if not len(learn):
         raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
     torch.manual_seed(config.seed)
-    codec = build_codec(vae, latent_statistics(vae, learn), options)
+    codec = _fresh_codec(vae, learn, options) if start is None else start.requires_grad_(True).train()
+    codec.encoder.requires_grad_(not options.freeze_encoder)
+    if options.free_channels_only:
+        codec.scale *= free_channels(vae)
     run = _CodecRun(codec, vae, learn, config, options)
     return train(
         Task(

@@ -72,7 +72,11 @@ def codec(arguments: argparse.Namespace) -> None:
     """`train codec`."""
     data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
     config = read_options(arguments, RunConfig, out=arguments.out)
-    figures = train_codec(model, data, config, read_options(arguments, CodecOptions))
+    options = read_options(arguments, CodecOptions)
+    if options.freeze_encoder and not arguments.start:
+        raise InputError("--freeze-encoder alone", "a trained encoder", "name its folder with --start")
+    start = load_codec(arguments.start, model, data.part(held_out=False)) if arguments.start else None
+    figures = train_codec(model, data, config, options, start)
     if processes().is_main_process:
         _show({**figures, **(_codec_figures(model, data, arguments.out) if arguments.evaluate else {})})
 

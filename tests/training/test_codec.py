@@ -12,7 +12,14 @@ from safetensors.torch import load_file
 
 from lib_layerdiffuse.core.codec import TransparencyCodec
 from lib_layerdiffuse.core.errors import InputError, WeightsError
-from lib_layerdiffuse.training.codec import Codec, build_codec, draw_codec_batch, latent_statistics, train_codec
+from lib_layerdiffuse.training.codec import (
+    Codec,
+    build_codec,
+    draw_codec_batch,
+    latent_statistics,
+    spread_features,
+    train_codec,
+)
 from lib_layerdiffuse.training.data import PreparedSet
 from lib_layerdiffuse.training.harmlessness import evaluate_codec, load_codec
 
@@ -126,6 +133,42 @@ def test_a_run_resumes_where_it_stopped(tmp_path, data):
     train_codec(vae, data, short_run(tmp_path / "run", 5), CODEC)
     steps = [line.split(",")[0] for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
     assert steps == ["step", "1", "2", "3", "4", "5"]
+
+
+def test_a_codec_is_trained_on_with_its_encoder_frozen(tmp_path, data):
+    vae = toy_vae()
+    lively_codec(vae, data).export(tmp_path)
+    before = load_codec(tmp_path, vae, data)
+    start = load_codec(tmp_path, vae, data)
+    train_codec(vae, data, short_run(tmp_path / "run"), replace(CODEC, freeze_encoder=True), start)
+    after = load_codec(tmp_path / "run", vae, data)
+    rgba = data.rgba[:2, [3, 0, 1, 2]].float() / 255
+    assert torch.equal(after.encoder(rgba), before.encoder(rgba))
+    assert not torch.equal(after.decoder.conv_in.weight, before.decoder.conv_in.weight)
+
+
+def test_offsets_can_be_kept_to_channels_that_the_vae_ignores(tmp_path, data):
+    vae = toy_vae()
+    options = replace(CODEC, free_channels_only=True)
+    with pytest.raises(InputError, match="latent-noise"):
+        train_codec(vae, data, short_run(tmp_path / "refused"), options)
+    with torch.no_grad():
+        vae.post_quant_conv.weight[:, 3] = 0
+    train_codec(vae, data, short_run(tmp_path / "run"), options)
+    codec = load_codec(tmp_path / "run", vae, data)
+    figures = evaluate_codec(vae, codec, data)
+    assert figures["harmlessness_loss_db"] == 0 and figures["offset_rms_sigma"] > 0.1
+    offset = codec.offset(data.rgba[:2, [3, 0, 1, 2]].float() / 255, torch.ones(1))
+    assert offset[:, :3].abs().max() == 0 and offset[:, 3].std() > 0
+
+
+def test_fresh_encoders_pass_on_what_they_see(data):
+    encoder = build_codec(toy_vae(), latent_statistics(toy_vae(), data), CODEC).encoder
+    argb = data.rgba[:, [3, 0, 1, 2]].float() / 255
+    spread_features(encoder, argb)
+    assert encoder(argb).abs().max() == 0
+    spread_features(encoder, argb, 0.5)
+    torch.testing.assert_close(encoder(argb).std(dim=(0, 2, 3)), torch.full((4,), 0.5), rtol=1e-3, atol=0)
 
 
 def test_batches_are_crops_first_and_whole_images_last(data):
