@@ -122,6 +122,7 @@ def _harmlessness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codec", required=True, help="folder of encoder and decoder")
     parser.add_argument("--all", action="store_true", help="all images, not only the held-out ones")
     parser.add_argument("--limit", type=int, default=0, help="at most so many images, evenly spread; 0: all of them")
+    parser.add_argument("--passes", type=int, default=1, help="orientations that vote: 1 (default), 2, 4 or 8")
     parser.add_argument("--out", help="write the figures into this JSON file too")
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ..core.decoder import TransparencyUNet
+from ..core.decoding import ORIENTATIONS, Orientation
 from ..core.encoder import OffsetEncoder
 from ..core.errors import InputError
 from .augment import draw_batch, soften
@@ -56,6 +57,9 @@ class CodecOptions:
     adversarial_from: float = setting(0.5, "share of the run after which the PatchGAN joins")
     soft_share: float = setting(0.5, "share of images with alpha times a smooth random field")
     noise_share: float = setting(0.5, "share of images with latent noise, so that alpha survives a diffusion model")
+    turned_share: float = setting(
+        0.5, "share of batches decoded in a random one of inference's orientations"
+    )
     noise_limit: float = setting(0.3, "strongest latent noise, in latent deviations")
     crop: int = setting(64, "side of training crops, 0 for none; four of half the side cost what one image does")
     whole_share: float = setting(0.25, "last share of the run, on whole images")
@@ -136,8 +140,13 @@ class CodecTrainer(torch.nn.Module):
         self.codec, self.options = codec, options
         self.outside = (vae, discriminator)  # a tuple, so that neither is registered, saved or trained here
 
-    def forward(self, argb: torch.Tensor, noise: torch.Tensor, adversarial: bool):
-        """`argb` [B,4,H,W] in [0,1], padded; `noise` [B,C,h,w] in deviations; returns loss, figures, prediction."""
+    def forward(
+        self, argb: torch.Tensor, noise: torch.Tensor, adversarial: bool, orientation: Orientation = ORIENTATIONS[0]
+    ):
+        """`argb` [B,4,H,W] in [0,1], padded; `noise` [B,C,h,w] in deviations; returns loss, figures, prediction.
+
+        The decoder is given everything in `orientation`, and its prediction is turned back.
+        """
         vae, discriminator = self.outside
         codec, options = self.codec, self.options
         image = argb[:, 1:] * 2 - 1
@@ -148,7 +157,7 @@ class CodecTrainer(torch.nn.Module):
         # what is ignored has no gradient
         with torch.no_grad() if options.free_channels_only else nullcontext():
             decoded = vae.decode(latent).sample
-        prediction = codec.decode(decoded, latent)
+        prediction = orientation.undo(codec.decode(orientation.apply(decoded), orientation.apply(latent)))
         clean = (noise.abs().amax(dim=(1, 2, 3)) == 0).float()
         parts = {
             "reconstruction": reconstruction_loss(prediction, argb),
@@ -281,7 +290,8 @@ class _CodecRun:
         argb = draw_codec_batch(self.data, self.config.batch, progress, options, generator)
         noise = self.draw_noise(argb, generator)
         adversarial = bool(options.discriminator) and progress >= options.adversarial_from
-        loss, figures, prediction = modules["codec"](argb.to(device), noise.to(device), adversarial)
+        orientation = draw_orientation(options.turned_share, generator)
+        loss, figures, prediction = modules["codec"](argb.to(device), noise.to(device), adversarial, orientation)
         self.last = (argb.to(device), prediction) if adversarial else None
         return loss, figures
 
@@ -297,6 +307,12 @@ class _CodecRun:
     def discriminate(self, modules: dict, progress: float, generator: torch.Generator):
         """The discriminator's loss on the last batch; nothing before its time."""
         return None if self.last is None else modules["discriminator"](*self.last)
+
+
+def draw_orientation(share: float, generator: torch.Generator) -> Orientation:
+    """A random orientation of those that inference votes over, for a `share` of the calls; else the upright one."""
+    turned = torch.rand(1, generator=generator).item() < share
+    return ORIENTATIONS[int(torch.randint(0, len(ORIENTATIONS), (1,), generator=generator)) if turned else 0]
 
 
 def draw_codec_batch(

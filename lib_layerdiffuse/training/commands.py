@@ -93,7 +93,8 @@ def harmlessness(arguments: argparse.Namespace) -> None:
     if arguments.limit:
         measured = _spread(measured, arguments.limit)
     trained = load_codec(arguments.codec, model, data)
-    figures = evaluate_codec(model, trained, measured, progress=partial(tqdm, desc="batches", unit=""))
+    bar = partial(tqdm, desc="batches", unit="")
+    figures = evaluate_codec(model, trained, measured, progress=bar, passes=arguments.passes)
     if arguments.out:
         _written(arguments.out, lambda path: Path(path).write_text(json.dumps(figures, indent=2) + "\n"))
     _show(figures)

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from safetensors import SafetensorError, safe_open
 
 from ..core.decoder import TransparencyUNet
+from ..core.decoding import ORIENTATIONS, RANKS, median
 from ..core.encoder import OffsetEncoder
 from ..core.errors import InputError, WeightsError
 from .augment import soften
@@ -40,25 +41,33 @@ class _Mean:
 
 @torch.no_grad()
 def evaluate_codec(
-    vae: AutoencoderKL, codec: Codec, data: PreparedSet, batch: int = 8, progress: Callable = iter
+    vae: AutoencoderKL,
+    codec: Codec,
+    data: PreparedSet,
+    batch: int = 8,
+    progress: Callable = iter,
+    passes: int = 1,
 ) -> dict[str, float]:
     """Figures of `codec` over `data`: plain images, and the same with alpha softened by fields seeded by image number.
 
-    Decibels are of the mean squared error over the set, pixels in [0,1]; one decoder pass, no orientations.
+    Decibels are of the mean squared error over the set, pixels in [0,1]. `passes` orientations (1, 2, 4 or 8) vote,
+    as in inference.
     """
+    if passes not in RANKS:
+        raise InputError(f"{passes} passes", "1, 2, 4 or 8", "choose one of them")
     if not len(data):
         raise InputError("no image to evaluate on", "at least one", "use a set with held-out concepts, or --all")
     device = next(codec.parameters()).device
     vae.to(device)
-    mean = _Mean()
+    mean, voting = _Mean(), _Voting(codec, passes)
     for start in progress(range(0, len(data), batch)):
         numbers = range(start, min(start + batch, len(data)))
         argb = data.rgba[list(numbers)][:, [3, 0, 1, 2]].float().div(255)
         soft = argb.clone()
         soft[:, :1] = torch.cat([_softened(argb[i : i + 1, :1], number) for i, number in enumerate(numbers)])
         noise = torch.cat([_noise(vae, argb, number) for number in numbers])
-        figures = _plain_figures(vae, codec, argb.to(device), noise.to(device))
-        mean.add({**figures, **_soft_figures(vae, codec, soft.to(device))})
+        figures = _plain_figures(vae, voting, argb.to(device), noise.to(device))
+        mean.add({**figures, **_soft_figures(vae, voting, soft.to(device))})
     return _report(mean.means(), len(data))
 
 
@@ -72,7 +81,22 @@ def _noise(vae: AutoencoderKL, argb: torch.Tensor, number: int) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(number))
 
 
-def _plain_figures(vae: AutoencoderKL, codec: Codec, argb: torch.Tensor, noise: torch.Tensor) -> dict:
+class _Voting:
+    """A codec whose decoder votes over orientations, as inference does."""
+
+    def __init__(self, codec: Codec, passes: int):
+        self.offset, self.deviation = codec.offset, codec.deviation
+        self.codec, self.orientations = codec, ORIENTATIONS[:passes]
+
+    def decode(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """A,R,G,B [B,4,H,W] in [0,1] from the VAE's image in [-1,1] and the VAE-space latent."""
+        return median([turn.undo(self._turned(turn.apply(decoded), turn.apply(latent))) for turn in self.orientations])
+
+    def _turned(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        return self.codec.decode(decoded, latent).clamp(0, 1)
+
+
+def _plain_figures(vae: AutoencoderKL, codec: _Voting, argb: torch.Tensor, noise: torch.Tensor) -> dict:
     image = argb[:, 1:]
     posterior = vae.encode(image * 2 - 1).latent_dist
     offset = codec.offset(argb, posterior.std)
@@ -80,10 +104,10 @@ def _plain_figures(vae: AutoencoderKL, codec: Codec, argb: torch.Tensor, noise: 
     bare = vae.decode(posterior.mean).sample
     adjusted = posterior.mean + offset
     decoded = vae.decode(adjusted).sample
-    output = codec.decode(decoded, adjusted).clamp(0, 1)
+    output = codec.decode(decoded, adjusted)
     noisy = adjusted + NOISE * noise * deviation
-    noisy_output = codec.decode(vae.decode(noisy).sample, noisy).clamp(0, 1)
-    without = codec.decode(bare, posterior.mean).clamp(0, 1)
+    noisy_output = codec.decode(vae.decode(noisy).sample, noisy)
+    without = codec.decode(bare, posterior.mean)
     return {
         "vae_error": _squared(bare.div(2).add(0.5).clamp(0, 1), image),
         "adjusted_error": _squared(decoded.div(2).add(0.5).clamp(0, 1), image),
@@ -95,10 +119,10 @@ def _plain_figures(vae: AutoencoderKL, codec: Codec, argb: torch.Tensor, noise: 
     }
 
 
-def _soft_figures(vae: AutoencoderKL, codec: Codec, argb: torch.Tensor) -> dict:
+def _soft_figures(vae: AutoencoderKL, codec: _Voting, argb: torch.Tensor) -> dict:
     posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
     latent = posterior.mean + codec.offset(argb, posterior.std)
-    output = codec.decode(vae.decode(latent).sample, latent).clamp(0, 1)
+    output = codec.decode(vae.decode(latent).sample, latent)
     return {
         "alpha_mae_soft": _alpha_error(output, argb),
         "rgba_error_soft": _squared(premultiplied(output), premultiplied(argb)),

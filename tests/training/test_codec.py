@@ -11,11 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.core.codec import TransparencyCodec
+from lib_layerdiffuse.core.decoding import ORIENTATIONS, TransparencyDecoder
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.training.codec import (
     Codec,
     build_codec,
     draw_codec_batch,
+    draw_orientation,
     latent_statistics,
     spread_features,
     train_codec,
@@ -94,6 +96,29 @@ def test_figures_do_not_depend_on_the_batch(data):
     one, all_at_once = (evaluate_codec(vae, codec, data, batch=size) for size in (5, 12))
     # the loss is the difference of two nearly equal PSNRs: float32 leaves it 1e-5 dB
     assert one == pytest.approx(all_at_once, rel=1e-4, abs=1e-5)
+
+
+def test_orientations_vote_in_the_figures_as_in_inference(data):
+    vae = toy_vae()
+    codec = lively_codec(vae, data)
+    one, eight = (evaluate_codec(vae, codec, data, passes=passes) for passes in (1, 8))
+    assert eight["alpha_mae"] != one["alpha_mae"] and eight["vae_psnr"] == one["vae_psnr"]
+    argb = data.rgba[:, [3, 0, 1, 2]].float() / 255
+    posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
+    latent = posterior.mean + codec.offset(argb, posterior.std)
+    pixel = vae.decode(latent).sample.div(2).add(0.5).clamp(0, 1)
+    rgba = TransparencyDecoder(codec.decoder).decode(pixel, latent, passes=8)
+    assert (rgba[:, 3] - argb[:, 0]).abs().mean().item() == pytest.approx(eight["alpha_mae"], rel=1e-4)
+    with pytest.raises(InputError, match="3 passes"):
+        evaluate_codec(vae, codec, data, passes=3)
+
+
+def test_training_turns_a_share_of_its_batches():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_orientation(0.5, generator) for _ in range(400)]
+    assert set(drawn) == set(ORIENTATIONS)
+    assert 180 < drawn.count(ORIENTATIONS[0]) < 270
+    assert {draw_orientation(0.0, generator) for _ in range(20)} == {ORIENTATIONS[0]}
 
 
 def test_no_image_to_evaluate_is_an_error(data):
