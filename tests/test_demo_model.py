@@ -14,7 +14,9 @@ from safetensors import safe_open
 
 from lib_layerdiffuse.api import generate, load, words
 from lib_layerdiffuse.core.methods import BASES, find_method
+from lib_layerdiffuse.hosts.run_plan import with_defaults
 from lib_layerdiffuse.hosts.vocabulary import DEMO_FOLDER
+from lib_layerdiffuse.settings import GenerateSettings
 from lib_layerdiffuse.training.data import is_held_out, load_captions, prepare
 from lib_layerdiffuse.training.harmlessness import evaluate_codec, load_codec
 from lib_layerdiffuse.training.models import open_vae
@@ -59,7 +61,7 @@ def test_files_are_small_half_precision_and_licensed():
 def test_no_picture_of_the_figures_shows_a_trained_concept():
     vocabulary = Vocabulary.load(DEMO_FOLDER / "vocabulary.json")
     captions = json.loads((HELD_OUT / "captions.json").read_text(encoding="utf-8")).values()
-    assert len(captions) >= 20
+    assert len(captions) >= 140
     assert all(is_held_out(caption, vocabulary.keep) for caption in captions)
 
 
@@ -109,6 +111,12 @@ def test_the_box_alone_makes_it_transparent(paint):
     shown = np.asarray(painted)[40:90, 40:90]
     red, green, blue = shown[..., :3].reshape(-1, 3).mean(axis=0)
     assert red > 1.5 * green and red > 1.5 * blue
+
+
+def test_its_decoder_is_asked_once_and_published_ones_as_often_as_wished():
+    pipeline = load().pipeline
+    asked = {base: with_defaults(GenerateSettings("a cat"), base, pipeline).passes for base in BASES}
+    assert asked == {"demo": 1, "sd15": 8, "sdxl": 8}
 
 
 def test_a_picture_survives_image_to_image_without_noise(paint):

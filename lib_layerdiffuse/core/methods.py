@@ -25,13 +25,17 @@ LAST_TIMESTEP = 999
 
 @dataclass(frozen=True)
 class Base:
-    """A base model family: its transparency networks (file stems) and the factor between VAE and sampler latents."""
+    """A base model family: its transparency networks (file stems) and the factor between VAE and sampler latents.
+
+    `orientations` is how many of the decoder's orientations are worth a vote: the demo model's decoder is best upright.
+    """
 
     id: str
     title: str
     decoder: str
     encoder: str
     scale_factor: float
+    orientations: int = 8
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ BASES = {
     for base in (
         Base("sd15", "SD1.5", "layer_sd15_vae_transparent_decoder", "layer_sd15_vae_transparent_encoder", 0.18215),
         Base("sdxl", "SDXL", "vae_transparent_decoder", "vae_transparent_encoder", 0.13025),
-        Base("demo", "the demo model", "demo_vae_transparent_decoder", "demo_vae_transparent_encoder", 1.0),
+        Base("demo", "the demo model", "demo_vae_transparent_decoder", "demo_vae_transparent_encoder", 1.0, 1),
     )
 }
 

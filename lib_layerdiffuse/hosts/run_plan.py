@@ -11,7 +11,7 @@ import torch
 
 from ..core.errors import InputError
 from ..core.memory import free_bytes
-from ..core.methods import Method, check_images, choose_method, frame_prompts
+from ..core.methods import BASES, Method, check_images, choose_method, frame_prompts
 from ..settings import IMAGE_FIELDS, MAX_SEED, GenerateSettings
 from .images import alpha_notes, open_image
 from .samplers import SAMPLERS
@@ -92,13 +92,14 @@ def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
 
 
 def with_defaults(settings: GenerateSettings, base: str, pipeline: Any) -> GenerateSettings:
-    """`settings` with the model's own size and guidance where none are chosen."""
+    """`settings` with the model's own size and guidance where none are chosen, and no more passes than are any good."""
     own = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     return replace(
         settings,
         width=settings.width or own,
         height=settings.height or own,
         guidance=GUIDANCE[base] if settings.guidance is None else settings.guidance,
+        passes=min(settings.passes, BASES[base].orientations),
     )
 
 

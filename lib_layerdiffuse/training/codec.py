@@ -57,9 +57,7 @@ class CodecOptions:
     adversarial_from: float = setting(0.5, "share of the run after which the PatchGAN joins")
     soft_share: float = setting(0.5, "share of images with alpha times a smooth random field")
     noise_share: float = setting(0.5, "share of images with latent noise, so that alpha survives a diffusion model")
-    turned_share: float = setting(
-        0.5, "share of batches decoded in a random one of inference's orientations"
-    )
+    turned_share: float = setting(0.5, "share of batches decoded in a random one of inference's orientations")
     noise_limit: float = setting(0.3, "strongest latent noise, in latent deviations")
     crop: int = setting(64, "side of training crops, 0 for none; four of half the side cost what one image does")
     whole_share: float = setting(0.25, "last share of the run, on whole images")
