@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, choose_method, find_method
+from lib_layerdiffuse.core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, choose_method, find_method
 from lib_layerdiffuse.webui.values import PARSERS, image_to_base64
 
 INFOTEXT_PREFIX = "layerdiffusion_"
@@ -40,9 +40,9 @@ def needs_prompt(frame: str) -> Callable[[Method], bool]:
     return lambda method: frame in method.extra_prompts
 
 
-def decodes_transparency(method: Method) -> bool:
-    """Rule: the method gives at least one picture with transparency."""
-    return method.transparent_frames > 0
+def votes_on_transparency(method: Method) -> bool:
+    """Rule: the method gives pictures with transparency, by a decoder that gains from more than one orientation."""
+    return method.transparent_frames > 0 and BASES[method.base].orientations > 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class LayerArguments:
         label="Decoder passes",
         kind="choice",
         choices=(1, 2, 4, 8),
-        needed=decodes_transparency,
+        needed=votes_on_transparency,
         help="Orientations that are decoded and combined: 8 as published, 1 is fastest.",
     )
     checkerboard: bool = row(
