@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
-from lib_layerdiffuse.core.methods import METHODS, find_method
+from lib_layerdiffuse.core.methods import BASES, METHODS, find_method
 from lib_layerdiffuse.webui.arguments import (
     ARGUMENTS,
     BY_NAME,
@@ -177,7 +177,8 @@ def test_what_is_visible_follows_from_the_method_s_row(method):
     prompts = {f"{short[frame]}_additional_prompt" for frame in method.extra_prompts}
     assert {name for name in shown if name.endswith("_prompt")} == prompts
     assert ("resize_mode" in shown) == bool(method.images)
-    assert ("passes" in shown) == (method.transparent_frames > 0)
+    votes = BASES[method.base].orientations > 1
+    assert ("passes" in shown) == (method.transparent_frames > 0 and votes)
     assert {"weight", "ending_step"} <= shown
 
 
