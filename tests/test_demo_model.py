@@ -74,7 +74,7 @@ def test_alpha_comes_back_on_unseen_concepts(figures):
 
 
 def test_colour_comes_back_and_the_vae_is_not_harmed(figures):
-    # hard edges need more than the latent holds: the plain set stays behind the VAE, see docs/demo-model.md
+    # an aim that is missed: at hard edges the plain set stays behind the VAE, see docs/demo-model.md
     assert figures["rgba_psnr_soft"] >= figures["vae_psnr"] and figures["rgba_psnr"] >= 25
     assert figures["harmlessness_loss_db"] <= 0.15
     assert 0 < figures["offset_rms_sigma"] < 2
