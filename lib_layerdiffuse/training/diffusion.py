@@ -161,7 +161,7 @@ TUNINGS: dict[str, Callable] = {"lora": _tune_low_rank, "full": _tune_all}
 
 
 def use_quickest_attention(unet: torch.nn.Module) -> None:
-    """On CPUs plain matrix products: the backward pass of torch's fused attention makes steps 1.2 to 1.4 times longer."""
+    """On CPUs plain matrix products: the backward pass of torch's fused attention takes 1.2 to 1.4 times the step."""
     if without_accelerator():
         unet.set_attn_processor(AttnProcessor())
 
