@@ -245,9 +245,17 @@ class Visitor:
         self.tab.keyboard.press("Tab")
 
     def generate(self) -> None:
+        """Press the button and wait for the files of the new run; a fast run may never draw its progress bar."""
+        link = "document.querySelector('#page_files a')?.href ?? ''"
+        before = self.tab.evaluate(f"() => {link}")
         self.tab.click("#page_generate")
-        self.tab.wait_for_selector("#page_progress [role=progressbar]")
+        self.tab.wait_for_function(f"before => {link} !== before", arg=before)
         self.tab.wait_for_selector("#page_generate:not([disabled])")
+
+    def wait_for_pictures(self, count: int) -> None:
+        self.tab.wait_for_function(
+            "count => document.querySelectorAll('#page_gallery .gallery-item img').length === count", arg=count
+        )
 
     def download(self, selector: str) -> tuple[str, bytes]:
         with self.tab.expect_download() as waiting:
@@ -287,8 +295,8 @@ def test_issue_9_tick_prompt_generate_and_download_the_real_rgba_files(visitor):
     tab.check("#layerdiffuse_mode input[value=single]")
     visitor.fill_in("red apple")
     visitor.generate()
-    assert tab.locator("#page_gallery .gallery-item img").count() == 2
-    assert "ld-checkerboard" in tab.get_attribute("#page_gallery", "class")
+    visitor.wait_for_pictures(2)
+    tab.wait_for_selector("#page_gallery.ld-checkerboard")
 
     name, data = visitor.download("#page_files a >> nth=1")
     image = read_png(data)
@@ -307,7 +315,7 @@ def test_issue_9_tick_prompt_generate_and_download_the_real_rgba_files(visitor):
 def test_box_off_gives_the_ordinary_opaque_picture(visitor):
     visitor.fill_in("banana", count=1)
     visitor.generate()
-    assert "ld-checkerboard" not in visitor.tab.get_attribute("#page_gallery", "class")
+    visitor.tab.wait_for_selector("#page_gallery:not(.ld-checkerboard)")
     _, data = visitor.download("#page_files a")
     assert read_png(data).mode == "RGB"
 
@@ -327,7 +335,7 @@ def test_stop_keeps_what_is_finished_and_the_page_goes_on(visitor):
     assert tab.is_disabled("#page_stop")
     visitor.fill_in("banana", count=1, steps=1)
     visitor.generate()
-    assert tab.locator("#page_gallery .gallery-item img").count() == 1
+    visitor.wait_for_pictures(1)
 
 
 def test_unknown_words_bring_a_hint_and_a_click_on_a_known_one_removes_it(visitor):
@@ -352,6 +360,7 @@ def test_the_seed_is_shown_and_can_be_used_again(visitor):
     tab = visitor.tab
     visitor.fill_in("green apple", count=2, steps=1)
     visitor.generate()
+    tab.wait_for_function("() => document.querySelector('#page_parameters textarea').value.startsWith('green apple')")
     first = tab.input_value("#page_parameters textarea")
     tab.click("#page_gallery .gallery-item button >> nth=1")
     tab.wait_for_function("before => document.querySelector('#page_parameters textarea').value !== before", arg=first)
@@ -403,6 +412,6 @@ def test_layer_methods_show_their_inputs_and_name_their_layers(browser, layered,
         tab.set_input_files("#layerdiffuse_fg_image input[type=file]", tmp_path / "cut-out.png")
         tab.wait_for_selector("#layerdiffuse_fg_image img")
         someone.generate()
-        assert tab.locator("#page_gallery .gallery-item img").count() == 2
+        someone.wait_for_pictures(2)
         assert someone.foreign == []
         tab.close()
