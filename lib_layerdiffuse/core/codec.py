@@ -117,6 +117,14 @@ class TransparencyCodec:
         ready = TransparencyDecoder(unet, device, dtype) if unet is not None else None
         return cls(network, ready, CodecRule.from_metadata(metadata))
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TransparencyCodec:
+        """Moves its networks to `device`, the decoder also to `dtype`; the encoder stays as exact as it is."""
+        if self._encoder is not None:
+            self._encoder.to(device)
+        if self._decoder is not None:
+            self._decoder = TransparencyDecoder(self._decoder.network, device, dtype)
+        return self
+
     @property
     def encoder(self) -> OffsetEncoder:
         return _present(self._encoder, "encoder")
@@ -139,7 +147,7 @@ class TransparencyCodec:
         _check_rgba(rgba)
         factor = self.encoder.factor
         H, W = (-(-side // factor) * factor for side in rgba.shape[-2:])
-        seen = reflect(VAE_INPUTS[self.rule.vae_input](rgba, padded_rgb(rgba)), H, W)
+        seen = reflect(self.seen(rgba), H, W)
         offset = self.offset(reflect(rgba, H, W))
         mean, deviation = (part.to(offset.device, torch.float32) for part in posterior(seen))
         if mean.shape != offset.shape:
@@ -148,7 +156,15 @@ class TransparencyCodec:
                 f"{list(offset.shape)}, as the encoder gives",
                 "use the transparency encoder made for this VAE",
             )
-        return VaeLatent(mean + UNITS[self.rule.unit](deviation) * offset * self.rule.offset_scale)
+        return VaeLatent(self.adjusted(mean, deviation, offset))
+
+    def adjusted(self, mean: torch.Tensor, deviation: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """A posterior's mean and deviation [B,C,h,w] and the encoder's raw offset -> the adjusted latent."""
+        return mean + UNITS[self.rule.unit](deviation) * offset.to(mean) * self.rule.offset_scale
+
+    def seen(self, rgba: torch.Tensor) -> torch.Tensor:
+        """RGBA [B,4,H,W] in [0,1] -> what the VAE is given of it, [B,3,H,W] in [-1,1]."""
+        return VAE_INPUTS[self.rule.vae_input](rgba, padded_rgb(rgba))
 
     def encode_images(self, images: Image.Image | list[Image.Image], posterior: Posterior) -> VaeLatent:
         """PIL images of one size and any mode -> adjusted latent, as `encode`."""

@@ -92,13 +92,36 @@ def _plain_shape(module: nn.Module, name: str, parameter: Tensor) -> tuple[int, 
 
 
 def merge_offsets(
-    offsets: OffsetSet, modules: Mapping[str, nn.Module], strength: float = 1.0, concat: ConcatLatents | None = None
+    offsets: OffsetSet,
+    modules: Mapping[str, nn.Module],
+    strength: float = 1.0,
+    concat: ConcatLatents | None = None,
+    spare: bool = False,
 ) -> Installed:
-    """Merge offsets into `modules`; the original parameter objects come back on removal. Strength 0 touches nothing."""
+    """Merge offsets into `modules`; the original parameter objects come back on removal. Strength 0 touches nothing.
+
+    `spare` keeps what is not in use on the CPU, so that the device never holds two copies of a parameter.
+    """
     offsets = _prepared(offsets, modules, strength, concat)
     for name in offsets.entries:
         _refuse_quantised(name, *_parameter(modules, name))
-    return _Merged(offsets, modules, strength, concat)
+    return _Merged(offsets, modules, strength, concat, spare)
+
+
+def can_merge(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether all touched parameters are plain floating-point numbers in memory, on one device."""
+    parameters = [
+        modules[path]._parameters[attribute]
+        for path, _, attribute in (name.rpartition(".") for name in offsets.entries)
+    ]
+    plain = not any(parameter.is_meta or is_quantised(parameter) for parameter in parameters)
+    return plain and len({parameter.device for parameter in parameters}) < 2
+
+
+def merged_bytes(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> int:
+    """Size of a second copy of all touched parameters."""
+    touched = [_parameter(modules, name) for name in offsets.entries]
+    return sum(module._parameters[attribute].nbytes for module, attribute in touched)
 
 
 def hook_offsets(
@@ -142,30 +165,64 @@ def _refuse_quantised(name: str, module: nn.Module, attribute: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Swap:
+    """A parameter and its merged twin, of which the module has one."""
+
+    module: nn.Module
+    attribute: str
+    original: nn.Parameter
+    merged: nn.Parameter
+
+    def put(self, active: bool, spare: bool) -> None:
+        """Give the module the merged parameter or the original: the object that it was, on the device of the other."""
+        now, other = (self.merged, self.original) if active else (self.original, self.merged)
+        there = self.module._parameters[self.attribute]
+        if there.is_meta and not now.is_meta:  # the host threw the whole model away meanwhile
+            return
+        if now.device != there.device:  # a host that is short of memory moved the layer meanwhile
+            now.data = now.data.to(there.device)
+        self.module._parameters[self.attribute] = now
+        if spare:
+            other.data = other.data.to("cpu")
+
+
 class _Merged(Installed):
     """Parameters swapped for merged ones."""
 
     def __init__(
-        self, offsets: OffsetSet, modules: Mapping[str, nn.Module], strength: float, concat: ConcatLatents | None
+        self,
+        offsets: OffsetSet,
+        modules: Mapping[str, nn.Module],
+        strength: float,
+        concat: ConcatLatents | None,
+        spare: bool,
     ):
         super().__init__()
-        self._swaps: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
+        self._swaps: list[_Swap] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._concat, self._wide = concat, None
-        with torch.no_grad():
-            for name, parts in offsets.entries.items():
-                module, attribute = _parameter(modules, name)
-                original = module._parameters[attribute]
-                merged = merge_parameter(original, parts, strength)
-                self._swaps.append((module, attribute, original, nn.Parameter(merged, requires_grad=False)))
-                if merged.shape != original.shape:
-                    self._wide = module
+        self._concat, self._wide, self._spare = concat, None, spare
+        try:
+            with torch.no_grad():
+                for name, parts in offsets.entries.items():
+                    self._swap_in(*_parameter(modules, name), parts, strength)
+        except BaseException:
+            self._switch(False)  # out of memory half-way: what was swapped goes back
+            raise
         self.set_active(True)
 
+    def _swap_in(self, module: nn.Module, attribute: str, parts: Sequence[Offset], strength: float) -> None:
+        original = module._parameters[attribute]
+        merged = nn.Parameter(merge_parameter(original, parts, strength), requires_grad=False)
+        swap = _Swap(module, attribute, original, merged)
+        self._swaps.append(swap)
+        swap.put(True, self._spare)
+        if merged.shape != original.shape:
+            self._wide = module
+
     def _switch(self, active: bool) -> None:
-        # plain dictionary writes, which cannot fail half-way; `original` is the same object as before
-        for module, attribute, original, merged in self._swaps:
-            module._parameters[attribute] = merged if active else original
+        for swap in self._swaps:
+            swap.put(active, self._spare)
         while self._handles:
             self._handles.pop().remove()
         if active and self._wide is not None:
@@ -256,12 +313,19 @@ def _layer_norm_effect(module: nn.LayerNorm, terms: _Terms, sample: Tensor) -> T
 
 
 Effect = Callable[[nn.Module, _Terms, Tensor], "Tensor | None"]
-EFFECTS: tuple[tuple[type[nn.Module], Effect], ...] = (
-    (nn.Linear, _linear_effect),
-    (nn.Conv2d, _convolution_effect),
-    (nn.GroupNorm, _group_norm_effect),
-    (nn.LayerNorm, _layer_norm_effect),
-)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Hosts with their own storage formats bring linear layers of their own, which are no nn.Linear."""
+    return hasattr(module, "in_features") and hasattr(module, "out_features")
+
+
+EFFECTS: dict[str, tuple[Callable[[nn.Module], bool], Effect]] = {
+    "Linear": (_is_linear, _linear_effect),
+    "Conv2d": (lambda module: isinstance(module, nn.Conv2d), _convolution_effect),
+    "GroupNorm": (lambda module: isinstance(module, nn.GroupNorm), _group_norm_effect),
+    "LayerNorm": (lambda module: isinstance(module, nn.LayerNorm), _layer_norm_effect),
+}
 
 
 class _Hooked(Installed):
@@ -304,11 +368,11 @@ class _Hooked(Installed):
 def _effect_for(path: str, module: nn.Module, source: _Source) -> Effect:
     low_rank = any(isinstance(part, LowRank) for _, part in source.parts)
     grouped = isinstance(module, nn.Conv2d) and module.groups > 1 and low_rank
-    for kind, effect in EFFECTS:
-        if isinstance(module, kind) and not grouped:
+    for fits, effect in EFFECTS.values():
+        if fits(module) and not grouped:
             return effect
     raise BaseMismatchError(
         f"{path}, a {type(module).__name__}{' with groups' if grouped else ''}",
-        f"one of {', '.join(kind.__name__ for kind, _ in EFFECTS)}",
+        f"one of {', '.join(EFFECTS)}",
         "merge these offsets instead of hooking them",
     )

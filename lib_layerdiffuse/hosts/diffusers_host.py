@@ -24,9 +24,11 @@ from ..settings import GenerateSettings
 from .downloads import LayerFiles
 from .images import on_grey, with_alpha
 from .infotext import parameters_text
+from .ldm_keys import unet_modules
+from .method_kinds import Conditions, read_method
 from .run_plan import Job, Plan, make_plan
 from .samplers import build_scheduler, sampler_label
-from .unet_method import Conditions, method_on_unet, read_method
+from .unet_method import method_on_unet
 from .vocabulary import unknown_word_hints
 
 logger = logging.getLogger(__name__)
@@ -133,7 +135,7 @@ class _Run:
         self.report(0.0, "reading the method's files")
         context = nullcontext()
         if plan.method is not None:
-            weights = read_method(self.host.files.find(plan.method.weights), pipeline.unet, plan.method)
+            weights = read_method(self.host.files.find(plan.method.weights), unet_modules(pipeline.unet), plan.method)
             if plan.method.transparent_frames:
                 _ = self.host.decoder  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)

@@ -18,6 +18,7 @@ RESIZE_LABELS = {
     "crop-and-resize": "Crop and Resize",
     "resize-and-fill": "Resize and Fill",
 }
+RESIZE_KEYS = {label: key for key, label in RESIZE_LABELS.items()}
 
 
 def open_image(source: Any, name: str) -> np.ndarray:

@@ -1,0 +1,116 @@
+"""How the methods of each kind are read from a file and put on a UNet, whatever host it belongs to.
+
+A UNet is a mapping from LDM module paths to modules here: `dict(unet.named_modules())` for an LDM UNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.attention_sharing import AttentionSharing, SharingRun, install, unit_paths
+from ..core.errors import BaseMismatchError
+from ..core.memory import free_bytes
+from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
+from ..core.offset_install import (
+    ConcatLatents,
+    can_merge,
+    hook_offsets,
+    merge_offsets,
+    merged_bytes,
+    parameter_shapes,
+)
+from ..core.offsets import OffsetSet, read_offsets
+
+Modules = Mapping[str, torch.nn.Module]
+SetActive = Callable[[bool], object]
+ROOM = 1.5  # times the size of the merged parameters that must be free beside them
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a method sees: latents [1,4 or 8,h,w] in sampler scale, or a control image [1,3,H,W] in [-1,1]."""
+
+    concat: torch.Tensor | None = None
+    control: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How methods of one kind are read from a file and put on a UNet."""
+
+    read: Callable[[Path, Modules, Method], Any]
+    put: Callable[[ExitStack, Any, Modules, float, Conditions], SetActive]
+
+
+def _read_offsets(path: Path, modules: Modules, method: Method) -> OffsetSet:
+    return read_offsets(path, parameter_shapes(modules))
+
+
+def _put_offsets(
+    stack: ExitStack, offsets: OffsetSet, modules: Modules, strength: float, conditions: Conditions
+) -> SetActive:
+    concat = None if conditions.concat is None else ConcatLatents(conditions.concat)
+    return stack.enter_context(install_offsets(offsets, modules, strength, concat)).set_active
+
+
+def install_offsets(offsets: OffsetSet, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
+    """Merged where that can be, as it costs nothing per step; added by hooks for quantised and scattered weights."""
+    if strength and not can_merge(offsets, modules):
+        return hook_offsets(offsets, modules, strength, concat)
+    return merge_offsets(offsets, modules, strength, concat, spare=is_short(offsets, modules))
+
+
+def is_short(offsets: OffsetSet, modules: Modules) -> bool:
+    """Whether the device has no room for a second copy of the touched parameters."""
+    path, _, attribute = next(iter(offsets.entries)).rpartition(".")
+    device = modules[path]._parameters[attribute].device
+    return device.type != "cpu" and free_bytes(device) < ROOM * merged_bytes(offsets, modules)
+
+
+def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionSharing:
+    sharing_layers(modules)
+    return AttentionSharing.from_file(path, method)
+
+
+def _put_sharing(
+    stack: ExitStack, sharing: AttentionSharing, modules: Modules, strength: float, conditions: Conditions
+) -> SetActive:
+    run = SharingRun()
+    if conditions.control is not None:
+        run.signals = sharing.signals(conditions.control)
+    stack.enter_context(install(sharing, sharing_layers(modules), run, strength))
+    return lambda active: setattr(run, "active", active)
+
+
+KINDS: Mapping[str, Kind] = {
+    OFFSETS: Kind(_read_offsets, _put_offsets),
+    ATTENTION_SHARING: Kind(_read_sharing, _put_sharing),
+}
+
+
+def sharing_layers(modules: Modules) -> list[torch.nn.Module]:
+    """The attention layers in the order of the published units; BaseMismatchError where the UNet has others."""
+    missing = [path for path in unit_paths() if path not in modules]
+    if missing:
+        raise BaseMismatchError(
+            f"a UNet without {missing[0]}", "the attention layers of SD1.5", "load an SD1.5 checkpoint for this method"
+        )
+    return [modules[path] for path in unit_paths()]
+
+
+def read_method(path: Path, modules: Modules, method: Method) -> Any:
+    """The weights of a method, checked against the UNet, which is not touched."""
+    return KINDS[method.kind].read(path, modules, method)
+
+
+def put_method(
+    stack: ExitStack, method: Method, weights: Any, modules: Modules, strength: float, conditions: Conditions
+) -> SetActive:
+    """`weights` on the UNet until `stack` is closed; returns what switches them off and on for a while."""
+    return KINDS[method.kind].put(stack, weights, modules, strength, conditions)

@@ -1,0 +1,1 @@
+"""The WebUIs: AUTOMATIC1111, Forge, reForge, Classic and Neo, behind one small interface."""

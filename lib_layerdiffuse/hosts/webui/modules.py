@@ -1,0 +1,26 @@
+"""The running WebUI's own modules, imported when needed: the one place that knows their names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+
+def host_module(name: str) -> ModuleType:
+    """A module of the WebUI's package `modules`, for instance `scripts` or `shared`."""
+    return importlib.import_module(f"modules.{name}")
+
+
+def option(name: str, default: Any) -> Any:
+    """A value of the WebUI's settings; `default` where this WebUI has no such setting."""
+    return getattr(host_module("shared").opts, name, default)
+
+
+def has_module(name: str) -> bool:
+    """Whether a top-level module or a submodule is there, without importing the last part."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,123 @@
+"""A method on a WebUI's UNet for one pass of sampling: put on inside the sampler call, taken off whatever happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...core.methods import ATTENTION_SHARING, Method, stop_timestep
+from ..method_kinds import Conditions, put_method
+from .host import WebuiHost
+from .row_map import RowMap
+
+logger = logging.getLogger(__name__)
+
+TIMESTEP_NAMES = ("timesteps", "timestep", "t")
+ROW_NAMES = ("context", "y", *TIMESTEP_NAMES)
+
+
+@dataclass(frozen=True)
+class MethodRun:
+    """What to put on the UNet: a row of the method table, its weights, and the two sliders."""
+
+    method: Method
+    weights: Any
+    weight: float
+    stop_at: float
+
+
+class UnetPass:
+    """The method on the UNet; a context manager. LayerDiffuseErrors come out of the sampling where it cannot go on."""
+
+    def __init__(self, host: WebuiHost, run: MethodRun, conditions: Conditions):
+        self.host, self.run, self.conditions = host, run, conditions
+        self.rows = RowMap(len(run.method.frames))
+        self.unet: nn.Module | None = None
+        self.calls = 0
+        self._stack: ExitStack | None = None  # undoes all of it
+        self._method: ExitStack | None = None  # undoes the method only, while our hooks stay
+        self._order: list[int] | None = None
+
+    def __enter__(self) -> UnetPass:
+        self._put_on(self.host)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._take_off()
+
+    def follow(self, host: WebuiHost) -> None:
+        """Move to the UNet that is loaded now, if a refiner or the like replaced it or its weights."""
+        if host.unet is self.unet and self._method is not None:
+            return
+        self._take_off()
+        self._put_on(host)
+
+    def _put_on(self, host: WebuiHost) -> None:
+        self.host, self.unet = host, host.unet
+        with ExitStack() as stack:
+            if self.run.method.kind == ATTENTION_SHARING:
+                host.plain_attention()
+            modules = dict(self.unet.named_modules())
+            host.settle(modules.values())
+            method = stack.enter_context(ExitStack())
+            set_active = put_method(
+                method, self.run.method, self.run.weights, modules, self.run.weight, self.conditions
+            )
+            for handle in self._hooks(set_active):
+                stack.callback(handle.remove)
+            self._method, self._stack = method, stack.pop_all()
+
+    def _hooks(self, set_active: Callable[[bool], object]) -> list[torch.utils.hooks.RemovableHandle]:
+        stop = stop_timestep(self.run.stop_at)
+
+        def before(_unet: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+            self.calls += 1
+            if self._method is not None:
+                set_active(timestep_of(inputs, named) > stop)
+            self._order = self.rows.order(len(inputs[0])) if self.rows.frames > 1 else None
+            return None if self._order is None else reordered(inputs, named, self._order)
+
+        def after(_unet: nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor | None:
+            return None if self._order is None else output[torch.tensor(self._order).argsort().to(output.device)]
+
+        return [
+            self.unet.register_forward_pre_hook(before, with_kwargs=True),
+            self.unet.register_forward_hook(after),
+            self.unet._register_load_state_dict_pre_hook(self._before_loading),
+        ]
+
+    def _before_loading(self, *_arguments: object) -> None:
+        """Another checkpoint is about to be read into these very modules: ours must not be what it overwrites."""
+        method, self._method = self._method, None
+        if method is not None:
+            method.close()
+
+    def _take_off(self) -> None:
+        stack, self._stack, self._method = self._stack, None, None
+        if stack is not None:
+            stack.close()
+
+
+def timestep_of(inputs: tuple, named: dict[str, Any]) -> float:
+    """The timestep of a UNet call, by place or by name."""
+    value = inputs[1] if len(inputs) > 1 else next(named[name] for name in TIMESTEP_NAMES if name in named)
+    return float(torch.as_tensor(value).flatten()[0])
+
+
+def reordered(inputs: tuple, named: dict[str, Any], order: list[int]) -> tuple[tuple, dict[str, Any]]:
+    """The same UNet call with its rows in another order."""
+
+    def turn(value: Any) -> Any:
+        rows = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == len(order)
+        return value[order] if rows else value
+
+    return (
+        tuple(turn(value) for value in inputs),
+        {name: turn(value) if name in ROW_NAMES else value for name, value in named.items()},
+    )
