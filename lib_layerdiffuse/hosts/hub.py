@@ -8,34 +8,67 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BLOCK = 2**20
+Watch = Callable[[int, "int | None"], None]
 
 
 class DamagedDownload(Exception):
     """What arrived is not what the hub announced."""
 
 
-def fetch_file(repository: str, name: str, folder: Path) -> Path:
-    """Download `name` into `folder`; what has arrived waits in `<name>.<checksum>.partial` until the file is whole."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+class WatchedFile:
+    """A binary file whose `watch(bytes it has, bytes it will have)` is told of each block; what it raises ends it all.
 
-    headers = build_hf_headers()
-    url = hf_hub_url(repository, name, endpoint=os.environ.get("HF_ENDPOINT") or None)
-    announced = get_hf_file_metadata(url, headers=headers)
+    All releases of the hub's client write to the file that they are given, while their progress bars differ.
+    """
+
+    def __init__(self, file: BinaryIO, size: int | None, watch: Watch):
+        self._file, self._size, self._watch = file, size, watch
+
+    def write(self, block: bytes) -> int:
+        """Write, then tell."""
+        written = self._file.write(block)
+        self._watch(self._file.tell(), self._size)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def fetch_file(
+    repository: str, name: str, folder: Path, endpoint: str | None = None, watch: Watch = lambda done, size: None
+) -> Path:
+    """Download `name` into `folder`; what has arrived waits in `<name>.<checksum>.partial` until the file is whole.
+
+    `endpoint` is another hub than the one of HF_ENDPOINT; `watch` is told how much has arrived, and may raise.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository, name, endpoint=endpoint or os.environ.get("HF_ENDPOINT") or None)
+    announced = get_hf_file_metadata(url)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name}.{(announced.etag or 'unknown')[:12]}.partial"
     partial.touch()
     with partial.open("r+b") as file:
         have = file.seek(0, os.SEEK_END)
-        http_get(url, file, resume_size=have, headers=headers, expected_size=announced.size)
+        watch(have, announced.size)
+        if have != announced.size:  # older clients would ask for the bytes after the last
+            _append(url, WatchedFile(file, announced.size, watch), have, announced.size)
     check_whole(partial, announced.size, announced.etag or "")
     os.replace(partial, folder / name)
     return folder / name
+
+
+def _append(url: str, file: WatchedFile, have: int, size: int | None) -> None:
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    http_get(url, file, resume_size=have, headers=build_hf_headers(), expected_size=size)
 
 
 def check_whole(partial: Path, size: int | None, checksum: str) -> None:

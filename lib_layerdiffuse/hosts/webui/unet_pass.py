@@ -39,7 +39,7 @@ class UnetPass:
         self.host, self.run, self.conditions = host, run, conditions
         self.rows = RowMap(len(run.method.frames))
         self.unet: nn.Module | None = None
-        self.calls = 0
+        self.steps = self.calls = 0  # denoising steps that the WebUI announced, and calls of the UNet that came
         self._stack: ExitStack | None = None  # undoes all of it
         self._method: ExitStack | None = None  # undoes the method only, while our hooks stay
         self._order: list[int] | None = None

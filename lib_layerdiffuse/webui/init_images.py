@@ -1,0 +1,98 @@
+"""Image to image with transparency: what the WebUI's VAE sees of an RGBA picture, and its latent adjusted on the way.
+
+The WebUI encodes its start pictures one by one inside `p.init`; there, and only there, the posterior is adjusted by
+the transparency encoder's offset for the same crop and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..core.alpha import pad_rgb, rgba_array, to_tensor
+from ..core.codec import TransparencyCodec
+from ..hosts.webui.modules import host_module, option
+from ..hosts.webui.vae import adjusted_posterior
+from .job import Job
+
+LATENT_RESIZE = 3  # "just resize (latent upscale)"
+ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
+
+
+class InitImages:
+    """The start pictures of a job, as the user gave them, and how they reach the VAE."""
+
+    def __init__(self, job: Job):
+        self.job, self.p = job, job.p
+        self.pictures = [Image.fromarray(rgba_array(image)) for image in self.p.init_images]
+        self.encoded = 0
+
+    def install(self) -> None:
+        """Give the WebUI flattened pictures, and adjust what it encodes where the method makes transparency."""
+        job = self.job
+        codec = job.networks.encoder(job.files, job.method.base) if job.method.transparent_frames else None
+        self.p.init_images = [self._flattened(picture, codec) for picture in self.pictures]
+        if codec is None:
+            return
+        if option("sd_vae_encode_method", "Full") != "Full":
+            job.note("the start picture's transparency is lost: the setting VAE encode method must be Full")
+            return
+        self._wrap_init(codec.to(job.host.device))
+
+    def _flattened(self, picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
+        rgba = to_tensor(picture)
+        rgb = codec.seen(rgba) / 2 + 0.5 if codec else 0.5 + (rgba[:, :3] - 0.5) * rgba[:, 3:]
+        return Image.fromarray((rgb[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8))
+
+    def _wrap_init(self, codec: TransparencyCodec) -> None:
+        original = self.p.init
+
+        def init(*arguments: Any, **named: Any) -> Any:
+            del self.p.init  # once: the next job has pictures of its own
+            with adjusted_posterior(self.job.host.vae, self._adjust(codec)):
+                return original(*arguments, **named)
+
+        self.p.init = init
+
+    def _adjust(self, codec: TransparencyCodec) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        def adjust(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+            if self.encoded >= max(len(self.pictures), self.p.batch_size):  # whatever else is encoded there
+                return mean
+            rows = [self._offset(codec, self.encoded + row, mean.shape[-2:]) for row in range(len(mean))]
+            self.encoded += len(mean)
+            return codec.adjusted(mean, deviation, torch.cat(rows).to(mean.device))
+
+        return adjust
+
+    def _offset(self, codec: TransparencyCodec, place: int, size: tuple[int, int]) -> torch.Tensor:
+        """Raw offset [1,4,h,w] of the picture at this place in the batch, at the latent's size."""
+        picture = self.pictures[min(place, len(self.pictures) - 1)]
+        offset = codec.offset(to_tensor(self._to_size(picture)))
+        if offset.shape[-2:] != size:  # a WebUI that encodes at another size than it says
+            offset = torch.nn.functional.interpolate(offset, size=size, mode="bilinear", antialias=True)
+        return offset
+
+    def _to_size(self, picture: Image.Image) -> Image.Image:
+        """The picture cropped and resized as the WebUI does with its own copy, alpha included."""
+        p = self.p
+        crop = getattr(p, "paste_to", None)
+        if crop:
+            x, y, width, height = crop
+            return resized(picture.crop((x, y, x + width, y + height)), ONLY_MASKED, p.width, p.height)
+        if p.resize_mode == LATENT_RESIZE:
+            return picture
+        return resized(picture, p.resize_mode, p.width, p.height)
+
+
+def resized(picture: Image.Image, mode: int, width: int, height: int) -> Image.Image:
+    """RGBA by the WebUI's own resize, which knows RGB and grey only: colour and alpha apart, colour padded first."""
+    resize = host_module("images").resize_image
+    padded = (pad_rgb(np.asarray(picture)) * 255).round().astype(np.uint8)
+    colour = resize(mode, Image.fromarray(padded), width, height).convert("RGB")
+    alpha = resize(mode, picture.getchannel("A").convert("RGB"), width, height).convert("L")
+    colour.putalpha(alpha)
+    return colour

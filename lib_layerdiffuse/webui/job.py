@@ -1,0 +1,195 @@
+"""One generation of a WebUI with the box ticked: from checked arguments to latents with a method on the UNet.
+
+A job lives on the WebUI's `p` while it is processed. All faults end in `fail`: the model is what it was, no picture
+is given out as if it were a result, and the user reads why under the gallery, in the infotext and in the API's info.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ..core.alpha import rgba_array
+from ..core.errors import InputError, LayerDiffuseError
+from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, frame_prompts, round_up_batch
+from ..hosts.images import RESIZE_KEYS, on_grey
+from ..hosts.method_kinds import Conditions
+from ..hosts.webui.host import ForgeFamily, WebuiHost, host_of, token_merging_off
+from ..hosts.webui.modules import host_module
+from ..hosts.webui.row_map import step_rows
+from ..hosts.webui.sampling import give_back, take_over
+from ..hosts.webui.unet_pass import MethodRun, UnetPass
+from .arguments import LayerArguments, to_infotext
+from .networks import Files, Networks
+from .options import Options
+
+logger = logging.getLogger(__name__)
+
+ATTRIBUTE = "layerdiffuse_job"
+ERROR_KEY, NOTE_KEY = "layerdiffusion_error", "layerdiffusion_note"
+IMAGES = {FOREGROUND: "fg_image", BACKGROUND: "bg_image", BLENDED: "blend_image"}
+PROMPTS = {
+    FOREGROUND: "fg_additional_prompt",
+    BACKGROUND: "bg_additional_prompt",
+    BLENDED: "blend_additional_prompt",
+}
+VAE_FACTOR = 8
+
+
+class Job:
+    """State and steps of one generation; the hooks of the script call it in the WebUI's order."""
+
+    def __init__(self, p: Any, options: Options, files: Files, networks: Networks):
+        self.p, self.options, self.files, self.networks = p, options, files, networks
+        self.arguments = LayerArguments()
+        self.failed: LayerDiffuseError | None = None
+        self.method: Method | None = None
+        self.host: WebuiHost | None = None
+        self.weights: Any = None
+        self.conditions = Conditions()
+        self.latents: torch.Tensor | None = None  # of the pass that ended last, sampler's scale
+        self.pass_at_work: UnetPass | None = None
+        self.layers: list[Any] = []  # of the batch at hand
+        self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job
+
+    # --- before sampling
+
+    def take(self, arguments: LayerArguments) -> None:
+        """The arguments of this job; a method that is left to the loaded base stays open."""
+        self.arguments, self.method = replace(arguments, enabled=True), arguments.method_row
+
+    def round_batch(self) -> None:
+        """A batch that the frames do not divide would be noise: round it up, and say so."""
+        if self.method is None or len(self.method.frames) == 1:
+            return
+        token_merging_off(self.p)
+        wanted = round_up_batch(self.p.batch_size, len(self.method.frames))
+        if wanted != self.p.batch_size:
+            frames = ", ".join(self.method.frames)
+            self.note(f"batch size rounded up from {self.p.batch_size} to {wanted}: a result is {frames}")
+            self.p.batch_size = wanted
+
+    def prepare(self) -> None:
+        """Check everything against the loaded model and read the files; typed errors before anything is touched."""
+        self.host = host_of(self.p.sd_model)
+        base = self.host.base
+        self.arguments = self.arguments.with_method_for(base)
+        self.method = self.arguments.method_row
+        check_base(self.method, base)
+        self.host.check_unet()
+        self.arguments.check()
+        self.weights = self.networks.method(self.files, self.method, dict(self.host.unet.named_modules()))
+        if self.method.transparent_frames:
+            self.networks.decoder(self.files, base)  # fails now rather than after the sampling
+        self.p.extra_generation_params.update(to_infotext(self.arguments))
+
+    def set_prompts(self, prompts: list[str]) -> None:
+        """Give each frame its own prompt, in place; `prompts` are those of the pictures of this batch."""
+        extra = {frame: getattr(self.arguments, name) for frame, name in PROMPTS.items()}
+        for place, prompt in enumerate(prompts):
+            frames = frame_prompts(self.method, prompt, extra)
+            prompts[place] = frames[place % len(frames)]
+
+    def prepare_pass(self, latent: torch.Tensor) -> None:
+        """Encode what the method sees at this pass's size ([B,4,h,w]) and take the sampler call over."""
+        if not self.failed:
+            self.host = host_of(self.p.sd_model)
+            self.conditions = self._conditions(*(side * VAE_FACTOR for side in latent.shape[-2:]))
+        take_over(self.p.sampler, self.sample)
+
+    def _conditions(self, height: int, width: int) -> Conditions:
+        def seen(frame: str) -> torch.Tensor:
+            picture = rgba_array(getattr(self.arguments, IMAGES[frame]))
+            return on_grey(picture, height, width, RESIZE_KEYS[self.arguments.resize_mode]).to(self.host.device)
+
+        method = self.method
+        latents = [self.host.encode_mean(seen(frame)) for frame in method.concat]
+        return Conditions(
+            torch.cat(latents, dim=1) if latents else None, seen(method.control) if method.control else None
+        )
+
+    # --- sampling
+
+    def sample(self, run: Callable[[], Any]) -> Any:
+        """The sampler call of one pass with the method on the UNet; the final latents, also after an interrupt."""
+        if self.failed:
+            return self.p.sampler.last_latent
+        settings = MethodRun(self.method, self.weights, self.arguments.weight, self.arguments.ending_step)
+        try:
+            with UnetPass(self.host, settings, self.conditions) as self.pass_at_work:
+                self.latents = run()
+                self._check_calls(self.pass_at_work)
+        except LayerDiffuseError as error:
+            self.fail(error)
+            return self.p.sampler.last_latent
+        finally:
+            self.pass_at_work = None
+        return self.latents
+
+    def _check_calls(self, finished: UnetPass) -> None:
+        if finished.steps and not finished.calls:
+            raise InputError(
+                "a sampling that never called the checkpoint's UNet",
+                "the checkpoint's own UNet",
+                "switch off what replaces or compiles it (TensorRT, torch.compile)",
+            )
+
+    def before_step(self, parameters: Any) -> None:
+        """The WebUI's on_cfg_denoiser: follow a refiner, and tell the pass which rows are coming."""
+        at_work = self.pass_at_work
+        if at_work is None:
+            return
+        try:
+            at_work.follow(host_of(host_module("shared").sd_model))
+        except LayerDiffuseError as error:
+            self.note(f"the steps after the change of checkpoint ran without LayerDiffuse: {error}")
+            self.pass_at_work = None
+            return
+        at_work.steps += 1
+        if at_work.rows.frames > 1:
+            at_work.rows.begin_step(rows_of_step(parameters, self.host))
+
+    # --- telling
+
+    def note(self, text: str) -> None:
+        """Tell the user something: under the gallery, in the infotext and in the API's info."""
+        logger.warning("%s", text)
+        self.p.comment(f"LayerDiffuse: {text}")
+        told = self.p.extra_generation_params.get(NOTE_KEY)
+        if told is None or text not in told:
+            self.p.extra_generation_params[NOTE_KEY] = f"{told}; {text}" if told else text
+
+    def fail(self, error: LayerDiffuseError) -> None:
+        """No picture of this job is what the user asked for: say why, and let none out."""
+        self.failed = error
+        logger.error("%s", error)
+        self.p.comment(f"LayerDiffuse: {error}")
+        self.p.extra_generation_params[ERROR_KEY] = str(error)
+
+    def finish(self) -> None:
+        """Undo what may be left, also after an exception elsewhere; safe to call again."""
+        give_back(getattr(self.p, "sampler", None))
+        self.networks.release()
+        self.weights, self.latents, self.conditions = None, None, Conditions()
+
+
+def rows_of_step(parameters: Any, host: WebuiHost) -> list:
+    """Rows of AUTOMATIC1111's coming UNet calls where prompts are joined by AND; the Forge family orders by itself."""
+    if isinstance(host, ForgeFamily):
+        return []
+    uncond = parameters.text_uncond
+    images = len(next(iter(uncond.values())) if isinstance(uncond, dict) else uncond)
+    if len(parameters.x) == 2 * images:
+        return []
+    conditions = parameters.denoiser.sampler.sampler_extra_args["cond"]
+    return step_rows([len(parts) for parts in conditions.batch])
+
+
+def fresh(p: Any, arguments: LayerArguments) -> LayerArguments:
+    """The arguments with what an X/Y/Z plot set for this cell."""
+    axes = getattr(p, "layerdiffuse_axes", None)
+    return replace(arguments, **axes) if axes else arguments

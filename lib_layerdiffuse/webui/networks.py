@@ -1,0 +1,74 @@
+"""The networks that jobs need, read once and kept on the CPU between jobs: by file, so that bases never mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ..core.codec import TransparencyCodec
+from ..core.methods import BASES, Method
+from ..core.weights import WeightFile
+from ..hosts.method_kinds import Modules, read_method
+
+
+class Files(Protocol):
+    """Where weight files come from."""
+
+    def find(self, stem: str) -> Path:
+        """The file of a stem; WeightsError when it is nowhere."""
+
+
+class Networks:
+    """At most one of each kind: the last method's weights, decoder and encoder."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[tuple, Any]] = {}
+
+    def method(self, files: Files, method: Method, modules: Modules) -> Any:
+        """The weights of a method, checked against this UNet."""
+        path = files.find(method.weights)
+        shapes = modules["input_blocks.0.0"].weight.shape, len(modules)
+        return self._keep("method", (stamp(path), method.id, shapes), lambda: read_method(path, modules, method))
+
+    def decoder(self, files: Files, base: str) -> TransparencyCodec:
+        """The transparency decoder of a base, on the CPU."""
+        path = files.find(BASES[base].decoder)
+        return self._keep("decoder", stamp(path), lambda: _codec(path, "decoder"))
+
+    def encoder(self, files: Files, base: str) -> TransparencyCodec:
+        """The transparency encoder of a base with its rule, on the CPU, float32."""
+        path = files.find(BASES[base].encoder)
+        return self._keep("encoder", stamp(path), lambda: _codec(path, "encoder"))
+
+    def release(self) -> None:
+        """Bring everything back to the CPU."""
+        for _, network in self._kept.values():
+            if hasattr(network, "release"):
+                network.release()
+            elif isinstance(network, TransparencyCodec):
+                network.to("cpu")
+
+    def _keep(self, kind: str, key: tuple, read: Callable[[], Any]) -> Any:
+        if kind not in self._kept or self._kept[kind][0] != key:
+            self._kept.pop(kind, None)  # before the new one is read: two would need twice the memory
+            self._kept[kind] = (key, read())
+        return self._kept[kind][1]
+
+
+def stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file is replaced."""
+    state = path.stat()
+    return str(path), state.st_mtime_ns, state.st_size
+
+
+def _codec(path: Path, part: str) -> TransparencyCodec:
+    with WeightFile(path) as file:
+        return TransparencyCodec.from_state_dicts(**{part: file.tensors()}, metadata=file.metadata)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Half precision where it is fast."""
+    return torch.float16 if device.type in ("cuda", "mps", "xpu") else torch.float32

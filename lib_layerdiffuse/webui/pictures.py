@@ -1,0 +1,129 @@
+"""From final latents and decoded pixels to RGBA pictures, and their alpha put on what other scripts made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..core.alpha import AlphaSummary, from_tensor
+from ..core.codec import TransparencyCodec
+from ..core.errors import InputError, LayerDiffuseError
+from ..core.memory import is_out_of_memory
+from ..core.methods import BASES
+from ..hosts.webui.modules import host_module
+from .job import Job
+from .networks import default_dtype
+
+FRAME_MARK = "layerdiffuse"  # key in the info of a PIL image of ours: the frame's name
+SAME_LEVELS = 2  # of 255: what rounding may change
+ADVICE = (
+    "try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
+    "some checkpoints, merged or tuned far away from it, never give transparency"
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One finished picture of a job: its frame, the pixels as the VAE decoded them, and RGBA where it has alpha."""
+
+    frame: str
+    opaque: Image.Image
+    rgba: Image.Image | None = None
+
+
+def decode_batch(job: Job, pixels: list[torch.Tensor], latents: torch.Tensor) -> list[Layer]:
+    """The layers of a batch: pixels as [3,H,W] in [0,1], latents [B,4,h,w] in the sampler's scale."""
+    codec = ready_decoder(job) if job.method.transparent_frames else None
+    count = sum(job.method.is_transparent(place) for place in range(len(pixels)))
+    layers = []
+    for place, picture in enumerate(pixels):
+        opaque = Image.fromarray((picture.float().cpu().numpy().transpose(1, 2, 0) * 255).astype(np.uint8))
+        rgba = None
+        if codec is not None and job.method.is_transparent(place):
+            rgba = decode_one(job, codec, (picture[None], latents[place : place + 1]))
+            tell_about_alpha(job, rgba, f"picture {place + 1}: " if count > 1 else "")
+        layers.append(Layer(job.method.frame_of(place), opaque, rgba))
+    return layers
+
+
+def ready_decoder(job: Job) -> TransparencyCodec:
+    """The transparency decoder where the WebUI computes."""
+    codec = job.networks.decoder(job.files, job.method.base)
+    device = job.host.device
+    size = sum(tensor.nbytes for tensor in codec.decoder.network.state_dict().values())
+    job.host.make_room(2 * size)
+    precision = None if job.options.precision == "auto" else getattr(torch, job.options.precision)
+    return codec.to(device, precision or default_dtype(device))
+
+
+def decode_one(job: Job, codec: TransparencyCodec, picture: tuple[torch.Tensor, torch.Tensor]) -> Image.Image | None:
+    """RGBA of one picture (pixels [1,3,H,W], latent [1,4,h,w]); None, and a note, where memory does not suffice."""
+    pixels, latent = picture
+    state = host_module("shared").state
+
+    def progress(done: int, total: int) -> None:
+        state.textinfo = f"Decoding transparency: {done} of {total}"
+
+    try:
+        device = codec.decoder.device
+        rgba = codec.decode(
+            pixels.float().to(device), job.host.vae_space(latent.to(device)), passes_of(job), progress=progress
+        )
+    except (LayerDiffuseError, RuntimeError) as error:
+        if not isinstance(error, LayerDiffuseError) and not is_out_of_memory(error):
+            raise
+        job.note(f"the transparency could not be decoded, and the picture is the opaque one: {error}")
+        return None
+    return from_tensor(rgba)[0]
+
+
+def passes_of(job: Job) -> int:
+    """Orientations to decode: the settings' choice goes before the job's, and the base has a most useful number."""
+    return min(job.options.passes or job.arguments.passes, BASES[job.method.base].orientations)
+
+
+def tell_about_alpha(job: Job, rgba: Image.Image | None, which: str) -> None:
+    """A note where the alpha is all opaque or all empty."""
+    hint = "" if rgba is None else AlphaSummary.of(rgba).hint
+    if hint:
+        job.note(f"{which}{hint} {ADVICE}")
+
+
+def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
+    """What another script made of the opaque picture, with our alpha; our own colours where it changed nothing."""
+    ours = layer.rgba
+    if theirs.mode == "RGBA":  # somebody knows better
+        return theirs
+    colour = theirs.convert("RGB")
+    if colour.size != ours.size:
+        return with_band(colour, ours.getchannel("A").resize(colour.size, Image.LANCZOS))
+    changed = np.abs(np.asarray(colour, np.int16) - np.asarray(layer.opaque.convert("RGB"), np.int16)).max(axis=2)
+    mask = changed > SAME_LEVELS
+    if not mask.any():
+        return ours
+    pixels = np.array(ours)
+    pixels[mask, :3] = np.asarray(colour)[mask]
+    return Image.fromarray(pixels)
+
+
+def with_band(colour: Image.Image, alpha: Image.Image) -> Image.Image:
+    """RGB and a grey alpha of one size -> RGBA."""
+    result = colour.copy()
+    result.putalpha(alpha)
+    return result
+
+
+def check_latents(latents: Any, count: int) -> torch.Tensor:
+    """The latents as a tensor of `count` rows; InputError where a script took or changed them."""
+    if not isinstance(latents, torch.Tensor) or len(latents) != count:
+        have = len(latents) if isinstance(latents, torch.Tensor) else "no"
+        raise InputError(
+            f"{have} latents for {count} pictures",
+            "one latent for each picture",
+            "switch off scripts that add pictures to a batch or skip the sampling",
+        )
+    return latents

@@ -1,0 +1,237 @@
+"""The AlwaysOnScript: short hooks, in the WebUI's order, that hand over to the job at hand."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ..core.errors import InputError, LayerDiffuseError
+from ..hosts.webui.host import loaded_base, loaded_base_note
+from ..hosts.webui.modules import host_module, option
+from . import files
+from .accordion import build_accordion, input_accordion_header
+from .arguments import BY_NAME, INFOTEXT_PREFIX, parse_mapping, parse_positional
+from .downloads import HostLayerFiles
+from .init_images import InitImages
+from .job import ATTRIBUTE, Job, fresh
+from .last_result import LastResult
+from .networks import Networks
+from .options import read_options
+from .pictures import check_latents, decode_batch, with_alpha
+
+logger = logging.getLogger(__name__)
+
+Scripts: Any = host_module("scripts")
+TITLE = "LayerDiffuse"
+
+
+def guarded(hook: Callable[..., None]) -> Callable[..., None]:
+    """A hook of a running job only, whose typed errors end the job with a message."""
+
+    @functools.wraps(hook)
+    def call(self: LayerDiffuseScript, p: Any, *arguments: Any, **named: Any) -> None:
+        job = getattr(p, ATTRIBUTE, None)
+        if job is None:
+            return
+        try:
+            hook(self, job, *arguments, **named)
+        except LayerDiffuseError as error:
+            job.fail(error)
+        except Exception as error:  # whatever it was: the WebUI would swallow it and give out a wrong picture
+            logger.exception("LayerDiffuse failed in %s", hook.__name__)
+            job.fail(unforeseen(error))
+
+    return call
+
+
+def unforeseen(error: Exception) -> LayerDiffuseError:
+    """A message for an error that nobody foresaw; the log has the rest."""
+    return LayerDiffuseError(
+        f"an error inside LayerDiffuse ({type(error).__name__}: {error})",
+        "none",
+        "look into the log, and report it with your settings",
+    )
+
+
+class LayerDiffuseScript(Scripts.Script):
+    """LayerDiffuse in txt2img and img2img."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.networks, self.last = Networks(), LastResult()
+
+    def title(self) -> str:
+        return TITLE
+
+    def show(self, is_img2img: bool) -> Any:
+        return Scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """The accordion; its components in the order of the table of arguments."""
+        tab = "img2img" if is_img2img else "txt2img"
+        accordion = build_accordion(
+            base=loaded_base,
+            base_note=loaded_base_note,
+            header=input_accordion_header,
+            prefix=f"{tab}_layerdiffuse",
+            last_result=self.last.get,
+        )
+        self.infotext_fields = accordion.infotext_fields()
+        self.paste_field_names = accordion.paste_field_names
+        return accordion.inputs
+
+    def before_process(self, p: Any, *values: Any) -> None:
+        """A new job where the box is ticked; before the WebUI counts its pictures."""
+        finish(p)
+        forget_infotext(p)
+        if not wanted(p, values):
+            return
+        options = read_options()
+        job = Job(p, options, HostLayerFiles(options), self.networks)
+        setattr(p, ATTRIBUTE, job)
+        finish_on_close(p)
+        self._start(p, values)
+
+    @guarded
+    def _start(self, job: Job, values: tuple[Any, ...]) -> None:
+        if values and isinstance(values[0], dict):  # one mapping; the WebUI fills up with the page's values
+            values = values[:1]
+        job.take(fresh(job.p, parse_positional(values)))
+        job.round_batch()
+
+    def process(self, p: Any, *values: Any) -> None:
+        """The model is loaded: check and read all that the job needs."""
+        self._prepare(p)
+        job = getattr(p, ATTRIBUTE, None)
+        if job is not None and job.failed:
+            p.n_iter = 0  # ends this job without a picture; the WebUI's queue goes on
+
+    @guarded
+    def _prepare(self, job: Job) -> None:
+        if job.failed:
+            return
+        job.prepare()
+        if getattr(job.p, "init_images", None):
+            InitImages(job).install()
+
+    def before_process_batch(self, p: Any, *values: Any, **named: Any) -> None:
+        job = getattr(p, ATTRIBUTE, None)
+        if job is not None and job.failed:
+            p.prompts = []  # by which a WebUI ends its batches
+
+    @guarded
+    def process_batch(self, job: Job, *values: Any, **named: Any) -> None:
+        """Each frame its prompt; the WebUI writes infotexts from the unchanged ones."""
+        for name in ("prompts", "hr_prompts"):
+            prompts = getattr(job.p, name, None)
+            if isinstance(prompts, list):
+                job.set_prompts(prompts)
+
+    @guarded
+    def process_before_every_sampling(self, job: Job, *values: Any, **named: Any) -> None:
+        job.prepare_pass(named["x"])
+
+    @guarded
+    def post_sample(self, job: Job, samples: Any, *values: Any) -> None:
+        """The latents after the blending of masks, unless a second pass decoded them already."""
+        if hasattr(samples.samples, "shape") and not getattr(samples.samples, "already_decoded", False):
+            job.latents = samples.samples
+
+    @guarded
+    def postprocess_batch_list(self, job: Job, batch: Any, *values: Any, **named: Any) -> None:
+        """Decode the batch; a failed job gives out no picture."""
+        if not job.failed:
+            latents = check_latents(job.latents, len(batch.images))
+            job.layers = decode_batch(job, batch.images, latents)
+        if job.failed:
+            batch.images[:] = []
+
+    @guarded
+    def postprocess_image_after_composite(self, job: Job, picture: Any, *values: Any) -> None:
+        """The last word on a picture before it is saved."""
+        place = job.p.batch_index
+        if place >= len(job.layers):
+            return
+        layer = job.layers[place]
+        if layer.rgba is not None:
+            picture.image = with_alpha(picture.image, layer)
+        files.mark(picture.image, layer.frame, several=len(job.method.frames) > 1)
+        self.last.remember(layer.frame, picture.image)
+        if job.arguments.output_origin and layer.rgba is not None:
+            job.origins.append((job.p.iteration * job.p.batch_size + place, layer.opaque))
+
+    def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
+        """Opaque pictures that were wanted too, and alpha for an API; then the job is over."""
+        self._deliver(p, processed)
+        finish(p)
+
+    @guarded
+    def _deliver(self, job: Job, processed: Any) -> None:
+        for place, image in job.origins:
+            add_picture(job.p, processed, place, image)
+        if getattr(job.p, "is_api", False) and option("samples_format", "png").lower() != "png":
+            processed.images[:] = [
+                files.as_png_text(image) if getattr(image, "mode", "") == "RGBA" else image
+                for image in processed.images
+            ]
+
+
+def wanted(p: Any, values: tuple[Any, ...]) -> bool:
+    """Whether the box is ticked, by the page, an API call in either form, or a plot's axis."""
+    if getattr(p, "layerdiffuse_axes", None):
+        return True
+    first = values[0] if values else False
+    if isinstance(first, dict):
+        return parse_mapping({"enabled": first.get("enabled", first.get(f"{INFOTEXT_PREFIX}enabled", True))}).enabled
+    try:
+        return BY_NAME["enabled"].parse(first)
+    except InputError:
+        return True  # the job will say what is wrong with it
+
+
+def forget_infotext(p: Any) -> None:
+    """What an earlier job of the same `p` left in its generation parameters."""
+    for key in [key for key in p.extra_generation_params if key.startswith(INFOTEXT_PREFIX)]:
+        del p.extra_generation_params[key]
+
+
+def finish(p: Any) -> None:
+    """End the job of `p`, if there is one."""
+    job = p.__dict__.pop(ATTRIBUTE, None)
+    if job is not None:
+        job.finish()
+
+
+def finish_on_close(p: Any) -> None:
+    """WebUIs close `p` also after an exception, when no other hook is called."""
+    if "close" in p.__dict__:
+        return
+    original = p.close
+
+    def close() -> Any:
+        finish(p)
+        return original()
+
+    p.close = close
+
+
+def add_picture(p: Any, processed: Any, place: int, image: Any) -> None:
+    """Append a picture to the results and save it as the WebUI saves samples."""
+    text = processed.infotext(p, place)
+    image.info["parameters"] = text
+    processed.images.append(image)
+    processed.infotexts.append(text)
+    if p.save_samples():
+        host_module("images").save_image(
+            image,
+            p.outpath_samples,
+            "",
+            p.all_seeds[place],
+            p.all_prompts[place],
+            option("samples_format", "png"),
+            info=text,
+            p=p,
+            suffix="-opaque",
+        )
