@@ -44,3 +44,12 @@ class MissingExtraError(LayerDiffuseError, ImportError):
     """An optional dependency that is not installed; `what_to_do` names the pip line."""
 
     exit_code = 6
+
+
+def unforeseen(error: BaseException) -> LayerDiffuseError:
+    """A message for an error that nobody foresaw; the log has the rest."""
+    return LayerDiffuseError(
+        f"an error inside LayerDiffuse ({type(error).__name__}: {error})",
+        "none",
+        "look into the log, and report it with your settings",
+    )

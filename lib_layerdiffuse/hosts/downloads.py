@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..core.errors import OutputError, WeightsError
+from ..core.errors import LayerDiffuseError, OutputError, WeightsError
 from ..core.methods import HUB_REPOSITORY
 from ..core.weights import find_weights
 from .hub import fetch_file
@@ -27,24 +27,30 @@ def cache_folder() -> Path:
 
 
 class LayerFiles:
-    """Finds `<stem>.safetensors` in folders, in order, in a WebUI's sub-folders too; downloads what is not there."""
+    """Finds `<stem>.safetensors` in folders, in order, in a WebUI's sub-folders too; downloads what is not there.
 
-    def __init__(self, folders: Sequence[str | Path] = (), offline: bool = False):
+    `target` is looked in last and takes the downloads; None: the user's cache is looked in last, and downloads go to
+    the first folder named, or to the cache.
+    """
+
+    elsewhere = "name --models FOLDER"
+
+    def __init__(self, folders: Sequence[str | Path] = (), offline: bool = False, target: Path | None = None):
         for folder in folders:
             if not Path(folder).is_dir():
                 raise WeightsError(f"no folder {folder}", "a folder with layer files", "correct --models FOLDER")
         self.folders = [Path(folder) for folder in folders]
-        self.offline = offline
+        self.offline, self.target = offline, target
 
     def search_folders(self) -> Iterator[Path]:
         """Existing folders in the order in which they are looked in."""
-        for folder in (*self.folders, cache_folder()):
-            yield from (folder / layout for layout in LAYOUTS if (folder / layout).is_dir())
+        places = (folder / layout for folder in (*self.folders, self.target or cache_folder()) for layout in LAYOUTS)
+        yield from dict.fromkeys(place for place in places if place.is_dir())
 
     def download_folder(self) -> Path:
-        """Where a download goes: the `layer_model` folder of the first folder named, else the cache."""
-        if not self.folders:
-            return cache_folder()
+        """The target, else the `layer_model` folder of the first folder named, else the cache."""
+        if self.target or not self.folders:
+            return self.target or cache_folder()
         layouts = (self.folders[0] / layout for layout in reversed(LAYOUTS))
         return next(folder for folder in layouts if folder.is_dir())
 
@@ -61,27 +67,39 @@ class LayerFiles:
             raise self._missing(name, "offline mode forbids the download")
         logger.info("downloading %s from %s to %s", name, HUB_REPOSITORY, target)
         try:
-            return fetch_file(HUB_REPOSITORY, name, target)
+            return self.fetch(name, target)
+        except LayerDiffuseError:
+            raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in LOCAL_FAULTS:
-                raise unwritable(target / name, error) from error
+                raise unwritable(target / name, error, self.elsewhere) from error
             raise self._missing(name, first_line(error)) from error
+
+    def fetch(self, name: str, target: Path) -> Path:
+        """The transfer itself."""
+        return fetch_file(HUB_REPOSITORY, name, target)
+
+    def by_hand(self, name: str) -> str:
+        """How a user gets a file without this program."""
+        return (
+            f"get {name} from {HUB_REPOSITORY} by hand (or set HF_ENDPOINT to a mirror), put it into "
+            f"{self.download_folder()} or any folder, and name that with --models FOLDER"
+        )
 
     def _missing(self, name: str, reason: str) -> WeightsError:
         looked = ", ".join(str(folder) for folder in self.search_folders()) or "no folder yet"
         return WeightsError(
             f"no {name} (looked in {looked}; {reason})",
             f"the file {name} of the hub repository {HUB_REPOSITORY}",
-            f"get {name} from {HUB_REPOSITORY} by hand (or set HF_ENDPOINT to a mirror), put it into "
-            f"{self.download_folder()} or any folder, and name that with --models FOLDER",
+            self.by_hand(name),
         )
 
 
-def unwritable(path: Path, error: OSError) -> OutputError:
+def unwritable(path: Path, error: OSError, elsewhere: str) -> OutputError:
     """The OutputError for a file that could not be written into a folder of layer files."""
     reason = error.strerror or first_line(error)
     return OutputError(
-        f"{reason} while writing {path}", "room and permission to write there", "free space or name --models FOLDER"
+        f"{reason} while writing {path}", "room and permission to write there", f"free space or {elsewhere}"
     )
 
 

@@ -45,12 +45,13 @@ def fetch_file(
 ) -> Path:
     """Download `name` into `folder`; what has arrived waits in `<name>.<checksum>.partial` until the file is whole.
 
-    `endpoint` is another hub than the one of HF_ENDPOINT; `watch` is told how much has arrived, and may raise.
+    `endpoint` is another hub than HF_ENDPOINT's, and gets no token; `watch` is told what has arrived, and may raise.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    token = False if endpoint else None  # None: the user's own, if there is one
     url = hf_hub_url(repository, name, endpoint=endpoint or os.environ.get("HF_ENDPOINT") or None)
-    announced = get_hf_file_metadata(url)
+    announced = get_hf_file_metadata(url, token=token)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name}.{(announced.etag or 'unknown')[:12]}.partial"
     partial.touch()
@@ -58,17 +59,17 @@ def fetch_file(
         have = file.seek(0, os.SEEK_END)
         watch(have, announced.size)
         if have != announced.size:  # older clients would ask for the bytes after the last
-            _append(url, WatchedFile(file, announced.size, watch), have, announced.size)
+            _append(url, WatchedFile(file, announced.size, watch), (have, announced.size), token)
     check_whole(partial, announced.size, announced.etag or "")
     os.replace(partial, folder / name)
     return folder / name
 
 
-def _append(url: str, file: WatchedFile, have: int, size: int | None) -> None:
+def _append(url: str, file: WatchedFile, sizes: tuple[int, int | None], token: bool | None) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    http_get(url, file, resume_size=have, headers=build_hf_headers(), expected_size=size)
+    http_get(url, file, resume_size=sizes[0], headers=build_hf_headers(token=token), expected_size=sizes[1])
 
 
 def check_whole(partial: Path, size: int | None, checksum: str) -> None:

@@ -5,17 +5,33 @@ Nothing here names a method: what is visible follows from the chosen row of the 
 
 from __future__ import annotations
 
+import functools
+import html
 import importlib
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_layerdiffuse.core.methods import BASES, MODES, Method, find_method, methods_for
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, Argument, from_infotext
+from lib_layerdiffuse.core.methods import (
+    BACKGROUND,
+    BASES,
+    BLENDED,
+    FOREGROUND,
+    MODES,
+    Method,
+    find_method,
+    methods_for,
+)
+from lib_layerdiffuse.hosts.webui.modules import host_module
+from lib_layerdiffuse.webui.arguments import ARGUMENTS, BY_NAME
+from lib_layerdiffuse.webui.components import build_component, build_method
+from lib_layerdiffuse.webui.pasting import PasteKey, key_of_argument, key_of_method, key_of_mode
 
 TITLE = "Transparent picture (LayerDiffuse)"
+WEBUI_TITLE = "LayerDiffuse"
+AUTOMATIC = ("Automatic: what fits the checkpoint", "")
+SINGLE = next(iter(MODES))
 # Arguments that stand side by side; `enabled` is in the header.
 LAYOUT: tuple[tuple[str, ...], ...] = (
     ("method",),
@@ -26,106 +42,13 @@ LAYOUT: tuple[tuple[str, ...], ...] = (
     ("passes",),
     ("checkerboard", "output_origin"),
 )
+FRAME_OF = {"fg_image": FOREGROUND, "bg_image": BACKGROUND, "blend_image": BLENDED}
+PREFERENCES = ("checkerboard",)  # the user's, whatever is pasted
+USE_LAST = "Use last result"
 
 # No progress overlay, and no place in the queue of generations.
 QUIET = {"show_progress": "hidden", "queue": False}
 Header = Callable[[Any, str], AbstractContextManager[Any]]
-Base = str | None | Callable[[], str | None]
-
-
-@dataclass
-class LayerAccordion:
-    """The built components, by argument name in positional order, and the functions that keep them in step."""
-
-    gradio: Any
-    base: Base
-    mode: Any = None
-    hidden: frozenset[str] = frozenset()
-    components: dict[str, Any] = field(default_factory=dict)
-    lines: list[tuple[Any, tuple[str, ...]]] = field(default_factory=list)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The components whose values `parse_positional` takes, in its order."""
-        return [self.components[argument.name] for argument in ARGUMENTS]
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The components that `updates` answers: mode, then all arguments but the header's, then the lines."""
-        return [self.mode, *self.inputs[1:], *(line for line, _ in self.lines)]
-
-    @property
-    def loaded_base(self) -> str | None:
-        """The base model that is loaded now; None when it is not known, which offers all methods."""
-        return self.base() if callable(self.base) else self.base
-
-    def updates(self, method: Method) -> list[Any]:
-        """Gradio updates of `outputs` that choose a method: choices, values and what is visible."""
-        update = self.gradio.update
-        shown = self.visible_names(method)
-        choices = {"choices": method_choices(self.loaded_base, method.mode), "value": method.id}
-        arguments = [
-            update(visible=argument.name in shown, **(choices if argument.name == "method" else {}))
-            for argument in ARGUMENTS[1:]
-        ]
-        lines = [update(visible=bool(shown & set(names))) for _, names in self.lines]
-        return [update(choices=mode_choices(self.loaded_base), value=method.mode), *arguments, *lines]
-
-    def visible_names(self, method: Method) -> set[str]:
-        """Names of the arguments to show for a method of the loaded base; a list of one method shows nothing."""
-        names = {argument.name for argument in ARGUMENTS if argument.needed(method)} - self.hidden
-        alone = len(methods_for(self.loaded_base, method.mode)) < 2
-        return names - {"method"} if alone else names
-
-    def choose_mode(self, mode: str) -> list[Any]:
-        """Updates after the mode was changed: its first method for the loaded base."""
-        return self.updates(methods_for(self.loaded_base, mode)[0])
-
-    def choose_method(self, method: str) -> list[Any]:
-        """Updates after the method was changed."""
-        return self.updates(find_method(method))
-
-    def refresh(self, method: str | None) -> list[Any]:
-        """Updates after another checkpoint may have been loaded: keeps the method where the base has it."""
-        rows = methods_for(self.loaded_base)
-        current = find_method(method) if method else rows[0]
-        return self.updates(current if current in rows else rows[0])
-
-    def infotext_fields(self) -> list[tuple[Any, Any]]:
-        """Pairs of component and key, or function of the pasted parameters, by which a WebUI restores settings."""
-        plain = [argument for argument in ARGUMENTS if argument.kind not in ("image", "method")]
-        pairs = [(self.components[argument.name], argument.infotext_key) for argument in plain]
-        return [(self.mode, self._pasted_mode), (self.components["method"], self._pasted_method), *pairs]
-
-    def _pasted_mode(self, parameters: dict[str, Any]) -> Any:
-        method = method_in(parameters)
-        return None if method is None else self.gradio.update(choices=mode_choices(method.base), value=method.mode)
-
-    def _pasted_method(self, parameters: dict[str, Any]) -> Any:
-        method = method_in(parameters)
-        return (
-            None
-            if method is None
-            else self.gradio.update(choices=method_choices(method.base, method.mode), value=method.id)
-        )
-
-
-def method_choices(base: str | None, mode: str | None = None) -> list[tuple[str, str]]:
-    """Pairs of what is shown and the id for the methods of a base and a mode; an unknown base is told by the title."""
-    methods = methods_for(base, mode)
-    return [(method.title if base else f"{BASES[method.base].title}: {method.title}", method.id) for method in methods]
-
-
-def mode_choices(base: str | None) -> list[tuple[str, str]]:
-    """Pairs of what is shown and the id for the modes that a base has methods for."""
-    return [(title, mode) for mode, title in MODES.items() if methods_for(base, mode)]
-
-
-def method_in(parameters: dict[str, Any]) -> Method | None:
-    """The method that pasted generation parameters name, if any."""
-    return from_infotext(
-        {key: parameters[key] for key in (INFOTEXT_PREFIX + "method",) if key in parameters}
-    ).method_row
 
 
 @contextmanager
@@ -139,98 +62,237 @@ def checkbox_header(gradio: Any, prefix: str) -> Iterator[Any]:
     enabled.change(lambda ticked: gradio.update(visible=bool(ticked)), [enabled], [body], **QUIET)
 
 
-def build_accordion(
-    gradio: Any = None,
-    *,
-    base: Base = None,
-    header: Header = checkbox_header,
-    prefix: str = "layerdiffuse",
-    hidden: tuple[str, ...] = (),
-) -> LayerAccordion:
-    """Builds the accordion inside the running `gradio.Blocks`.
+@contextmanager
+def input_accordion_header(gradio: Any, prefix: str) -> Iterator[Any]:
+    """The WebUI's own accordion with a box in its title."""
+    accordion = host_module("ui_components").InputAccordion
+    with accordion(BY_NAME["enabled"].default, label=WEBUI_TITLE, elem_id=f"{prefix}_accordion") as enabled:
+        yield enabled
 
-    `base` is the loaded base model or a function that tells it; `header(gradio, prefix)` is a context manager that
-    yields the enable box; `prefix` begins every element's id; `hidden` are arguments that this interface never shows.
-    """
-    gradio = gradio or importlib.import_module("gradio")
-    accordion = LayerAccordion(gradio, base, hidden=frozenset(hidden))
-    method = methods_for(accordion.loaded_base)[0]
-    shown = accordion.visible_names(method)
-    with header(gradio, prefix) as enabled:
-        accordion.mode = gradio.Radio(
-            mode_choices(accordion.loaded_base), value=method.mode, label="Mode", elem_id=f"{prefix}_mode"
-        )
-        built = {"enabled": enabled}
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The interface that an accordion stands in."""
+
+    base: str | None | Callable[[], str | None] = None  # the loaded base model, or a function that tells it
+    header: Header = checkbox_header  # header(gradio, prefix) is a context manager that yields the enable box
+    prefix: str = "layerdiffuse"  # begins every element's id
+    hidden: tuple[str, ...] = ()  # arguments that this interface never shows
+    base_note: Callable[[], str] | None = None  # says what is wrong with the loaded checkpoint; "" when nothing is
+    last_result: Callable[[str], Any] | None = None  # the last picture of a frame, or None
+
+    @property
+    def in_webui(self) -> bool:
+        """Whether the checkpoint may change while the page is open, so that the method may be left to it."""
+        return callable(self.base)
+
+    @property
+    def loaded_base(self) -> str | None:
+        """The base model that is loaded now; None when it is not known, which offers all methods."""
+        return self.base() if callable(self.base) else self.base
+
+
+@dataclass
+class LayerAccordion:
+    """The built components, by argument name in positional order, and the functions that keep them in step."""
+
+    gradio: Any
+    place: Surroundings
+    mode: Any = None
+    note: Any = None
+    components: dict[str, Any] = field(default_factory=dict)
+    lines: list[tuple[Any, tuple[str, ...]]] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The components whose values `parse_positional` takes, in its order."""
+        return [self.components[argument.name] for argument in ARGUMENTS]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `updates` answers: mode, then all arguments but the header's, then note and lines."""
+        return [self.mode, *self.inputs[1:], self.note, *(line for line, _ in self.lines)]
+
+    def updates(self, method: Method, automatic: bool = False) -> list[Any]:
+        """Gradio updates of `outputs` that choose a method, or leave it to the checkpoint: choices, values, what shows.
+
+        The choices are the loaded base's, or those of the method's own base where another one is loaded.
+        """
+        update, base, shown = self.gradio.update, self.base_for(method), self.visible_names(method)
+        choices = {
+            "choices": self.method_choices(base, method.mode),
+            "value": AUTOMATIC[1] if automatic else method.id,
+        }
+        arguments = [
+            update(visible=argument.name in shown, **(choices if argument.name == "method" else {}))
+            for argument in ARGUMENTS[1:]
+        ]
+        note = self.note_html(method)
+        lines = [update(visible=bool(shown & set(names))) for _, names in self.lines]
+        mode = update(choices=mode_choices(base), value=method.mode)
+        return [mode, *arguments, update(value=note, visible=bool(note)), *lines]
+
+    def visible_names(self, method: Method) -> set[str]:
+        """Names of the arguments to show for a method of the loaded base; a list of one method shows nothing."""
+        names = {argument.name for argument in ARGUMENTS if argument.needed(method)} - set(self.place.hidden)
+        alone = len(methods_for(self.base_for(method), method.mode)) == 1
+        return names - {"method"} if alone else names
+
+    def base_for(self, method: Method) -> str | None:
+        """The base whose methods stand beside this one; None while nothing is loaded, which offers those of all."""
+        return None if self.place.loaded_base is None else method.base
+
+    def method_choices(self, base: str | None, mode: str | None = None) -> list[tuple[str, str]]:
+        """Pairs of what is shown and the id for the methods of a base and a mode; in a WebUI with the automatic one."""
+        automatic = [AUTOMATIC] if self.place.in_webui and mode in (None, SINGLE) else []
+        return automatic + method_choices(base, mode)
+
+    def note_html(self, method: Method) -> str:
+        """What a user of a WebUI should know about the checkpoint and the method; empty for nothing."""
+        notes = [self.place.base_note()] if self.place.base_note else []
+        if self.place.in_webui and len(method.frames) > 1:
+            frames = ", ".join(method.frames)
+            notes.append(f"Batch size is rounded up to a multiple of {len(method.frames)}: {frames}")
+        return "<br>".join(html.escape(note) for note in notes if note)
+
+    def choose_mode(self, mode: str) -> list[Any]:
+        """Updates after the mode was changed: its first method for the loaded base."""
+        rows = methods_for(self.place.loaded_base, mode)
+        return self.updates(rows[0], self.place.in_webui and mode == SINGLE) if rows else self.refresh(None)
+
+    def choose_method(self, method: str | None) -> list[Any]:
+        """Updates after the method was changed."""
+        return self.updates(self.row_of(method), self.is_automatic(method))
+
+    def refresh(self, method: str | None) -> list[Any]:
+        """Updates after another checkpoint may have been loaded: keeps the method where the base has it."""
+        kept = method if method and find_method(method) in methods_for(self.place.loaded_base) else None
+        return self.choose_method(kept)
+
+    def follow(self, mode: str, method: str | None) -> list[Any]:
+        """Updates after method and mode were set from elsewhere: choices and what shows, but no values."""
+        row = self.row_of(method)
+        if row.mode != mode:  # the user's change of the mode, which is being answered
+            return [self.gradio.update() for _ in self.outputs]
+        updates = self.updates(row, self.is_automatic(method))
+        values = {id(self.mode), id(self.components["method"])}
+        return [
+            {key: value for key, value in update.items() if key != "value" or id(component) not in values}
+            for component, update in zip(self.outputs, updates, strict=True)
+        ]
+
+    def row_of(self, method: str | None) -> Method:
+        """The row of a method; of none, the one that the loaded base would choose."""
+        return find_method(method) if method else methods_for(self.place.loaded_base, SINGLE)[0]
+
+    def is_automatic(self, method: str | None) -> bool:
+        """Whether the method is left to the checkpoint."""
+        return self.place.in_webui and not method
+
+    def use_last(self, frame: str) -> list[Any]:
+        """Updates of an image and of its button: the last result of this frame, if there is one."""
+        image, update = self.place.last_result(frame), self.gradio.update
+        return [update(), update(value=f"No {frame} yet")] if image is None else [image, update(value=USE_LAST)]
+
+    def infotext_fields(self) -> list[tuple[Any, PasteKey]]:
+        """Pairs of component and key, which is also a function of the pasted parameters: what a WebUI restores."""
+        plain = [row for row in ARGUMENTS if row.kind not in ("image", "method") and row.name not in PREFERENCES]
+        pairs = [(self.components[argument.name], key_of_argument(argument)) for argument in plain]
+        mode = key_of_mode(lambda method: self.gradio.update(choices=mode_choices(method.base), value=method.mode))
+        return [(self.mode, mode), (self.components["method"], key_of_method(self._paste_method)), *pairs]
+
+    @property
+    def paste_field_names(self) -> list[str]:
+        """Keys of what a WebUI carries over when it sends a picture to another tab."""
+        return [str(key) for _, key in self.infotext_fields()]
+
+    def _paste_method(self, method: Method) -> Any:
+        return self.gradio.update(choices=self.method_choices(method.base, method.mode), value=method.id)
+
+
+def method_choices(base: str | None, mode: str | None = None) -> list[tuple[str, str]]:
+    """Pairs of what is shown and the id for the methods of a base and a mode; an unknown base is told by the title."""
+    methods = methods_for(base, mode)
+    return [(method.title if base else f"{BASES[method.base].title}: {method.title}", method.id) for method in methods]
+
+
+def mode_choices(base: str | None) -> list[tuple[str, str]]:
+    """Pairs of what is shown and the id for the modes that a base has methods for."""
+    return [(title, mode) for mode, title in MODES.items() if methods_for(base, mode)]
+
+
+def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
+    """Builds the accordion inside the running `gradio.Blocks`; the keywords are the fields of `Surroundings`."""
+    gradio, place = gradio or importlib.import_module("gradio"), Surroundings(**surroundings)
+    accordion = LayerAccordion(gradio, place)
+    method = accordion.row_of(None)
+    with place.header(gradio, place.prefix) as enabled:
+        accordion.components["enabled"] = enabled
+        build_top(accordion, method)
         for names in LAYOUT:
-            with gradio.Row(visible=bool(shown & set(names)), elem_id=f"{prefix}_line_{names[0]}") as line:
-                for name in names:
-                    built[name] = build_component(accordion, BY_NAME[name], method, f"{prefix}_{name}")
-            accordion.lines.append((line, names))
-    accordion.components = {argument.name: built[argument.name] for argument in ARGUMENTS}
+            build_line(accordion, names, method)
     connect(accordion)
     return accordion
 
 
+def build_top(accordion: LayerAccordion, method: Method) -> None:
+    """The choice of the mode, and the note beneath it."""
+    gradio, place = accordion.gradio, accordion.place
+    choices = mode_choices(None if place.in_webui else place.loaded_base)
+    accordion.mode = gradio.Radio(choices, value=method.mode, label="Mode", elem_id=f"{place.prefix}_mode")
+    accordion.mode.do_not_save_to_config = True
+    note = accordion.note_html(method)
+    accordion.note = gradio.HTML(note, visible=bool(note), elem_id=f"{place.prefix}_note")
+
+
+def build_line(accordion: LayerAccordion, names: tuple[str, ...], method: Method) -> None:
+    """Arguments side by side."""
+    shown = accordion.visible_names(method)
+    element = f"{accordion.place.prefix}_line_{names[0]}"
+    with accordion.gradio.Row(visible=bool(shown & set(names)), elem_id=element) as line:
+        for name in names:
+            with image_column(accordion, name, name in shown):
+                accordion.components[name] = build_argument(accordion, name, method)
+    accordion.lines.append((line, names))
+
+
+def build_argument(accordion: LayerAccordion, name: str, method: Method) -> Any:
+    """The component of one argument, visible where the method uses it."""
+    argument, place = BY_NAME[name], accordion.place
+    visible = name in accordion.visible_names(method)
+    common = {"label": argument.label, "visible": visible, "elem_id": f"{place.prefix}_{name}"}
+    if argument.kind != "method":
+        return build_component(accordion.gradio, argument, common)
+    # In a WebUI all methods: it may check a page's choice against what was offered first.
+    offered = (None, None) if place.in_webui else (place.loaded_base, method.mode)
+    value = AUTOMATIC[1] if place.in_webui else method.id
+    choice = build_method(accordion.gradio, accordion.method_choices(*offered), value, common)
+    choice.do_not_save_to_config = True
+    return choice
+
+
+@contextmanager
+def image_column(accordion: LayerAccordion, name: str, visible: bool) -> Iterator[None]:
+    """Around an image where last results are known: a column with a button that fills it from them."""
+    if name not in FRAME_OF or accordion.place.last_result is None:
+        yield
+        return
+    gradio, element = accordion.gradio, f"{accordion.place.prefix}_{name}_last"
+    with gradio.Column(visible=visible, min_width=160) as column:
+        yield
+        button = gradio.Button(USE_LAST, size="sm", elem_id=element)
+    button.do_not_save_to_config = True
+    use_last = functools.partial(accordion.use_last, FRAME_OF[name])
+    button.click(use_last, None, [accordion.components[name], button], **QUIET)
+    accordion.lines.append((column, (name,)))
+
+
 def connect(accordion: LayerAccordion) -> None:
     """Ties mode, method and box to what is visible."""
-    components = accordion.components
+    enabled, method = accordion.components["enabled"], accordion.components["method"]
     # `input` and `select` are the user's own acts: answering `change` would answer our own updates as well.
     accordion.mode.input(accordion.choose_mode, [accordion.mode], accordion.outputs, **QUIET)
-    components["method"].input(accordion.choose_method, [components["method"]], accordion.outputs, **QUIET)
-    components["enabled"].change(
-        lambda enabled, method: accordion.refresh(method),
-        [components["enabled"], components["method"]],
-        accordion.outputs,
-        **QUIET,
-    )
-
-
-def build_component(accordion: LayerAccordion, argument: Argument, method: Method, element: str) -> Any:
-    """The gradio component of one argument, visible where the method uses it."""
-    visible = argument.name in accordion.visible_names(method)
-    common = {"label": argument.label, "visible": visible, "elem_id": element}
-    return COMPONENTS[argument.kind](accordion, argument, method, common)
-
-
-def build_switch(accordion: LayerAccordion, argument: Argument, method: Method, common: dict[str, Any]) -> Any:
-    return accordion.gradio.Checkbox(argument.default, info=argument.help, **common)
-
-
-def build_number(accordion: LayerAccordion, argument: Argument, method: Method, common: dict[str, Any]) -> Any:
-    limits = {"minimum": argument.minimum, "maximum": argument.maximum, "step": argument.step}
-    return accordion.gradio.Slider(value=argument.default, info=argument.help, **limits, **common)
-
-
-def build_choice(accordion: LayerAccordion, argument: Argument, method: Method, common: dict[str, Any]) -> Any:
-    return accordion.gradio.Radio(list(argument.choices), value=argument.default, info=argument.help, **common)
-
-
-def build_method(accordion: LayerAccordion, argument: Argument, method: Method, common: dict[str, Any]) -> Any:
-    choices = method_choices(accordion.loaded_base, method.mode)
-    return accordion.gradio.Dropdown(choices, value=method.id, **common)
-
-
-def build_text(accordion: LayerAccordion, argument: Argument, method: Method, common: dict[str, Any]) -> Any:
-    return accordion.gradio.Textbox(argument.default, lines=1, placeholder=argument.help, **common)
-
-
-def build_image(accordion: LayerAccordion, argument: Argument, method: Method, common: dict[str, Any]) -> Any:
-    image = accordion.gradio.Image
-    return image(type="pil", image_mode="RGBA", height=240, **upload_only(image), **common)
-
-
-COMPONENTS: dict[str, Callable[[LayerAccordion, Argument, Method, dict[str, Any]], Any]] = {
-    "switch": build_switch,
-    "number": build_number,
-    "choice": build_choice,
-    "method": build_method,
-    "text": build_text,
-    "image": build_image,
-}
-
-
-def upload_only(image: Any) -> dict[str, Any]:
-    """The option of this gradio's Image by which pictures come from files only (no camera)."""
-    parameters = inspect.signature(image.__init__).parameters
-    options = {"sources": ["upload", "clipboard"], "source": "upload"}
-    return next(({name: value} for name, value in options.items() if name in parameters), {})
+    method.input(accordion.choose_method, [method], accordion.outputs, **QUIET)
+    enabled.change(lambda enabled, method: accordion.refresh(method), [enabled, method], accordion.outputs, **QUIET)
+    if accordion.place.in_webui:  # pasted settings, and those of another tab
+        method.change(accordion.follow, [accordion.mode, method], accordion.outputs, **QUIET)

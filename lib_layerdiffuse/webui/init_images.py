@@ -18,6 +18,7 @@ from ..core.codec import TransparencyCodec
 from ..hosts.webui.modules import host_module, option
 from ..hosts.webui.vae import adjusted_posterior
 from .job import Job
+from .keeping import Inpainting
 
 LATENT_RESIZE = 3  # "just resize (latent upscale)"
 ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
@@ -86,6 +87,14 @@ class InitImages:
         if p.resize_mode == LATENT_RESIZE:
             return picture
         return resized(picture, p.resize_mode, p.width, p.height)
+
+    def inpainting(self, place: int) -> Inpainting | None:
+        """Where the new pixels of the picture at this place in the batch go; None where nothing is inpainted."""
+        picture = self.pictures[min(place, len(self.pictures) - 1)]
+        p = self.p
+        if not getattr(p, "paste_to", None) and p.resize_mode != LATENT_RESIZE:
+            picture = resized(picture, p.resize_mode, p.width, p.height)
+        return Inpainting.of(p, picture)
 
 
 def resized(picture: Image.Image, mode: int, width: int, height: int) -> Image.Image:

@@ -53,6 +53,8 @@ class Job:
         self.conditions = Conditions()
         self.latents: torch.Tensor | None = None  # of the pass that ended last, sampler's scale
         self.pass_at_work: UnetPass | None = None
+        self.init_images: Any = None
+        self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
         self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job
 

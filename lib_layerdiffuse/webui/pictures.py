@@ -19,7 +19,6 @@ from .job import Job
 from .networks import default_dtype
 
 FRAME_MARK = "layerdiffuse"  # key in the info of a PIL image of ours: the frame's name
-SAME_LEVELS = 2  # of 255: what rounding may change
 ADVICE = (
     "try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
     "some checkpoints, merged or tuned far away from it, never give transparency"
@@ -91,30 +90,6 @@ def tell_about_alpha(job: Job, rgba: Image.Image | None, which: str) -> None:
     hint = "" if rgba is None else AlphaSummary.of(rgba).hint
     if hint:
         job.note(f"{which}{hint} {ADVICE}")
-
-
-def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
-    """What another script made of the opaque picture, with our alpha; our own colours where it changed nothing."""
-    ours = layer.rgba
-    if theirs.mode == "RGBA":  # somebody knows better
-        return theirs
-    colour = theirs.convert("RGB")
-    if colour.size != ours.size:
-        return with_band(colour, ours.getchannel("A").resize(colour.size, Image.LANCZOS))
-    changed = np.abs(np.asarray(colour, np.int16) - np.asarray(layer.opaque.convert("RGB"), np.int16)).max(axis=2)
-    mask = changed > SAME_LEVELS
-    if not mask.any():
-        return ours
-    pixels = np.array(ours)
-    pixels[mask, :3] = np.asarray(colour)[mask]
-    return Image.fromarray(pixels)
-
-
-def with_band(colour: Image.Image, alpha: Image.Image) -> Image.Image:
-    """RGB and a grey alpha of one size -> RGBA."""
-    result = colour.copy()
-    result.putalpha(alpha)
-    return result
 
 
 def check_latents(latents: Any, count: int) -> torch.Tensor:

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..core.errors import InputError, LayerDiffuseError
+from PIL import Image
+
+from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..hosts.webui.host import loaded_base, loaded_base_note
 from ..hosts.webui.modules import host_module, option
 from . import files
@@ -16,10 +18,11 @@ from .arguments import BY_NAME, INFOTEXT_PREFIX, parse_mapping, parse_positional
 from .downloads import HostLayerFiles
 from .init_images import InitImages
 from .job import ATTRIBUTE, Job, fresh
+from .keeping import with_alpha
 from .last_result import LastResult
 from .networks import Networks
 from .options import read_options
-from .pictures import check_latents, decode_batch, with_alpha
+from .pictures import Layer, check_latents, decode_batch
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +47,6 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
             job.fail(unforeseen(error))
 
     return call
-
-
-def unforeseen(error: Exception) -> LayerDiffuseError:
-    """A message for an error that nobody foresaw; the log has the rest."""
-    return LayerDiffuseError(
-        f"an error inside LayerDiffuse ({type(error).__name__}: {error})",
-        "none",
-        "look into the log, and report it with your settings",
-    )
 
 
 class LayerDiffuseScript(Scripts.Script):
@@ -114,7 +108,8 @@ class LayerDiffuseScript(Scripts.Script):
             return
         job.prepare()
         if getattr(job.p, "init_images", None):
-            InitImages(job).install()
+            job.init_images = InitImages(job)
+            job.init_images.install()
 
     def before_process_batch(self, p: Any, *values: Any, **named: Any) -> None:
         job = getattr(p, ATTRIBUTE, None)
@@ -149,6 +144,11 @@ class LayerDiffuseScript(Scripts.Script):
             batch.images[:] = []
 
     @guarded
+    def postprocess_image(self, job: Job, picture: Any, *values: Any) -> None:
+        """Scripts after this one go on editing the same object: what it holds in the end tells what they did."""
+        job.edited = picture
+
+    @guarded
     def postprocess_image_after_composite(self, job: Job, picture: Any, *values: Any) -> None:
         """The last word on a picture before it is saved."""
         place = job.p.batch_index
@@ -156,7 +156,7 @@ class LayerDiffuseScript(Scripts.Script):
             return
         layer = job.layers[place]
         if layer.rgba is not None:
-            picture.image = with_alpha(picture.image, layer)
+            picture.image = finished(job, layer, picture.image)
         files.mark(picture.image, layer.frame, several=len(job.method.frames) > 1)
         self.last.remember(layer.frame, picture.image)
         if job.arguments.output_origin and layer.rgba is not None:
@@ -176,6 +176,23 @@ class LayerDiffuseScript(Scripts.Script):
                 files.as_png_text(image) if getattr(image, "mode", "") == "RGBA" else image
                 for image in processed.images
             ]
+
+
+def finished(job: Job, layer: Layer, composite: Image.Image) -> Image.Image:
+    """The RGBA picture: the composite that the WebUI made, with alpha; an inpainting in place in its own picture."""
+    inpainting = job.init_images.inpainting(job.p.batch_index) if job.init_images else None
+    if inpainting is None or not option("overlay_inpaint", True):
+        return with_alpha(composite, layer)
+    edited = layer.opaque if job.edited is None else job.edited.image
+    return inpainting.paste(with_alpha(colour_corrected(job.p, edited), layer))
+
+
+def colour_corrected(p: Any, image: Image.Image) -> Image.Image:
+    """What the WebUI's setting for colour correction makes of a picture, if it is on."""
+    corrections = getattr(p, "color_corrections", None)
+    if not corrections or p.batch_index >= len(corrections):
+        return image
+    return host_module("processing").apply_color_correction(corrections[p.batch_index], image.convert("RGB"))
 
 
 def wanted(p: Any, values: tuple[Any, ...]) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+from fakes.hub import point_to, serve
 
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
 from lib_layerdiffuse.core.methods import HUB_REPOSITORY
@@ -66,56 +64,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         LayerFiles([tmp_path / "nowhere"])
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Just enough of a hub: one file, ranges, and `server.broken` answers that break off half-way."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self.answer(with_body=False)
-
-    def do_GET(self):
-        self.answer(with_body=True)
-
-    def answer(self, with_body: bool) -> None:
-        if self.path != f"/{HUB_REPOSITORY}/resolve/main/{NAME}":
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        body = CONTENT[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{self.server.etag}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(body)))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.end_headers()
-        if not with_body:
-            return
-        self.server.starts.append(start)
-        if self.server.broken > 0:
-            self.server.broken -= 1
-            self.wfile.write(body[: len(body) // 2])
-            self.close_connection = True
-            return
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.starts, server.broken, server.etag = [], 0, hashlib.sha256(CONTENT).hexdigest()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    yield server
-    server.shutdown()
+    with serve(NAME, CONTENT) as server:
+        point_to(monkeypatch, server)
+        yield server
 
 
 def test_download_from_a_mirror_into_the_first_folder(tmp_path, hub):

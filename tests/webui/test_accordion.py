@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
+from fakes import ui
+from PIL import Image
 
 from lib_layerdiffuse.core.methods import BASES, METHODS, methods_for
-from lib_layerdiffuse.webui.accordion import LayerAccordion, build_accordion, upload_only
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_positional, visible_arguments
+from lib_layerdiffuse.webui.accordion import LayerAccordion, build_accordion, input_accordion_header
+from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_positional, to_infotext, visible_arguments
+from lib_layerdiffuse.webui.components import upload_only
+from lib_layerdiffuse.webui.last_result import LastResult
 
 gradio = pytest.importorskip("gradio")
 
@@ -82,7 +87,8 @@ def test_issue_135_another_checkpoint_brings_its_own_methods():
     assert (kept["mode"]["value"], kept["method"]["value"]) == ("joint", "sd15_joint")
     loaded["base"] = "sdxl"
     changed = by_component(accordion, accordion.refresh("sd15_joint"))
-    assert (changed["mode"]["value"], changed["method"]["value"]) == ("single", "xl_fg_attn")
+    assert (changed["mode"]["value"], changed["method"]["value"]) == ("single", "")
+    assert parse_positional([True, ""]).with_method_for("sdxl").method == "xl_fg_attn"
     assert "joint" not in [mode for _, mode in changed["mode"]["choices"]]
 
 
@@ -91,7 +97,7 @@ def test_image_inputs_keep_alpha_and_take_no_camera():
     images = [accordion.components[argument.name] for argument in ARGUMENTS if argument.kind == "image"]
     assert len(images) == 3
     assert all(image.image_mode == "RGBA" and image.type == "pil" for image in images)
-    assert all("webcam" not in image.sources for image in images)
+    assert all("webcam" not in getattr(image, "sources", [getattr(image, "source", "")]) for image in images)
 
 
 def test_image_options_follow_the_signature_of_older_gradios():
@@ -120,6 +126,113 @@ def test_a_host_may_bring_its_own_box_in_the_header():
     assert not by_component(accordion, accordion.choose_mode("joint"))["output_origin"]["visible"]
 
 
+def build_webui(monkeypatch, base=None, note="", last=None) -> LayerAccordion:
+    """The accordion as it stands in a WebUI."""
+    ui.put_modules(monkeypatch, ui_components=SimpleNamespace(InputAccordion=ui.input_accordion(gradio)))
+    return build(
+        lambda: base,
+        base_note=lambda: note,
+        header=input_accordion_header,
+        prefix="txt2img_layerdiffuse",
+        last_result=(last or LastResult()).get,
+    )
+
+
+def test_in_a_webui_the_box_is_in_the_hosts_accordion(monkeypatch):
+    accordion = build_webui(monkeypatch)
+    assert accordion.inputs[0].elem_id == "txt2img_layerdiffuse_accordion-checkbox"
+    assert [component.elem_id for component in accordion.inputs[1:]] == [
+        f"txt2img_layerdiffuse_{argument.name}" for argument in ARGUMENTS[1:]
+    ]
+
+
+@pytest.mark.parametrize("base", [None, *BASES])
+def test_an_api_call_that_leaves_everything_out_leaves_the_method_to_the_checkpoint(monkeypatch, base):
+    values = [component.value for component in build_webui(monkeypatch, base).inputs]
+    assert values[1] == ""  # and not None: an API restores an infotext by the type of the value
+    assert parse_positional(values) == LayerArguments()
+
+
+def test_the_page_offers_all_methods_first_and_those_of_the_base_once_opened(monkeypatch):
+    accordion = build_webui(monkeypatch, "sdxl")
+    offered = {name for _, name in accordion.components["method"].choices}
+    assert offered == {"", *(method.id for method in METHODS)}
+    opened = by_component(accordion, accordion.refresh(""))
+    assert [name for _, name in opened["method"]["choices"]] == ["", "xl_fg_attn", "xl_fg_conv"]
+    assert (opened["mode"]["value"], opened["method"]["value"]) == ("single", "")
+    assert "joint" not in [mode for _, mode in opened["mode"]["choices"]]
+
+
+@pytest.mark.parametrize("base", [None, *BASES])
+def test_modes_lead_to_their_first_method_and_back_to_the_automatic_one(monkeypatch, base):
+    accordion = build_webui(monkeypatch, base)
+    for _, mode in accordion.mode.choices:
+        method = by_component(accordion, accordion.choose_mode(mode))["method"]
+        rows = methods_for(base, mode)
+        assert method["value"] == ("" if mode == "single" or not rows else rows[0].id)
+        assert method["value"] in [name for _, name in method["choices"]]
+
+
+def test_what_was_set_from_elsewhere_is_followed_without_setting_it_again(monkeypatch):
+    accordion = build_webui(monkeypatch, "sdxl")
+    followed = by_component(accordion, accordion.follow("from-background", "xl_bgblend2fg"))
+    assert "value" not in followed["mode"] and "value" not in followed["method"]
+    assert [name for _, name in followed["method"]["choices"]] == ["xl_bg2blend", "xl_bgblend2fg"]
+    assert followed["blend_image"]["visible"] and not followed["fg_image"]["visible"]
+    unsettled = accordion.follow("single", "xl_bgblend2fg")
+    assert all("visible" not in update and "value" not in update for update in unsettled)
+
+
+def test_nothing_of_mode_method_and_buttons_is_kept_as_a_users_default(monkeypatch):
+    accordion = build_webui(monkeypatch)
+    assert accordion.mode.do_not_save_to_config and accordion.components["method"].do_not_save_to_config
+    assert not getattr(accordion.components["weight"], "do_not_save_to_config", False)
+
+
+def test_a_foreign_checkpoint_is_told_under_the_mode(monkeypatch):
+    accordion = build_webui(monkeypatch, None, "it is an <SD2> checkpoint")
+    update = dict(zip(accordion.outputs, accordion.refresh(""), strict=True))[accordion.note]
+    assert update["visible"] and update["value"] == "it is an &lt;SD2&gt; checkpoint"
+
+
+def test_issue_3_the_batch_rule_is_told_where_there_are_several_frames(monkeypatch):
+    accordion = build_webui(monkeypatch, "sd15")
+    assert accordion.note_html(methods_for("sd15", "single")[0]) == ""
+    (joint,) = methods_for("sd15", "joint")
+    assert accordion.note_html(joint) == "Batch size is rounded up to a multiple of 3: foreground, background, blended"
+    assert build("sd15").note_html(joint) == ""  # the standalone page counts whole results
+
+
+def test_the_last_result_fills_an_image(monkeypatch):
+    last = LastResult()
+    accordion = build_webui(monkeypatch, "sdxl", last=last)
+    image, button = accordion.use_last("foreground")
+    assert "value" not in image and button["value"] == "No foreground yet"
+    picture = Image.new("RGBA", (4, 4), (1, 2, 3, 4))
+    last.remember("foreground", picture)
+    image, button = accordion.use_last("foreground")
+    assert image is picture and button["value"] == "Use last result"
+    assert last.get("background") is None
+
+
+def test_buttons_show_with_their_images_and_only_where_there_are_results(monkeypatch):
+    accordion = build_webui(monkeypatch, "sdxl")
+    columns = {names[0]: column for column, names in accordion.lines if names[0].endswith("image") and len(names) == 1}
+    assert set(columns) == {"fg_image", "bg_image", "blend_image"}
+    updates = dict(zip(accordion.outputs, accordion.choose_method("xl_bg2blend"), strict=True))
+    assert {name: updates[column]["visible"] for name, column in columns.items()} == {
+        "fg_image": False,
+        "bg_image": True,
+        "blend_image": False,
+    }
+    assert all(len(names) > 1 or names[0] in ("method", "resize_mode", "passes") for _, names in build("sdxl").lines)
+
+
+def pasted(accordion: LayerAccordion, parameters: dict) -> dict:
+    """What each key makes of pasted parameters, called as WebUIs call it."""
+    return {str(key): key(parameters) for _, key in accordion.infotext_fields() if callable(key)}
+
+
 def test_pasted_parameters_restore_mode_method_and_settings():
     accordion = build("sdxl")
     fields = {component._id: key for component, key in accordion.infotext_fields()}
@@ -130,3 +243,34 @@ def test_pasted_parameters_restore_mode_method_and_settings():
     assert ("Background to blended", "xl_bg2blend") in method["choices"]
     assert fields[accordion.components["weight"]._id] == "layerdiffusion_weight"
     assert fields[accordion.mode._id]({}) is None
+
+
+def test_pasting_a_picture_of_ours_restores_what_its_infotext_leaves_out(monkeypatch):
+    accordion = build_webui(monkeypatch, "sdxl")
+    arguments = LayerArguments(True, "xl_fg_conv", 0.5)
+    values = pasted(accordion, {"Steps": "20"} | {key: str(value) for key, value in to_infotext(arguments).items()})
+    assert values["layerdiffusion_enabled"] is True
+    assert values["layerdiffusion_weight"] == 0.5
+    assert values["layerdiffusion_passes"] == "8" and values["layerdiffusion_resize_mode"] == "Crop and Resize"
+    assert values["layerdiffusion_method"]["value"] == "xl_fg_conv"
+    assert values["layerdiffusion_mode"]["value"] == "single"
+
+
+def test_pasting_another_picture_switches_off_and_a_lone_prompt_nothing(monkeypatch):
+    accordion = build_webui(monkeypatch)
+    plain = pasted(accordion, {"Prompt": "a cat", "Steps": "20"})
+    assert plain.pop("layerdiffusion_enabled") is False and set(plain.values()) == {None}
+    assert set(pasted(accordion, {"Prompt": "a cat"}).values()) == {None}
+
+
+def test_fields_are_carried_to_another_tab_by_their_names(monkeypatch):
+    first, second = build_webui(monkeypatch), build_webui(monkeypatch)
+    names = first.paste_field_names
+    carried = [[key for _, key in accordion.infotext_fields() if key in names] for accordion in (first, second)]
+    assert carried[0] == carried[1] and len(carried[0]) == len(first.infotext_fields())
+    assert {"layerdiffusion_enabled", "layerdiffusion_method", "layerdiffusion_mode"} <= set(names)
+    assert len({key: 1 for key in carried[0]}) == len(names)  # WebUIs make them keys of a dictionary
+
+
+def test_the_preview_is_the_users_whatever_is_pasted(monkeypatch):
+    assert "layerdiffusion_checkerboard" not in build_webui(monkeypatch).paste_field_names

@@ -123,7 +123,7 @@ class WebuiHost:
         """Let the WebUI's own Lora, which alters a layer's weights at its first use, finish now."""
         apply = getattr(sys.modules.get("networks"), "network_apply_weights", None)  # of the built-in Lora extension
         for module in modules if apply is not None else ():
-            if hasattr(module, "network_layer_name"):
+            if hasattr(module, "network_layer_name") and isinstance(getattr(module, "weight", None), torch.Tensor):
                 apply(module)
 
     def plain_attention(self) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.errors import InputError, LayerDiffuseError, unforeseen
+from ...core.memory import is_out_of_memory
 from ...core.methods import ATTENTION_SHARING, Method, stop_timestep
 from ..method_kinds import Conditions, put_method
 from .host import WebuiHost
@@ -45,7 +47,13 @@ class UnetPass:
         self._order: list[int] | None = None
 
     def __enter__(self) -> UnetPass:
-        self._put_on(self.host)
+        try:
+            self._put_on(self.host)
+        except LayerDiffuseError:
+            raise
+        except Exception as error:  # the WebUI would show the bare text of it in place of a message
+            logger.exception("the method could not be put on the UNet")
+            raise no_memory(error) if is_out_of_memory(error) else unforeseen(error) from error
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -102,6 +110,15 @@ class UnetPass:
         stack, self._stack, self._method = self._stack, None, None
         if stack is not None:
             stack.close()
+
+
+def no_memory(error: Exception) -> InputError:
+    """The message where the method's weights do not fit beside the checkpoint."""
+    return InputError(
+        f"too little memory for the method's weights ({str(error).splitlines()[0]})",
+        "room beside the checkpoint",
+        "close what else uses the graphics card, start the WebUI with --medvram, or take a smaller picture",
+    )
 
 
 def timestep_of(inputs: tuple, named: dict[str, Any]) -> float:

@@ -1,0 +1,67 @@
+"""Axes of the X/Y/Z plot: method, weight and stop at, each set on `p` for a cell, before the accordion's values."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core.methods import METHODS
+from ..hosts.webui.modules import host_module
+from .arguments import BY_NAME, Argument
+
+logger = logging.getLogger(__name__)
+
+TITLE = "[LayerDiffuse]"
+ATTRIBUTE = "layerdiffuse_axes"  # on `p`: arguments by name
+AXES: dict[str, type] = {"method": str, "weight": float, "ending_step": float}
+DECIMALS = 6  # beyond them a range such as 0-1 (+0.1) has nothing but rounding
+
+
+def register_axes() -> None:
+    """The WebUI's on_before_ui: add the axes to the plot's script, once; its page may be built again."""
+    plot = plot_module()
+    if plot is None:
+        logger.info("no X/Y/Z plot here, so no axes for it")
+        return
+    known = {axis.label for axis in plot.axis_options}
+    axes = [build_axis(plot.AxisOption, BY_NAME[name], kind) for name, kind in AXES.items()]
+    plot.axis_options.extend(axis for axis in axes if axis.label not in known)
+
+
+def plot_module() -> Any:
+    """The WebUI's loaded script for X/Y/Z plots, if it has one."""
+    for script in host_module("scripts").scripts_data:
+        name = os.path.basename(str(script.path))
+        if name == "xyz_grid.py" and hasattr(script.module, "axis_options"):
+            return script.module
+    return None
+
+
+def build_axis(option: Callable[..., Any], argument: Argument, kind: type) -> Any:
+    """One axis over the values of an argument."""
+    choices = {"choices": lambda: [method.label for method in METHODS]} if argument.kind == "method" else {}
+    label = f"{TITLE} {argument.label}"
+    return option(label, kind, setter(argument), confirm=lambda p, values: check(argument, values), **choices)
+
+
+def check(argument: Argument, values: Sequence[Any]) -> None:
+    """InputError for the first value that the argument cannot take, before any picture is made."""
+    for value in values:
+        parse(argument, value)
+
+
+def setter(argument: Argument) -> Callable[[Any, Any, Sequence[Any]], None]:
+    """The function that puts a cell's value on its `p`, and switches LayerDiffuse on."""
+
+    def set_value(p: Any, value: Any, values: Sequence[Any]) -> None:
+        others = getattr(p, ATTRIBUTE, {})  # cells share it: never change it in place
+        setattr(p, ATTRIBUTE, {**others, "enabled": True, argument.name: parse(argument, value)})
+
+    return set_value
+
+
+def parse(argument: Argument, value: Any) -> Any:
+    """The argument's value from an axis."""
+    return argument.parse(round(value, DECIMALS) if isinstance(value, float) else value)

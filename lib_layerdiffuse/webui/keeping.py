@@ -1,0 +1,98 @@
+"""Alpha kept to the last file: put on what other scripts made of a picture, and into the picture that was inpainted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..core.guided import guided_upsampling
+from .pictures import Layer
+
+SAME_LEVELS = 2  # of 255: what rounding may change
+VISIBLE = 1e-4
+
+
+def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
+    """What another script made of the opaque picture, with our alpha; our own colours where it changed nothing."""
+    ours = layer.rgba
+    if theirs.mode == "RGBA":  # somebody knows better
+        return theirs
+    colour = theirs.convert("RGB")
+    if colour.size != ours.size:
+        return banded(colour, alpha_for(colour, layer))
+    changed = np.abs(np.asarray(colour, np.int16) - np.asarray(layer.opaque.convert("RGB"), np.int16)).max(axis=2)
+    mask = changed > SAME_LEVELS
+    if not mask.any():
+        return ours
+    pixels = np.array(ours)
+    pixels[mask, :3] = np.asarray(colour)[mask]
+    return Image.fromarray(pixels)
+
+
+def alpha_for(colour: Image.Image, layer: Layer) -> Image.Image:
+    """The layer's alpha at the size of a picture that was made from it: guided by its colours where it was enlarged."""
+    alpha = layer.rgba.getchannel("A")
+    if colour.width < alpha.width or colour.height < alpha.height:
+        return alpha.resize(colour.size, Image.BOX)
+    guided = guided_upsampling(_tensor(alpha), _tensor(layer.opaque.convert("RGB")), _tensor(colour))
+    return Image.fromarray((guided[0, 0].numpy() * 255).round().astype(np.uint8))
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    values = np.asarray(image, np.float32) / 255
+    return torch.from_numpy(values.reshape(*values.shape[:2], -1)).permute(2, 0, 1)[None]
+
+
+def banded(colour: Image.Image, alpha: Image.Image) -> Image.Image:
+    """RGB and a grey alpha of one size -> RGBA."""
+    result = colour.copy()
+    result.putalpha(alpha)
+    return result
+
+
+@dataclass(frozen=True)
+class Inpainting:
+    """Where the new pixels go: onto `picture` (RGBA), within `mask` (grey), into `box` or all of it."""
+
+    picture: Image.Image
+    mask: Image.Image
+    box: tuple[int, int, int, int] | None = None  # x, y, width, height
+
+    @classmethod
+    def of(cls, p: Any, picture: Image.Image) -> Inpainting | None:
+        """That of a WebUI's job, `picture` being what it started from at the size it works on; None without a mask."""
+        mask = getattr(p, "mask_for_overlay", None)
+        if mask is None:
+            return None
+        return cls(picture, mask.convert("L").resize(picture.size, Image.LANCZOS), getattr(p, "paste_to", None))
+
+    def paste(self, patch: Image.Image) -> Image.Image:
+        """The whole picture with the new RGBA pixels in it, blended by premultiplied colour."""
+        if self.box is None:
+            canvas = scaled(patch, self.picture.size)
+        else:
+            x, y, width, height = self.box
+            canvas = Image.new("RGBA", self.picture.size)
+            canvas.paste(scaled(patch, (width, height)), (x, y))
+        return blended(self.picture, canvas, self.mask)
+
+
+def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """RGBA at another size; colours keep the weight that their alpha gives them."""
+    return picture if picture.size == size else picture.convert("RGBa").resize(size, Image.LANCZOS).convert("RGBA")
+
+
+def blended(below: Image.Image, above: Image.Image, mask: Image.Image) -> Image.Image:
+    """RGBA of `above` where the grey `mask` is white, of `below` where it is black; colours keep their weight."""
+    share = np.asarray(mask, np.float32)[..., None] / 255
+    lower, upper = (np.asarray(image, np.float32) / 255 for image in (below, above))
+    alpha = lower[..., 3:] * (1 - share) + upper[..., 3:] * share
+    weighted = lower[..., :3] * lower[..., 3:] * (1 - share) + upper[..., :3] * upper[..., 3:] * share
+    colour = np.where(alpha > VISIBLE, weighted / alpha.clip(VISIBLE), lower[..., :3])
+    # what the mask leaves alone keeps its very levels
+    result = np.where(share == 0, lower, np.concatenate([colour, alpha], axis=2))
+    return Image.fromarray((result.clip(0, 1) * 255).round().astype(np.uint8))
