@@ -207,6 +207,7 @@ class _Layer:
     def _shared(self, hidden: Tensor, context: Tensor | None) -> Tensor:
         """Rows (groups, frames) of [B,T,C] -> what the transformer block adds to them."""
         B, _, _ = hidden.shape
+        given = context
         count = self.sharing.frames
         if B % count:
             raise InputError(f"a batch of {B} rows", f"a multiple of {count} frames", "round the batch size up")
@@ -223,7 +224,15 @@ class _Layer:
         attended = unit.attend(self.attention, frames, context, mask)
         result = attended if added is None else attended + added
         result = result + unit.temporal(frames + attended, self.attention.heads)
-        return result.transpose(0, 1).flatten(0, 1)
+        result = result.transpose(0, 1).flatten(0, 1)
+        return result if given is None else result + self._of_others(hidden, given)
+
+    def _of_others(self, hidden: Tensor, context: Tensor) -> Tensor | float:
+        """What somebody else's forward (an IP-Adapter's) adds to this cross attention."""
+        own = type(self.attention).forward
+        if self.former is None or getattr(self.former, "__func__", None) is own:
+            return 0.0
+        return self.former(hidden, context) - own(self.attention, hidden, context)
 
     def _context(self, context: Tensor) -> tuple[Tensor, Tensor | None]:
         """Context [F,G,S,D] with the frames' own conditioning in conditional rows, and a mask where lengths differ."""

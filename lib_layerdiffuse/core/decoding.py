@@ -15,11 +15,13 @@ import torch
 from .decoder import TransparencyUNet
 from .errors import InputError
 from .memory import free_bytes, is_out_of_memory, release
+from .tiling import SMALLEST, tiled
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 SHARE = 0.7  # of the memory at hand that a chunk may take
+RESULT_BYTES = 4 * 4 * 2  # per pixel: R,G,B,A in float32, and one more while tiles are blended
 LARGEST_CHUNK = {"cpu": 4}  # more gains nothing there and costs memory
 
 
@@ -43,6 +45,10 @@ class Orientation:
 ORIENTATIONS = tuple(Orientation(mirrored, turns) for turns in (0, 2, 1, 3) for mirrored in (False, True))
 # which of the sorted values are averaged: the ordinary median, except for the eight of the published result
 RANKS = {1: (0,), 2: (0, 1), 4: (1, 2), 8: (3,)}
+
+
+class TooLarge(InputError):
+    """A picture for whose decoding the memory does not suffice."""
 
 
 class TransparencyDecoder:
@@ -73,15 +79,42 @@ class TransparencyDecoder:
         """Pixel [B,3,H,W] in [0,1] and VAE-space latent [B,C,ceil(H/f),ceil(W/f)] -> RGBA [B,4,H,W] float32 in [0,1].
 
         `passes` orientations (1, 2, 4 or 8) vote by median; `chunk` is how many pictures run at once (by default what
-        the memory allows); `progress(done, total)` is called after each chunk and may raise to stop.
+        the memory allows); `progress(done, total)` is called after each chunk and may raise to stop. Where not even one
+        picture fits the memory, it is decoded in tiles as large as they can be; TooLarge where those do not fit either.
         """
         self._check(pixel, latent, passes, chunk)
+        try:
+            return self._decode(pixel, latent, passes, chunk, progress)
+        except TooLarge as error:
+            too_large = error
+        side = max(pixel.shape[-2:])
+        if RESULT_BYTES * pixel[:, 0].numel() > free_bytes(self.device):
+            raise too_large
+        while True:
+            side = side * 3 // 4 // self.network.multiple * self.network.multiple
+            if side < SMALLEST:
+                raise too_large
+            logger.warning("too little memory for the whole picture: decoding in tiles of %d pixels", side)
+            try:
+                return self._decode_tiled(pixel, latent, passes, side)
+            except TooLarge:
+                continue
+
+    def _decode(
+        self, pixel: torch.Tensor, latent: torch.Tensor, passes: int, chunk: int | None, progress: Progress | None
+    ) -> torch.Tensor:
         H, W = pixel.shape[-2:]
         chunk = chunk or self._fitting_chunk(*self.padded_size(H, W))
         _check_values(pixel, latent)
         job = _Job(self, *self.padded(pixel.clamp(0, 1), latent), passes)
         argb = median(job.run(chunk, progress))[:, :, :H, :W]
         return torch.cat([argb[:, 1:], argb[:, :1]], dim=1)
+
+    def _decode_tiled(self, pixel: torch.Tensor, latent: torch.Tensor, passes: int, tile: int) -> torch.Tensor:
+        def work(pixels: tuple[slice, slice], latents: tuple[slice, slice]) -> torch.Tensor:
+            return self._decode(pixel[(..., *pixels)], latent[(..., *latents)], passes, None, None)
+
+        return tiled(tuple(pixel.shape[-2:]), tile, self.network.factor, work)
 
     def padded(self, pixel: torch.Tensor, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Both continued by reflection to the right and below, to the next size that the network takes."""
@@ -261,8 +294,8 @@ def _check_values(pixel: torch.Tensor, latent: torch.Tensor) -> None:
         )
 
 
-def _too_large(H: int, W: int, needed: int, free: int) -> InputError:
-    return InputError(
+def _too_large(H: int, W: int, needed: int, free: int) -> TooLarge:
+    return TooLarge(
         f"a picture that needs about {needed / 2**30:.1f} GiB ({W}x{H} as the network sees it)",
         f"at most the {free / 2**30:.1f} GiB of memory at hand",
         "generate a smaller picture, close other programs, or decode in half precision on a GPU or on the CPU instead",

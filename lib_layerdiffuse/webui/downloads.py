@@ -81,7 +81,7 @@ def shown_download(name: str, state: Any) -> Iterator[Any]:
     """Yields a watch for `fetch_file` that writes into the WebUI's `state`, and raises when the user interrupts."""
 
     def watch(done: int, size: int | None) -> None:
-        if getattr(state, "interrupted", False):
+        if getattr(state, "interrupted", False) and done != size:
             raise stopped(name, done, size)
         state.textinfo = f"Downloading {name}: {amount(done, size)}"
 

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from ..core.alpha import checkerboard_preview
+from ..hosts.webui.modules import option
 from .arguments import INFOTEXT_PREFIX
 from .options import Options
 from .pictures import FRAME_MARK
@@ -45,7 +46,16 @@ def before_saving(parameters: Any, options: Options) -> None:
         extension = ".png"
     if FRAME_MARK in image.info:
         stem = named(Path(stem), image.info[FRAME_MARK], options.subfolder)
-    parameters.filename = stem + extension
+    parameters.filename = free(stem, extension)
+
+
+def free(stem: str, extension: str) -> str:
+    """The path, with a number at its end where a WebUI that numbers its files has not seen that it is taken."""
+    path, number = stem + extension, 0
+    while os.path.exists(path) and option("save_images_add_number", True):
+        number += 1
+        path = f"{stem}-{number}{extension}"
+    return path
 
 
 def named(stem: Path, frame: str, subfolder: str) -> str:

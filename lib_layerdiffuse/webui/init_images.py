@@ -29,8 +29,15 @@ class InitImages:
 
     def __init__(self, job: Job):
         self.job, self.p = job, job.p
-        self.pictures = [Image.fromarray(rgba_array(image)) for image in self.p.init_images]
+        self.pictures = self._of_batch([Image.fromarray(rgba_array(image)) for image in self.p.init_images])
         self.encoded = 0
+
+    def _of_batch(self, given: list[Image.Image]) -> list[Image.Image]:
+        """One picture for all of the batch, or one for each; all frames of a result start from the same."""
+        frames = len(self.job.method.frames)
+        if len(given) == 1 or frames == 1:
+            return given
+        return [given[place // frames % len(given)] for place in range(self.p.batch_size)]
 
     def install(self) -> None:
         """Give the WebUI flattened pictures, and adjust what it encodes where the method makes transparency."""

@@ -45,6 +45,7 @@ class Job:
 
     def __init__(self, p: Any, options: Options, files: Files, networks: Networks):
         self.p, self.options, self.files, self.networks = p, options, files, networks
+        self._counts = p.n_iter, p.do_not_save_grid  # what a failed job alters
         self.arguments = LayerArguments()
         self.failed: LayerDiffuseError | None = None
         self.method: Method | None = None
@@ -69,10 +70,12 @@ class Job:
         if self.method is None or len(self.method.frames) == 1:
             return
         token_merging_off(self.p)
-        wanted = round_up_batch(self.p.batch_size, len(self.method.frames))
+        frames = len(self.method.frames)
+        starts = len(getattr(self.p, "init_images", None) or [])
+        wanted = round_up_batch(max(self.p.batch_size, starts * frames if starts > 1 else 1), frames)
         if wanted != self.p.batch_size:
-            frames = ", ".join(self.method.frames)
-            self.note(f"batch size rounded up from {self.p.batch_size} to {wanted}: a result is {frames}")
+            result = ", ".join(self.method.frames)
+            self.note(f"batch size rounded up from {self.p.batch_size} to {wanted}: a result is {result}")
             self.p.batch_size = wanted
 
     def prepare(self) -> None:
@@ -122,9 +125,10 @@ class Job:
             return self.p.sampler.last_latent
         settings = MethodRun(self.method, self.weights, self.arguments.weight, self.arguments.ending_step)
         try:
-            with UnetPass(self.host, settings, self.conditions) as self.pass_at_work:
+            with UnetPass(self.host, settings, self.conditions) as at_work:
+                self.pass_at_work = at_work
                 self.latents = run()
-                self._check_calls(self.pass_at_work)
+                self._check_calls(at_work)
         except LayerDiffuseError as error:
             self.fail(error)
             return self.p.sampler.last_latent
@@ -147,13 +151,14 @@ class Job:
             return
         try:
             at_work.follow(host_of(host_module("shared").sd_model))
-        except LayerDiffuseError as error:
-            self.note(f"the steps after the change of checkpoint ran without LayerDiffuse: {error}")
+            at_work.steps += 1
+            if at_work.rows.frames > 1:
+                at_work.rows.begin_step(rows_of_step(parameters, self.host))
+        except Exception as error:  # the WebUI would swallow it, and nobody would know
+            logger.exception("LayerDiffuse could not follow this step")
+            at_work.remove()
+            self.note(f"from some step on the sampling ran without LayerDiffuse: {error}")
             self.pass_at_work = None
-            return
-        at_work.steps += 1
-        if at_work.rows.frames > 1:
-            at_work.rows.begin_step(rows_of_step(parameters, self.host))
 
     # --- telling
 
@@ -169,11 +174,17 @@ class Job:
         """No picture of this job is what the user asked for: say why, and let none out."""
         self.failed = error
         logger.error("%s", error)
+        self.p.do_not_save_grid = True  # there is nothing to put into one
         self.p.comment(f"LayerDiffuse: {error}")
         self.p.extra_generation_params[ERROR_KEY] = str(error)
 
+    def stop(self) -> None:
+        """Let the WebUI make no picture of this job; its queue, and the next use of the same `p`, go on."""
+        self.p.n_iter = 0
+
     def finish(self) -> None:
         """Undo what may be left, also after an exception elsewhere; safe to call again."""
+        self.p.n_iter, self.p.do_not_save_grid = self._counts
         give_back(getattr(self.p, "sampler", None))
         self.networks.release()
         self.weights, self.latents, self.conditions = None, None, Conditions()

@@ -35,7 +35,7 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(hook)
     def call(self: LayerDiffuseScript, p: Any, *arguments: Any, **named: Any) -> None:
-        job = getattr(p, ATTRIBUTE, None)
+        job = job_of(p)
         if job is None:
             return
         try:
@@ -50,11 +50,9 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 class LayerDiffuseScript(Scripts.Script):
-    """LayerDiffuse in txt2img and img2img."""
+    """LayerDiffuse in txt2img and img2img: one object each, which share what is in memory and the last result."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.networks, self.last = Networks(), LastResult()
+    networks, last = Networks(), LastResult()
 
     def title(self) -> str:
         return TITLE
@@ -78,6 +76,8 @@ class LayerDiffuseScript(Scripts.Script):
 
     def before_process(self, p: Any, *values: Any) -> None:
         """A new job where the box is ticked; before the WebUI counts its pictures."""
+        if is_copy(p):
+            return
         finish(p)
         forget_infotext(p)
         if not wanted(p, values):
@@ -98,9 +98,9 @@ class LayerDiffuseScript(Scripts.Script):
     def process(self, p: Any, *values: Any) -> None:
         """The model is loaded: check and read all that the job needs."""
         self._prepare(p)
-        job = getattr(p, ATTRIBUTE, None)
+        job = job_of(p)
         if job is not None and job.failed:
-            p.n_iter = 0  # ends this job without a picture; the WebUI's queue goes on
+            job.stop()
 
     @guarded
     def _prepare(self, job: Job) -> None:
@@ -112,7 +112,7 @@ class LayerDiffuseScript(Scripts.Script):
             job.init_images.install()
 
     def before_process_batch(self, p: Any, *values: Any, **named: Any) -> None:
-        job = getattr(p, ATTRIBUTE, None)
+        job = job_of(p)
         if job is not None and job.failed:
             p.prompts = []  # by which a WebUI ends its batches
 
@@ -195,8 +195,21 @@ def colour_corrected(p: Any, image: Image.Image) -> Image.Image:
     return host_module("processing").apply_color_correction(corrections[p.batch_index], image.convert("RGB"))
 
 
+def job_of(p: Any) -> Job | None:
+    """The job of `p` itself."""
+    job = getattr(p, ATTRIBUTE, None)
+    return None if job is None or job.p is not p else job
+
+
+def is_copy(p: Any) -> bool:
+    """Whether `p` is a copy that a script (ADetailer) made while its job is at work: that job goes on without us."""
+    return getattr(p, ATTRIBUTE, None) is not None and job_of(p) is None
+
+
 def wanted(p: Any, values: tuple[Any, ...]) -> bool:
     """Whether the box is ticked, by the page, an API call in either form, or a plot's axis."""
+    if getattr(p, "_ad_inner", False):  # ADetailer's own inpainting: it works on the opaque picture
+        return False
     if getattr(p, "layerdiffuse_axes", None):
         return True
     first = values[0] if values else False
@@ -216,8 +229,9 @@ def forget_infotext(p: Any) -> None:
 
 def finish(p: Any) -> None:
     """End the job of `p`, if there is one."""
-    job = p.__dict__.pop(ATTRIBUTE, None)
+    job = job_of(p)
     if job is not None:
+        delattr(p, ATTRIBUTE)
         job.finish()
 
 

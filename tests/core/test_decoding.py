@@ -16,6 +16,7 @@ from lib_layerdiffuse.core.decoding import (
     reflect,
 )
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.tiling import spans, tiled
 
 
 def small_network(seed: int = 0, kind: type[TransparencyUNet] = TransparencyUNet) -> TransparencyUNet:
@@ -303,3 +304,33 @@ def test_wrong_inputs_are_typed_errors():
         decoder.decode(pixel * 255, latent)
     with pytest.raises(InputError, match="chunk"):
         decoder.decode(pixel, latent, chunk=0)
+
+
+class Narrow(TransparencyUNet):
+    """Runs out of memory as a GPU does when a picture has more than 330 x 330 pixels."""
+
+    def forward(self, pixel, latent):
+        if pixel[0, 0].numel() > 330 * 330:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return super().forward(pixel, latent)
+
+
+@pytest.mark.parametrize("size", [(320, 520), (300, 777)])
+def test_pictures_too_large_for_the_memory_are_decoded_in_tiles(caplog, size):
+    pixel, latent = inputs(*size)
+    whole = TransparencyDecoder(small_network()).decode(pixel, latent, passes=1)
+    tiles = TransparencyDecoder(small_network(kind=Narrow)).decode(pixel, latent, passes=1)
+    assert "in tiles of" in caplog.text
+    assert tiles.shape == whole.shape
+    # normalisation sees the tile instead of the picture, so equality is not to be had; a wrong place would show
+    error = (tiles - whole).abs().mean()
+    assert error < 0.2 * (tiles - whole.flip(-1)).abs().mean()
+
+
+def test_tiles_of_a_constant_picture_join_without_a_seam():
+    def constant(pixels, latents):
+        return torch.full((1, 1, *(span.stop - span.start for span in pixels)), 0.25)
+
+    joined = tiled((300, 700), 256, 8, constant)
+    assert torch.allclose(joined, torch.full((1, 1, 300, 700), 0.25))
+    assert [(span.start, span.stop) for span in spans(700, 256, 8)] == [(0, 256), (144, 400), (296, 552), (440, 700)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +17,10 @@ from lib_layerdiffuse.webui.accordion import LayerAccordion, build_accordion, in
 from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_positional, to_infotext, visible_arguments
 from lib_layerdiffuse.webui.components import upload_only
 from lib_layerdiffuse.webui.last_result import LastResult
+from lib_layerdiffuse.webui.options import PREFIX, Options
 
 gradio = pytest.importorskip("gradio")
+ROOT = Path(__file__).parents[2]
 
 
 def build(base=None, **options) -> LayerAccordion:
@@ -274,3 +279,18 @@ def test_fields_are_carried_to_another_tab_by_their_names(monkeypatch):
 
 def test_the_preview_is_the_users_whatever_is_pasted(monkeypatch):
     assert "layerdiffusion_checkerboard" not in build_webui(monkeypatch).paste_field_names
+
+
+def test_script_and_style_sheet_know_the_accordions_names(monkeypatch):
+    script = (ROOT / "javascript" / "layerdiffuse.js").read_text(encoding="utf-8")
+    style = (ROOT / "style.css").read_text(encoding="utf-8")
+    accordion = build_webui(monkeypatch)
+    (box,) = re.findall(r"id\$=\"(\w+_checkerboard)\"", script)
+    assert accordion.components["checkerboard"].elem_id.endswith(box)
+    (name,) = re.findall(r"const CLASS = \"([\w-]+)\"", script)
+    assert f".{name} " in style
+    for variable in re.findall(r"\"(--layerdiffuse-\w+)\"", script):
+        assert f"var({variable}" in style
+    (note,) = re.findall(r"id\$=\"(\w+_note)\"", style)
+    assert accordion.note.elem_id.endswith(note)
+    assert any(f"opts.{PREFIX}{row.name} " in script for row in fields(Options))

@@ -181,9 +181,12 @@ def host_of(sd_model: Any) -> WebuiHost:
 
 
 def loaded_model() -> Any:
-    """The model that is loaded now, without loading one; None before the first."""
-    model = host_module("sd_models").model_data.sd_model
-    return model if hasattr(model, "sd_checkpoint_info") else None
+    """The model that is loaded now, without loading one; None before the first, and while another is chosen."""
+    data = host_module("sd_models").model_data
+    loaded = getattr(data.sd_model, "sd_checkpoint_info", None)
+    chosen = getattr(data, "forge_loading_parameters", {}).get("checkpoint_info")  # loaded when it is needed
+    waiting = chosen is not None and loaded is not None and chosen.filename != loaded.filename
+    return None if loaded is None or waiting else data.sd_model
 
 
 def loaded_base() -> str | None:

@@ -57,13 +57,13 @@ class UnetPass:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._take_off()
+        self.remove()
 
     def follow(self, host: WebuiHost) -> None:
         """Move to the UNet that is loaded now, if a refiner or the like replaced it or its weights."""
         if host.unet is self.unet and self._method is not None:
             return
-        self._take_off()
+        self.remove()
         self._put_on(host)
 
     def _put_on(self, host: WebuiHost) -> None:
@@ -106,7 +106,8 @@ class UnetPass:
         if method is not None:
             method.close()
 
-    def _take_off(self) -> None:
+    def remove(self) -> None:
+        """Give the plain UNet back; safe to call again."""
         stack, self._stack, self._method = self._stack, None, None
         if stack is not None:
             stack.close()

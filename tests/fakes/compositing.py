@@ -1,0 +1,45 @@
+"""Masks and overlays of image to image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def apply_overlay(webui: Any, image: Image.Image, paste_to: Any, overlay: Image.Image | None) -> Image.Image:
+    """The picture at its place under the parts of the original that no mask covers; RGB."""
+    if overlay is None:
+        return image
+    if paste_to is not None:
+        x, y, width, height = paste_to
+        whole = Image.new("RGBA", overlay.size)
+        whole.paste(webui.images.resize_image(1, image, width, height), (x, y))
+        image = whole
+    image = image.convert("RGBA")
+    image.alpha_composite(overlay)
+    return image.convert("RGB")
+
+
+def colour_corrected(wanted: np.ndarray, image: Image.Image) -> Image.Image:
+    """The picture with the mean colour of the original; RGB."""
+    pixels = np.asarray(image.convert("RGB"), np.float32)
+    shifted = pixels + wanted - pixels.mean(axis=(0, 1))
+    return Image.fromarray(shifted.round().clip(0, 255).astype(np.uint8))
+
+
+def crop_region(mask: Image.Image, padding: int) -> tuple[int, int, int, int]:
+    """The square around the white part of a mask, with padding, inside the picture."""
+    left, top, right, bottom = mask.getbbox()
+    side = min(max(right - left, bottom - top) + 2 * padding, *mask.size)
+    x = min(max(0, (left + right - side) // 2), mask.width - side)
+    y = min(max(0, (top + bottom - side) // 2), mask.height - side)
+    return x, y, x + side, y + side
+
+
+def overlay_of(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """The original where no mask covers it."""
+    kept = image.convert("RGBA")
+    kept.putalpha(mask.convert("L").point(lambda level: 255 - level))
+    return kept

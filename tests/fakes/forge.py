@@ -1,0 +1,417 @@
+"""Forge: networks in patchers with their own layers, a user's Lora merged before sampling, guidance by whole chunks."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fakes import prompts
+from fakes.a1111 import CheckpointInfo
+from fakes.forge_layers import forge_unet
+from fakes.lora import delta_of, is_touched
+from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, part_of
+from fakes.sampling import SAMPLERS, SIGMAS, alphas_cumprod, timestep_of
+from fakes.webui import InterruptedException, make_module
+
+COND, UNCOND = 0, 1
+
+
+class Predictor:
+    """Noise levels and scalings of an eps model."""
+
+    sigmas = SIGMAS
+
+    def percent_to_sigma(self, percent: float) -> float:
+        """Noise level after a share of the schedule."""
+        return float(SIGMAS[round(999 * (1 - percent))])
+
+
+class KModel(nn.Module):
+    """The UNet with its predictor."""
+
+    def __init__(self, unet: nn.Module, storage: torch.dtype):
+        super().__init__()
+        self.diffusion_model, self.predictor = unet, Predictor()
+        self.storage_dtype, self.computation_dtype = storage, torch.float32
+        self.lora_loader = LoraLoader(self)
+
+    def apply_model(self, x: torch.Tensor, t: torch.Tensor, c_crossattn: Any, y: Any, transformer_options: Any):
+        """A picture without noise."""
+        level = t[:, None, None, None]
+        more = {} if y is None else {"y": y}
+        noise = self.diffusion_model(
+            x / (level**2 + 1) ** 0.5,
+            timestep_of(t).float(),
+            context=c_crossattn,
+            control=None,
+            transformer_options=transformer_options,
+            **more,
+        )
+        return x - level * noise.float()
+
+
+class LoraLoader:
+    """Merges a patcher's networks into the model when it is loaded for sampling, and restores what was merged."""
+
+    def __init__(self, model: nn.Module):
+        self._model, self.backup, self.loaded_hash = [model], {}, str([])
+
+    @torch.inference_mode()
+    def refresh(self, patches: dict[tuple, dict[str, Any]]) -> None:
+        """Bring the model to these patches."""
+        wanted = str(list(patches))
+        if wanted == self.loaded_hash:
+            return
+        for key, weight in self.backup.items():
+            set_parameter(self._model[0], key, weight)
+        self.backup = {}
+        for (_name, strength), entries in patches.items():
+            for key, make in entries.items():
+                weight = get_parameter(self._model[0], key)
+                self.backup.setdefault(key, weight)
+                merged = (weight.float() + make(weight.float(), strength)).to(weight.dtype)
+                set_parameter(self._model[0], key, nn.Parameter(merged, requires_grad=False))
+        self.loaded_hash = wanted
+
+
+def get_parameter(model: nn.Module, key: str) -> nn.Parameter:
+    """A parameter by name; ValueError as Forge words it."""
+    path, _, name = key.rpartition(".")
+    try:
+        return model.get_submodule(path)._parameters[name]
+    except (AttributeError, KeyError) as error:
+        raise ValueError(f"Wrong LoRA Key: {key}") from error
+
+
+def set_parameter(model: nn.Module, key: str, parameter: nn.Parameter) -> None:
+    """Put a parameter into its module."""
+    path, _, name = key.rpartition(".")
+    setattr(model.get_submodule(path), name, parameter)
+
+
+class Patcher:
+    """`forge_objects.unet`; clones share the model."""
+
+    def __init__(self, model: nn.Module):
+        self.model, self.lora_patches, self.object_patches = model, {}, {}
+        self.model_options: dict[str, Any] = {"transformer_options": {}}
+        self.extra_preserved_memory_during_sampling = 0
+        self.controlnet_linked_list = self.extra_concat_condition = None
+        self.load_device = self.offload_device = self.current_device = torch.device("cpu")
+
+    def clone(self) -> Patcher:
+        """A patcher of the same model with patches of its own."""
+        other = Patcher(self.model)
+        other.lora_patches, other.object_patches = self.lora_patches.copy(), self.object_patches.copy()
+        other.model_options = copy.deepcopy(self.model_options)
+        other.extra_preserved_memory_during_sampling = self.extra_preserved_memory_during_sampling
+        return other
+
+    def add_patches(self, *, filename: str, patches: dict[str, Any], strength_patch: float = 1.0) -> None:
+        """Remember what is to be merged."""
+        self.lora_patches[(filename, strength_patch)] = patches
+
+    def add_extra_preserved_memory_during_sampling(self, size: int) -> None:
+        """Keep memory free."""
+        self.extra_preserved_memory_during_sampling += size
+
+    def set_model_patch(self, patch: Any, name: str) -> None:
+        """A function around the self-attention, such as token merging adds."""
+        self.model_options["transformer_options"].setdefault("patches", {}).setdefault(name, []).append(patch)
+
+
+class Vae:
+    """`forge_objects.vae`: pictures [B,H,W,3] in [0,1]."""
+
+    def __init__(self, network: Autoencoder):
+        self.first_stage_model, self.patcher, self.latent_channels = network, Patcher(network), 4
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A sample of each picture's posterior."""
+        return self.first_stage_model.encode(pixels.movedim(-1, 1) * 2 - 1).sample()
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures of VAE-space latents."""
+        return (self.first_stage_model.decode(latents) / 2 + 0.5).clamp(0, 1).movedim(1, -1)
+
+
+class ForgeObjects(SimpleNamespace):
+    """What a model consists of."""
+
+    def shallow_copy(self) -> ForgeObjects:
+        """The same parts, which can be replaced one by one."""
+        return ForgeObjects(**vars(self))
+
+
+class Model:
+    """`shared.sd_model`."""
+
+    is_sd2 = is_sd3 = False
+    first_stage_model = cond_stage_model = None
+
+    def __init__(self, info: CheckpointInfo, storage: torch.dtype):
+        self.base, self.is_sdxl, self.is_sd1 = info.base, info.base == "sdxl", info.base == "sd15"
+        self.scale = SCALE_FACTOR[info.base]
+        state = info.state
+        unet = POOL.take((info.base, storage), lambda: forge_unet(build_unet(info.base), storage))
+        vae = POOL.take("vae", Autoencoder)
+        unet.load_state_dict(part_of(state, "model.diffusion_model."))
+        vae.load_state_dict(part_of(state, "first_stage_model."))
+        model = KModel(unet, storage)
+        self.forge_objects = ForgeObjects(unet=Patcher(model), clip=None, vae=Vae(vae), clipvision=None)
+        self.forge_objects_original = self.forge_objects.shallow_copy()
+        self.forge_objects_after_applying_lora = self.forge_objects.shallow_copy()
+        self.current_lora_hash = str([])
+        self.sd_checkpoint_info, self.sd_model_checkpoint = info, info.filename
+        self.alphas_cumprod = alphas_cumprod()
+
+    def embed(self, text: str) -> Any:
+        """Conditioning of a text."""
+        return prompts.embed(text, CONTEXT[self.base], VECTOR if self.is_sdxl else 0)
+
+    def encode_first_stage(self, image: torch.Tensor) -> torch.Tensor:
+        """Image in [-1,1] -> the sampler's latents."""
+        return self.forge_objects.vae.encode(image.movedim(1, -1) * 0.5 + 0.5) * self.scale
+
+    def get_first_stage_encoding(self, encoded: torch.Tensor) -> torch.Tensor:
+        """The same."""
+        return encoded
+
+    def decode_first_stage(self, latents: torch.Tensor) -> torch.Tensor:
+        """The sampler's latents -> image in [-1,1]."""
+        return self.forge_objects.vae.decode(latents / self.scale).movedim(-1, 1) * 2 - 1
+
+
+class CFGDenoiser:
+    """Guidance: each chunk of a UNet call is the whole batch with one of its prompts, or unconditional."""
+
+    step, steps, total_steps = 0, 0, 0
+    sampler = p = mask = nmask = init_latent = None
+
+    def __init__(self, engine: Forge, timesteps: bool):
+        self.engine, self.webui, self.timesteps = engine, engine.webui, timesteps
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, cond: Any, uncond: Any, cond_scale: float):
+        if self.webui.state.interrupted or self.webui.state.skipped:
+            raise InterruptedException
+        source = x
+        if self.timesteps:  # as Forge estimates eps for these samplers
+            sigma = SIGMAS[sigma.long()]
+            x = x * (sigma[:, None, None, None] ** 2 + 1) ** 0.5
+        if self.engine.apply_refiner(self):
+            cond, uncond = self.sampler.sampler_extra_args["cond"], self.sampler.sampler_extra_args["uncond"]
+        denoised = self.guided(x, sigma, (cond, uncond), cond_scale)
+        if self.mask is not None:
+            mixed = SimpleNamespace(blended_latent=denoised * self.nmask + self.init_latent * self.mask)
+            self.p.scripts.call("on_mask_blend", self.p, mixed)
+            denoised = mixed.blended_latent
+        self.sampler.last_latent = self.webui.state.current_latent = denoised
+        self.step += 1
+        return (x - denoised) / sigma[:, None, None, None] if source is not x else denoised
+
+    def guided(self, x: torch.Tensor, sigma: torch.Tensor, conds: tuple[Any, Any], scale: float) -> torch.Tensor:
+        """One step."""
+        places, text = prompts.reconstruct_multicond(conds[0], self.step)
+        uncond = prompts.reconstruct(conds[1], self.step)
+        told = SimpleNamespace(x=x, sigma=sigma, text_cond=text, text_uncond=uncond, denoiser=self)
+        self.webui.callbacks.fire("cfg_denoiser", told)
+        if (self.step % 2 or self.webui.opts.s_min_uncond_all) and 0 < sigma[0] < self.p.s_min_uncond:
+            scale = 1.0
+        chunks = [(rows_of(text, part), part[0][1], COND) for part in zip(*places, strict=False)]
+        if scale != 1.0:
+            chunks.append((uncond, 1.0, UNCOND))
+        total = {COND: torch.zeros_like(x), UNCOND: torch.zeros_like(x)}
+        weights = {COND: 0.0, UNCOND: 0.0}
+        for kind, weight, output in self._outputs(told.x, sigma, chunks):
+            total[kind] += output * weight
+            weights[kind] += weight
+        cond_pred = total[COND] / weights[COND]
+        uncond_pred = total[UNCOND] / (weights[UNCOND] or 1.0)
+        return uncond_pred + (cond_pred - uncond_pred) * scale * weights[COND]
+
+    def _outputs(self, x: torch.Tensor, sigma: torch.Tensor, chunks: list[Any]) -> Iterator[tuple[int, float, Any]]:
+        """(kind, weight, output) of all chunks, the last first; as many in one call as memory allows."""
+        waiting = list(chunks)
+        while waiting:
+            taken = [waiting.pop() for _ in range(min(self.engine.chunks_together, len(waiting)))]
+            context, vector = concatenated([cond for cond, _, _ in taken])
+            kinds = [kind for _, _, kind in taken]
+            patcher = self.webui.sd_model.forge_objects.unet
+            options = patcher.model_options["transformer_options"] | {"cond_or_uncond": kinds, "sigmas": sigma}
+            many = len(taken)
+            output = patcher.model.apply_model(
+                x.repeat(many, 1, 1, 1), sigma.repeat(many), context, vector, transformer_options=options
+            )
+            for (_, weight, kind), part in zip(taken, output.chunk(many), strict=True):
+                yield kind, weight, part
+
+
+def rows_of(text: Any, part: tuple[tuple[int, float], ...]) -> Any:
+    """The rows of one prompt of each picture."""
+    places = [row for row, _ in part]
+    return {key: rows[places] for key, rows in text.items()} if isinstance(text, dict) else text[places]
+
+
+def concatenated(conds: list[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Contexts repeated to one length and joined, and the vectors."""
+    contexts = [cond["crossattn"] if isinstance(cond, dict) else cond for cond in conds]
+    length = math.lcm(*(context.shape[1] for context in contexts))
+    joined = torch.cat([context.repeat(1, length // context.shape[1], 1) for context in contexts])
+    vectors = torch.cat([cond["vector"] for cond in conds]) if isinstance(conds[0], dict) else None
+    return joined, vectors
+
+
+class Forge:
+    """The engine of Forge; `storage` is the precision of stored weights."""
+
+    name = "Forge"
+
+    def __init__(self, webui: Any, storage: torch.dtype = torch.float32):
+        self.webui, self.storage = webui, storage
+        self.checkpoints: dict[str, CheckpointInfo] = {}
+        self.model_data = SimpleNamespace(sd_model=SimpleNamespace())
+        self.at_step: dict[int, Callable[[Any], None]] = {}
+        self.chunks_together = 4
+        self.freed: list[int] = []
+
+    @property
+    def sd_model(self) -> Any:
+        return self.model_data.sd_model
+
+    def modules(self) -> dict[str, ModuleType]:
+        """Modules that only this WebUI has."""
+        memory = make_module("backend.memory_management", free_memory=lambda size, device: self.freed.append(size))
+        return {
+            "backend": make_module("backend"),
+            "backend.memory_management": memory,
+            "networks": make_module("networks", loaded_networks=[]),
+        }
+
+    def install(self, monkeypatch: Any) -> None:
+        """Nothing is patched here."""
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
+    # --- checkpoints
+
+    def add_checkpoint(self, name: str, base: str, weights: str = "") -> CheckpointInfo:
+        """A checkpoint with weights of its own, or with those of another."""
+        self.checkpoints[name] = CheckpointInfo(name, base, weights)
+        return self.checkpoints[name]
+
+    def reload_model_weights(self, info: CheckpointInfo | None = None) -> None:
+        """Load the chosen checkpoint, or another; always into a new model."""
+        info = info or self.checkpoints[self.webui.opts.sd_model_checkpoint]
+        if getattr(self.sd_model, "sd_checkpoint_info", None) != info:
+            self.model_data.sd_model = Model(info, self.storage)
+            self.webui.callbacks.fire("model_loaded", self.sd_model)
+
+    def apply_refiner(self, denoiser: CFGDenoiser) -> bool:
+        """Switch the checkpoint in the midst of a pass."""
+        p = denoiser.p
+        if p.refiner is None or self.sd_model.sd_checkpoint_info == p.refiner:
+            return False
+        if denoiser.step / denoiser.total_steps < p.refiner_switch_at:
+            return False
+        self.reload_model_weights(p.refiner)
+        self._prepare()
+        p.setup_conds()
+        denoiser.sampler.sampler_extra_args["cond"], denoiser.sampler.sampler_extra_args["uncond"] = p.get_conds()
+        return True
+
+    # --- jobs
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Around the batches of a job."""
+        return torch.inference_mode()
+
+    @contextlib.contextmanager
+    def loaded(self, x: torch.Tensor) -> Iterator[None]:
+        """Around a pass: the model is loaded, with a user's networks merged."""
+        self._prepare()
+        yield
+
+    def _prepare(self) -> None:
+        patcher = self.sd_model.forge_objects.unet
+        patcher.model.lora_loader.refresh(patcher.lora_patches)
+
+    def create_sampler(self, name: str) -> Any:
+        """A sampler with its denoiser."""
+        return SAMPLERS[name](self.webui, CFGDenoiser(self, timesteps=name == "DDIM"))
+
+    def activate(self, networks: tuple[tuple[str, float], ...]) -> None:
+        """Patches of the chosen networks on a clone of the original patcher."""
+        model = self.sd_model
+        if model.current_lora_hash == str(networks or []):
+            return
+        model.current_lora_hash = str(networks or [])
+        unet = model.forge_objects_original.unet
+        for name, strength in networks:
+            unet = unet.clone()
+            unet.add_patches(filename=name, patches=network_patches(name, unet.model), strength_patch=strength)
+        model.forge_objects.unet = unet
+        model.forge_objects_after_applying_lora = model.forge_objects.shallow_copy()
+
+    def apply_token_merging(self, ratio: float) -> None:
+        """Patches before and after the self-attention that merge tokens, and part them again."""
+        if ratio > 0:
+            unet = self.sd_model.forge_objects.unet.clone()
+            merging = TokenMerging()
+            unet.set_model_patch(lambda *parts: merging.before(*parts), "attn1_patch")
+            unet.set_model_patch(lambda x, options: merging.after(x, options), "attn1_output_patch")
+            self.sd_model.forge_objects.unet = unet
+
+    def before_batch(self, p: Any) -> None:
+        """Fresh patchers."""
+        self.sd_model.forge_objects = self.sd_model.forge_objects_original.shallow_copy()
+
+    def before_sampling(self, p: Any, call: Callable[[], None], again: bool) -> None:
+        """The hook before each pass; twice before the second one, first on patchers that are thrown away."""
+        if again:
+            p.scripts.call("before_hr", p)
+            call()
+        self.sd_model.forge_objects = self.sd_model.forge_objects_after_applying_lora.shallow_copy()
+        self.apply_token_merging(p.get_token_merging_ratio(for_hr=again))
+        call()
+
+    def after_sampling(self, p: Any, samples: Any) -> None:
+        """Latents, or what a second pass decoded."""
+        p.latents_after_sampling.extend(samples)
+
+
+class TokenMerging:
+    """Every other token, where there is more than one; each twice afterwards."""
+
+    merged = False
+
+    def before(self, *parts: Any) -> tuple[Any, Any, Any]:
+        """Of query, key and value."""
+        self.merged = parts[0].shape[1] > 1
+        return tuple(part[:, ::2] if self.merged else part for part in parts[:3])
+
+    def after(self, x: Any, _options: Any) -> Any:
+        """Of the result."""
+        return x.repeat_interleave(2, 1) if self.merged else x
+
+
+def network_patches(name: str, model: nn.Module) -> dict[str, Any]:
+    """What the network called `name` has for the layers of a model, by parameter."""
+
+    def maker(layer: str) -> Callable[[torch.Tensor, float], torch.Tensor]:
+        return lambda weight, strength: delta_of(name, layer, weight, strength)
+
+    found = {}
+    for key, _ in model.named_parameters():
+        path, _, attribute = key.rpartition(".")
+        layer = path.replace(".", "_")
+        if attribute == "weight" and is_touched(layer):
+            found[key] = maker(layer)
+    return found

@@ -1,0 +1,184 @@
+"""The two kinds of jobs: text to image with its second pass, image to image with its masks."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fakes import prompts
+from fakes.compositing import crop_region, overlay_of
+from fakes.processing import Processing, decode_batch
+from fakes.sampling import ImageRNG
+
+LATENT_UPSCALE = "Latent"
+
+
+class Txt2Img(Processing):
+    """Text to image."""
+
+    hr_scale, hr_upscaler, hr_prompt, hr_second_pass_steps = 2.0, "Lanczos", "", 0
+    hr_c = hr_uc = hr_prompts = None
+
+    def __init__(self, webui: Any, **fields: Any):
+        super().__init__(webui, False, **fields)
+
+    def setup_prompts(self) -> None:
+        super().setup_prompts()
+        if self.enable_hr:
+            self.all_hr_prompts = [self.hr_prompt or prompt for prompt in self.all_prompts]
+
+    def parse_extra_network_prompts(self) -> None:
+        super().parse_extra_network_prompts()
+        if self.enable_hr:
+            start = self.iteration * self.batch_size
+            found = prompts.split_networks(self.all_hr_prompts[start : start + self.batch_size])
+            self.hr_prompts, self.hr_extra_network_data = found
+
+    def setup_conds(self) -> None:
+        if self.is_hr_pass:
+            self.hr_uc = prompts.learn(self.sd_model, self.negative_prompts, self.steps)
+            self.hr_c = prompts.learn_multicond(self.sd_model, self.hr_prompts, self.steps)
+            return
+        super().setup_conds()
+
+    def get_conds(self) -> tuple[Any, Any]:
+        return (self.hr_c, self.hr_uc) if self.is_hr_pass else (self.c, self.uc)
+
+    def sample(self) -> Any:
+        """Latents, or the second pass's decoded pictures."""
+        engine = self.webui.engine
+        self.sampler = engine.create_sampler(self.sampler_name)
+        x = self.rng.next()
+        self.hook_before_sampling(x, x, (self.c, self.uc))
+        samples = self.sampler.sample(self, x, self.c, self.uc)
+        self.webui.first_pass = samples
+        if not self.enable_hr:
+            return samples
+        decoded = None if self.hr_upscaler == LATENT_UPSCALE else decode_batch(self.webui, samples)
+        engine.reload_model_weights()
+        return self.sample_hr_pass(samples, decoded)
+
+    def sample_hr_pass(self, samples: torch.Tensor, decoded: Any) -> Any:
+        """The second pass; what it got where the user interrupts."""
+        engine = self.webui.engine
+        if self.webui.state.interrupted:
+            return samples
+        self.is_hr_pass = True
+        self.sampler = engine.create_sampler(self.sampler_name)
+        size = int(self.height * self.hr_scale), int(self.width * self.hr_scale)
+        samples = self._enlarged(samples, decoded, size)
+        self.webui.state.nextjob()
+        self.rng = ImageRNG(samples.shape[1:], self.seeds)
+        noise = self.rng.next()
+        engine.activate(self.hr_extra_network_data)
+        self.setup_conds()
+        self.hook_before_sampling(samples, noise, (self.hr_c, self.hr_uc), again=True)
+        steps = self.hr_second_pass_steps or self.steps
+        samples = self.sampler.sample_img2img(self, samples, noise, (self.hr_c, self.hr_uc), steps)
+        self.webui.second_pass = samples
+        self.sampler = None
+        result = decode_batch(self.webui, samples)
+        self.is_hr_pass = False
+        return result
+
+    def _enlarged(self, samples: torch.Tensor, decoded: Any, size: tuple[int, int]) -> torch.Tensor:
+        if decoded is None:
+            latent_size = [side // 8 for side in size]
+            return torch.nn.functional.interpolate(samples, size=latent_size, mode="bilinear")
+        images = []
+        for picture in decoded:
+            pixels = (255.0 * (picture / 2 + 0.5).clamp(0, 1).numpy().transpose(1, 2, 0)).astype(np.uint8)
+            image = self.webui.images.resize_image(0, Image.fromarray(pixels), size[1], size[0])
+            images.append(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
+        return encode(self.webui, torch.from_numpy(np.stack(images)))
+
+
+class Img2Img(Processing):
+    """Image to image; a mask's white part is painted anew."""
+
+    resize_mode, inpaint_full_res, inpaint_full_res_padding = 0, False, 4
+    init_images: list[Image.Image] = []
+    image_mask = mask = nmask = init_latent = None
+
+    def __init__(self, webui: Any, **fields: Any):
+        super().__init__(webui, True, **fields)
+        self.init_images = list(self.init_images)
+
+    def init(self, *_arguments: Any) -> None:
+        self.extra_generation_params["Denoising strength"] = self.denoising_strength
+        self.sampler = self.webui.engine.create_sampler(self.sampler_name)
+        mask, crop = self._mask()
+        told = {"crop_region": crop, "image_mask": mask}
+        if self.webui.engine.name == "Forge":
+            self.scripts.call("before_process_init_images", self, told)
+        self.overlay_images = [] if mask is not None else None
+        if self.webui.opts.img2img_color_correction:
+            self.color_corrections = []
+        arrays = [self._prepared(image, mask, crop) for image in self.init_images]
+        if len(arrays) == 1:
+            arrays = arrays * self.batch_size
+            for name in ("overlay_images", "color_corrections"):
+                setattr(self, name, (getattr(self, name) or []) * self.batch_size or None)
+        elif len(arrays) <= self.batch_size:
+            self.batch_size = len(arrays)
+        else:
+            raise RuntimeError(f"bad number of images passed: {len(arrays)}; expecting {self.batch_size} or less")
+        self.init_latent = encode(self.webui, torch.from_numpy(np.stack(arrays)))
+        if self.resize_mode == 3:
+            size = (self.height // 8, self.width // 8)
+            self.init_latent = torch.nn.functional.interpolate(self.init_latent, size=size, mode="bilinear")
+        if mask is not None:
+            small = mask.convert("RGB").resize(self.init_latent.shape[:1:-1])
+            painted = torch.from_numpy(np.asarray(small, np.float32)[..., 0] / 255).round()
+            self.nmask, self.mask = painted.expand(4, -1, -1), (1 - painted).expand(4, -1, -1)
+
+    def _mask(self) -> tuple[Image.Image | None, Any]:
+        """The mask at the size of what is sampled, and the part of the picture that it is cut from."""
+        if self.image_mask is None:
+            return None, None
+        mask = self.image_mask.convert("L")
+        if not self.inpaint_full_res:
+            mask = self.webui.images.resize_image(self.resize_mode, mask, self.width, self.height)
+            self.mask_for_overlay = mask
+            return mask, None
+        self.mask_for_overlay = mask
+        crop = crop_region(mask, self.inpaint_full_res_padding)
+        self.paste_to = (crop[0], crop[1], crop[2] - crop[0], crop[3] - crop[1])
+        return self.webui.images.resize_image(2, mask.crop(crop), self.width, self.height), crop
+
+    def _prepared(self, image: Image.Image, mask: Any, crop: Any) -> np.ndarray:
+        """One start picture as the VAE gets it, [3,H,W] in [0,1]."""
+        images = self.webui.images
+        image = images.flatten(image, self.webui.opts.img2img_background_color)
+        if crop is None and self.resize_mode != 3:
+            image = images.resize_image(self.resize_mode, image, self.width, self.height)
+        if mask is not None:
+            self.overlay_images.append(overlay_of(image, self.mask_for_overlay.resize(image.size)))
+        if crop is not None:
+            image = images.resize_image(2, image.crop(crop), self.width, self.height)
+        if self.color_corrections is not None:
+            self.color_corrections.append(np.asarray(image, np.float32).mean(axis=(0, 1)))
+        return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
+
+    def sample(self) -> torch.Tensor:
+        """Latents, blended with the start where a mask leaves it."""
+        noise = self.rng.next()
+        self.hook_before_sampling(self.init_latent, noise, (self.c, self.uc))
+        samples = self.sampler.sample_img2img(self, self.init_latent, noise, (self.c, self.uc))
+        self.webui.first_pass = samples
+        if self.mask is None:
+            return samples
+        mixed = SimpleNamespace(blended_latent=samples * self.nmask + self.init_latent * self.mask)
+        self.scripts.call("on_mask_blend", self, mixed)
+        return mixed.blended_latent
+
+
+def encode(webui: Any, images: torch.Tensor) -> torch.Tensor:
+    """Pictures [B,3,H,W] in [0,1] -> the sampler's latents, one by one."""
+    model = webui.sd_model
+    latents = [model.get_first_stage_encoding(model.encode_first_stage(image[None] * 2 - 1))[0] for image in images]
+    return torch.stack(latents)

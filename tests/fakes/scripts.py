@@ -1,0 +1,101 @@
+"""`modules.scripts`: the base class of scripts, and the runner that calls their hooks."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+from types import SimpleNamespace
+from typing import Any
+
+HOOKS = (
+    "setup",
+    "before_process",
+    "process",
+    "before_process_batch",
+    "after_extra_networks_activate",
+    "process_batch",
+    "process_before_every_sampling",
+    "post_sample",
+    "on_mask_blend",
+    "postprocess_batch",
+    "postprocess_batch_list",
+    "postprocess_image",
+    "postprocess_maskoverlay",
+    "postprocess_image_after_composite",
+    "postprocess",
+    "before_hr",
+)
+ALWAYS_VISIBLE = object()
+
+
+class Script:
+    """Base of all scripts; its hooks do nothing."""
+
+    args_from = args_to = None
+    alwayson = False
+    is_txt2img = is_img2img = False
+    tabname = filename = name = section = group = controls = None
+    infotext_fields = paste_field_names = None
+    on_before_component_elem_id = on_after_component_elem_id = None
+
+    def title(self) -> str:
+        raise NotImplementedError
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        return []
+
+    def show(self, is_img2img: bool) -> Any:
+        return True
+
+
+def _nothing(self: Script, *_arguments: Any, **_named: Any) -> None:
+    """A hook that a script does not define."""
+
+
+for _hook in HOOKS:
+    setattr(Script, _hook, _nothing)
+
+
+def _module() -> Any:
+    spec = importlib.machinery.ModuleSpec("modules.scripts", None)
+    module = importlib.util.module_from_spec(spec)
+    module.Script, module.AlwaysVisible, module.scripts_data = Script, ALWAYS_VISIBLE, []
+    module.PostSampleArgs = lambda samples: SimpleNamespace(samples=samples)
+    return module
+
+
+SCRIPTS = _module()  # one for the whole session, as the extension's class is made from its `Script`
+
+
+class Runner:
+    """The always-on scripts of a tab; exceptions of their hooks are reported, not raised."""
+
+    def __init__(self, webui: Any, kinds: list[type], is_img2img: bool):
+        self.webui, self.scripts, self.called = webui, [], []
+        for kind in kinds:
+            script = kind()
+            script.is_txt2img, script.is_img2img = not is_img2img, is_img2img
+            if script.show(is_img2img) is ALWAYS_VISIBLE:
+                script.alwayson = True
+                self.scripts.append(script)
+
+    @property
+    def ours(self) -> Script:
+        """The extension's script."""
+        return self.scripts[0]
+
+    def arguments(self, p: Any, script: Script) -> tuple[Any, ...]:
+        """Only the extension's script has arguments."""
+        return tuple(p.script_args) if script is self.ours else ()
+
+    def call(self, hook: str, p: Any, *others: Any, **named: Any) -> None:
+        """One hook of all scripts, in their order."""
+        self.called.append(hook)
+        for script in self.scripts:
+            function = getattr(type(script), hook, _nothing)
+            if function is _nothing:
+                continue
+            try:
+                function(script, p, *others, *self.arguments(p, script), **named)
+            except Exception as error:  # noqa: BLE001 a WebUI reports whatever it is
+                self.webui.report(hook, error)

@@ -1,0 +1,258 @@
+"""However a job ends, the model is what it was, bit by bit, and the next plain job gives what it gave before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes.processing import process_images
+from fakes.running import (
+    Snapshot,
+    job,
+    layer_of,
+    load,
+    networks_of,
+    raising,
+    run,
+    same_pictures,
+)
+from fakes.scripts import ALWAYS_VISIBLE, Script
+from fakes.webui import NansException
+
+from lib_layerdiffuse.core.methods import find_method
+
+BASES = ("sd15", "sdxl")
+BOTH = pytest.mark.parametrize(("flavour", "base"), [("a1111", "sd15"), ("forge", "sdxl")])
+SINGLE = {"sd15": "sd15_fg", "sdxl": "xl_fg_conv"}
+FAULTS = {
+    "exception": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    "out of memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("sd15_joint", "exception"),
+        ("sd15_fg2bg", "out of memory"),
+        ("xl_fg_attn", "exception"),
+        ("xl_fg2blend", "out of memory"),
+    ],
+)
+def test_exception_in_the_unet(make_webui, flavour, method, fault) -> None:
+    row = find_method(method)
+    webui = make_webui(flavour, row.base)
+    before, state = run(webui, steps=1), Snapshot.of(webui)
+    with raising(webui, FAULTS[fault], at_call=2), pytest.raises(type(FAULTS[fault])):
+        run(webui, layer_of(row), batch_size=len(row.frames))
+    state.check(webui)
+    assert same_pictures(run(webui, steps=1), before) and not webui.errors
+
+
+@BOTH
+def test_nans_in_the_unet(make_webui, flavour, base) -> None:
+    webui = make_webui(flavour, base)
+    before, state = run(webui, steps=1), Snapshot.of(webui)
+    layer = networks_of(webui)["unet"].out[2]
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: output * float("nan"))
+    with pytest.raises(NansException):
+        run(webui, {"method": SINGLE[base]})
+    handle.remove()
+    state.check(webui)
+    assert same_pictures(run(webui, steps=1), before)
+
+
+@BOTH
+def test_interrupt_gives_the_picture_so_far_with_its_alpha(make_webui, flavour, base) -> None:
+    webui = make_webui(flavour, base)
+    before, state = run(webui, steps=1), Snapshot.of(webui)
+    webui.engine.at_step[1] = lambda p: webui.state.interrupt()
+    outcome = run(webui, {"method": SINGLE[base]}, steps=4, n_iter=2)
+    webui.engine.at_step.clear()
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not webui.errors
+    state.check(webui)
+    assert same_pictures(run(webui, steps=1), before)
+
+
+def test_interrupt_before_the_first_step(sd15) -> None:
+    state = Snapshot.of(sd15)
+    p = job(sd15, {"method": "sd15_fg"})
+    p.init = lambda *_: sd15.state.interrupt()
+    processed = process_images(p)
+    p.close()
+    assert processed.images == [] and not sd15.errors
+    state.check(sd15)
+
+
+@pytest.mark.parametrize("at_pass", [1, 2])
+def test_interrupt_in_either_pass_of_hires(sd15, at_pass) -> None:
+    state, passes = Snapshot.of(sd15), []
+
+    def at_first_step(_p) -> None:
+        passes.append(1)
+        if len(passes) == at_pass:
+            sd15.state.interrupt()
+
+    sd15.engine.at_step[0] = at_first_step
+    outcome = run(sd15, {"method": "sd15_fg"}, steps=3, enable_hr=True)
+    size = 64 * at_pass
+    assert [picture.size for picture in outcome.pictures] == [(size, size)]
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not sd15.errors
+    state.check(sd15)
+
+
+def test_issue_135_each_base_is_decoded_by_its_own_decoder(make_webui) -> None:
+    check_switches(make_webui("a1111", "sd15"))
+
+
+def test_forge_4_the_decoder_of_the_base_used_first(make_webui) -> None:
+    check_switches(make_webui("forge", "sd15"))
+
+
+def check_switches(webui) -> None:
+    """Jobs on checkpoints of both bases, in turn, give what each gives alone."""
+    alone = {}
+    for base in BASES:
+        load(webui, f"{base}-one")
+        webui.reload_ui()  # a script without any networks
+        alone[base] = run(webui, {"method": SINGLE[base]}, steps=1)
+    for base in ("sd15", "sdxl", "sd15"):
+        load(webui, f"{base}-one")
+        assert same_pictures(run(webui, {"method": SINGLE[base]}, steps=1), alone[base])
+    assert not webui.errors
+
+
+@pytest.mark.parametrize(
+    ("flavour", "method"),
+    [("forge", "sd15_fg"), ("a1111", "sd15_bg2fg"), ("a1111", "xl_fg_conv"), ("forge", "xl_bgblend2fg")],
+)
+def test_checkpoint_switch(make_webui, flavour, method) -> None:
+    row = find_method(method)
+    webui = make_webui(flavour, row.base)
+    plain = {}
+    for name in ("two", "one"):
+        load(webui, f"{row.base}-{name}")
+        plain[name] = run(webui, steps=1)
+    for name in ("one", "two", "one"):
+        load(webui, f"{row.base}-{name}")
+        state = Snapshot.of(webui)
+        assert run(webui, layer_of(row), batch_size=len(row.frames), steps=1).error is None
+        state.check(webui)
+        assert same_pictures(run(webui, steps=1), plain[name])
+    assert not webui.errors
+
+
+@BOTH
+def test_reload_ui_twice(make_webui, flavour, base) -> None:
+    webui = make_webui(flavour, base)
+    state, layer = Snapshot.of(webui), {"method": SINGLE[base]}
+    plain, transparent = run(webui, steps=1), run(webui, layer, steps=1)
+    registered = {name: len(callbacks) for name, callbacks in webui.callbacks.lists.items()}
+    for _ in range(2):
+        webui.reload_ui()
+        assert {name: len(callbacks) for name, callbacks in webui.callbacks.lists.items()} == registered
+        assert same_pictures(run(webui, layer, steps=1), transparent)
+        assert same_pictures(run(webui, steps=1), plain)
+        state.check(webui)
+    assert not webui.errors
+
+
+def test_a_box_that_is_not_ticked_changes_nothing(sd15) -> None:
+    state = Snapshot.of(sd15)
+    p = job(sd15)
+    outcome = run(sd15)
+    assert outcome.modes == ["RGB"] and not outcome.parameters and not outcome.p.comments
+    assert not [name for name in vars(outcome.p) if "layerdiffuse" in name] and "close" not in vars(p)
+    state.check(sd15)
+
+
+def test_the_same_p_again(sd15) -> None:
+    p = job(sd15, {"method": "sd15_fg"}, steps=1)
+    first, second = process_images(p), process_images(p)
+    p.close()
+    assert first.infotexts == second.infotexts
+    assert [image.mode for image in first.images] == [image.mode for image in second.images] == ["RGBA"]
+
+
+def test_the_same_p_again_after_a_failure(sd15) -> None:
+    p = job(sd15, {"method": "xl_fg_attn"}, n_iter=2, steps=1)
+    assert process_images(p).images == []
+    p.script_args = tuple([False, *p.script_args[1:]])
+    outcome = process_images(p)
+    p.close()
+    assert len([image for image in outcome.images if image.mode == "RGB"]) >= 2
+
+
+def test_several_batches(sd15) -> None:
+    state = Snapshot.of(sd15)
+    outcome = run(sd15, {"method": "sd15_fg"}, batch_size=2, n_iter=2, steps=1)
+    assert outcome.modes == ["RGBA"] * 4 and not sd15.errors
+    single = run(sd15, {"method": "sd15_fg"}, batch_size=2, seed=13, steps=1)
+    assert all((one == other).all() for one, other in zip(outcome.arrays[2:], single.arrays, strict=True))
+    state.check(sd15)
+
+
+def test_another_script_that_fails_or_adds_pictures(sd15) -> None:
+    class Adding(Script):
+        def show(self, is_img2img):
+            return ALWAYS_VISIBLE
+
+        def postprocess_batch_list(self, p, batch, **named):
+            batch.images.append(batch.images[0] * 0.5)
+            for name in ("prompts", "negative_prompts", "seeds"):
+                setattr(p, name, getattr(p, name) + getattr(p, name)[:1])
+
+        def postprocess_image(self, p, picture):
+            raise ZeroDivisionError
+
+    sd15.extra_scripts = [Adding]
+    sd15.reload_ui()
+    outcome = run(sd15, {"method": "sd15_fg"}, steps=1)
+    assert outcome.modes == ["RGBA", "RGB"]
+    assert {hook for hook, _ in sd15.errors} == {"postprocess_image"}
+
+
+@pytest.mark.parametrize(
+    ("method", "storage"),
+    [
+        ("sd15_joint", torch.float16),
+        ("sd15_joint", torch.float8_e4m3fn),
+        ("xl_fg_attn", torch.float8_e4m3fn),
+        ("xl_fg_conv", torch.bfloat16),
+        ("xl_fg_conv", torch.float8_e4m3fn),
+        ("xl_fg2blend", torch.float16),
+        ("xl_fg2blend", torch.float8_e4m3fn),
+    ],
+    ids=str,
+)
+def test_half_and_fp8_weights(make_webui, method, storage) -> None:
+    row = find_method(method)
+    webui = make_webui("forge", row.base, storage=storage)
+    before, state = run(webui, steps=1), Snapshot.of(webui)
+    outcome = run(webui, layer_of(row), batch_size=len(row.frames), steps=1)
+    assert outcome.error is None and not webui.errors
+    assert not torch.equal(outcome.samples[:1], before.samples)
+    state.check(webui)
+    assert same_pictures(run(webui, steps=1), before)
+
+
+def test_fp8_weights_give_nearly_the_same_as_whole_ones(make_webui) -> None:
+    found = []
+    for storage in (torch.float32, torch.float8_e4m3fn):
+        with pytest.MonkeyPatch.context() as patch:
+            webui = make_webui("forge", "sdxl", patch=patch, storage=storage)
+            layer = layer_of(find_method("xl_fg_conv"))
+            found.append(run(webui, layer, steps=1).samples - run(webui, steps=1).samples)
+    likeness = torch.cosine_similarity(*(change.flatten() for change in found), dim=0)
+    assert likeness > 0.8
+
+
+def test_token_merging_is_off_where_frames_share(sd15) -> None:
+    layer = {"method": "sd15_joint"}
+    without = run(sd15, layer, batch_size=3, steps=1).samples
+    with sd15.settings(token_merging_ratio=0.5):
+        outcome = run(sd15, layer, batch_size=3, steps=1)
+        assert outcome.error is None and torch.equal(outcome.samples, without)
+        if sd15.engine.name == "AUTOMATIC1111":
+            assert sd15.engine.merged_at[-1] == 0
+            run(sd15, steps=1)
+            assert sd15.engine.merged_at[-1] == 0.5
