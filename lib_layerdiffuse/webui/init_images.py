@@ -19,6 +19,7 @@ from ..hosts.webui.modules import host_module, option
 from ..hosts.webui.vae import adjusted_posterior
 from .job import Job
 from .keeping import Inpainting
+from .pictures import Layer
 
 LATENT_RESIZE = 3  # "just resize (latent upscale)"
 ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
@@ -94,6 +95,11 @@ class InitImages:
         if p.resize_mode == LATENT_RESIZE:
             return picture
         return resized(picture, p.resize_mode, p.width, p.height)
+
+    def as_layer(self, place: int) -> Layer:
+        """The start picture at this place in the batch, as if it were decoded."""
+        number = min(place, len(self.pictures) - 1)
+        return Layer("", self.p.init_images[number], self.pictures[number])
 
     def inpainting(self, place: int) -> Inpainting | None:
         """Where the new pixels of the picture at this place in the batch go; None where nothing is inpainted."""

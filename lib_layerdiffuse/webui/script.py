@@ -180,6 +180,8 @@ class LayerDiffuseScript(Scripts.Script):
 
 def finished(job: Job, layer: Layer, composite: Image.Image) -> Image.Image:
     """The RGBA picture: the composite that the WebUI made, with alpha; an inpainting in place in its own picture."""
+    if job.init_images and getattr(job.p, "_ad_skip_img2img", False):  # ADetailer works on the start picture instead
+        return with_alpha(composite, job.init_images.as_layer(job.p.batch_index))
     inpainting = job.init_images.inpainting(job.p.batch_index) if job.init_images else None
     if inpainting is None or not option("overlay_inpaint", True):
         return with_alpha(composite, layer)
