@@ -1,4 +1,4 @@
-"""The Extras tab: upscalers and face restorers know RGB only, so they get padded colours, and their result its alpha."""
+"""The Extras tab: upscalers and face restorers know RGB only: they get padded colours, their result the alpha."""
 
 from __future__ import annotations
 
