@@ -17,6 +17,15 @@ from rule import file_state  # noqa: E402
 from lib_layerdiffuse.core.decoder import TransparencyUNet  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the tests in an installed WebUI (tests/hosts/webui)."""
+    group = parser.getgroup("layerdiffuse", "LayerDiffuse in an installed WebUI")
+    group.addoption("--webui", metavar="FOLDER", type=Path, help="run the host tests in the WebUI of this folder")
+    checkpoint = "a checkpoint for them; needed by WebUIs that load no small ones; may be given for each base"
+    group.addoption("--webui-checkpoint", metavar="FILE", type=Path, action="append", default=[], help=checkpoint)
+    group.addoption("--screenshots", metavar="FOLDER", type=Path, help="where the page's test puts its pictures")
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The folder of inputs and outputs of the original modules on weights made by `rule`."""

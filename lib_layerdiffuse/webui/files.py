@@ -71,7 +71,7 @@ def after_saving(parameters: Any, options: Options) -> None:
     image, path = parameters.image, Path(parameters.filename)
     if options.file_format != "webp" or FRAME_MARK not in image.info or image.mode != "RGBA" or path.suffix != ".png":
         return
-    target = path.with_suffix(".webp")
+    target = Path(free(str(path.with_suffix("")), ".webp"))
     try:
         image.save(target, "WEBP", lossless=True, quality=QUALITY, exif=infotext_exif(parameters.pnginfo))
         path.unlink()

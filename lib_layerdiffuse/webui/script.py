@@ -14,7 +14,7 @@ from ..hosts.webui.host import loaded_base, loaded_base_note
 from ..hosts.webui.modules import host_module, option
 from . import files
 from .accordion import build_accordion, input_accordion_header
-from .arguments import BY_NAME, INFOTEXT_PREFIX, parse_mapping, parse_positional
+from .arguments import BY_NAME, INFOTEXT_PREFIX, parse_positional
 from .downloads import HostLayerFiles
 from .init_images import InitImages
 from .job import ATTRIBUTE, Job, fresh
@@ -136,12 +136,16 @@ class LayerDiffuseScript(Scripts.Script):
 
     @guarded
     def postprocess_batch_list(self, job: Job, batch: Any, *values: Any, **named: Any) -> None:
-        """Decode the batch; a failed job gives out no picture."""
-        if not job.failed:
-            latents = check_latents(job.latents, len(batch.images))
-            job.layers = decode_batch(job, batch.images, latents)
+        """Decode the batch; a failed job gives out no picture, one that cannot be decoded the opaque ones."""
+        job.layers = []
         if job.failed:
             batch.images[:] = []
+            return
+        try:
+            job.layers = decode_batch(job, batch.images, check_latents(job.latents, len(batch.images)))
+        except Exception as error:  # the sampling was not for nothing: the pictures go out, and the user is told
+            logger.exception("the batch could not be decoded")
+            job.note(f"the transparency could not be decoded, and the pictures are the opaque ones: {error}")
 
     @guarded
     def postprocess_image(self, job: Job, picture: Any, *values: Any) -> None:
@@ -216,7 +220,7 @@ def wanted(p: Any, values: tuple[Any, ...]) -> bool:
         return True
     first = values[0] if values else False
     if isinstance(first, dict):
-        return parse_mapping({"enabled": first.get("enabled", first.get(f"{INFOTEXT_PREFIX}enabled", True))}).enabled
+        first = first.get("enabled", first.get(f"{INFOTEXT_PREFIX}enabled", True))
     try:
         return BY_NAME["enabled"].parse(first)
     except InputError:

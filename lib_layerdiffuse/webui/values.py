@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
@@ -107,7 +107,8 @@ def to_rgba(argument: Argument, raw: Any, read: Callable[[Any], Image.Image]) ->
         return ImageOps.exif_transpose(read(raw)).convert("RGBA")
     # Pillow reports broken files with all of these, depending on format and on how far it got.
     except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise refuse(argument, raw, f"{IMAGE_FORMS} ({error})") from error
+        reason = "this is none" if isinstance(error, UnidentifiedImageError) else error
+        raise refuse(argument, raw, f"{IMAGE_FORMS} ({reason})") from error
 
 
 def image_from_bytes(raw: bytes) -> Image.Image:

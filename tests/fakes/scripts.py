@@ -67,6 +67,32 @@ def _module() -> Any:
 SCRIPTS = _module()  # one for the whole session, as the extension's class is made from its `Script`
 
 
+class ScriptPostprocessing:
+    """Base of the scripts of the Extras tab."""
+
+    filename = controls = args_from = args_to = name = group = None
+    order = 1000
+
+    def ui(self) -> dict[str, Any]:
+        return {}
+
+    def process(self, pp: Any, **values: Any) -> None:
+        """Change `pp.image`."""
+
+    def process_firstpass(self, pp: Any, **values: Any) -> None:
+        """Before all scripts' `process`."""
+
+
+def _postprocessing() -> Any:
+    spec = importlib.machinery.ModuleSpec("modules.scripts_postprocessing", None)
+    module = importlib.util.module_from_spec(spec)
+    module.ScriptPostprocessing = ScriptPostprocessing
+    return module
+
+
+SCRIPTS_POSTPROCESSING = _postprocessing()
+
+
 class Runner:
     """The always-on scripts of a tab; exceptions of their hooks are reported, not raised."""
 

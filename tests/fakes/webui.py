@@ -17,7 +17,7 @@ import torch
 
 from fakes.compositing import colour_corrected
 from fakes.pictures import Images
-from fakes.scripts import SCRIPTS, Runner
+from fakes.scripts import SCRIPTS, SCRIPTS_POSTPROCESSING, Runner
 
 CALLBACKS = (
     "app_started",
@@ -192,6 +192,7 @@ class WebUI:
         }
         found = {f"modules.{name}" if name else "modules": make_module(name, **more) for name, more in named.items()}
         found["modules.scripts"] = SCRIPTS
+        found["modules.scripts_postprocessing"] = SCRIPTS_POSTPROCESSING
         found["modules.ui_components"] = LazyComponents("modules.ui_components")
         shared = found["modules.shared"]
         shared.__class__ = SharedModule

@@ -98,6 +98,10 @@ def test_an_unknown_name_in_a_mapping(usable) -> None:
     usable.check(run(usable.webui, as_mapping(metod="sd15_fg"), steps=1), "metod")
 
 
+def test_a_mapping_whose_switch_cannot_be_read(usable) -> None:
+    usable.check(run(usable.webui, as_mapping(enabled="perhaps", method="sd15_fg"), steps=1), "enabled")
+
+
 def test_a_box_that_is_neither_ticked_nor_not(usable) -> None:
     usable.check(run(usable.webui, ["perhaps", *positional(method="sd15_fg")[1:]], steps=1), "enabled")
 
