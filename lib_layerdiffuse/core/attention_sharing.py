@@ -111,7 +111,30 @@ class SharingRun:
     rows: Sequence[str] | None = None
     groups: Sequence[int] | None = None
     active: bool = True
+    options: dict = field(default_factory=dict, repr=False)  # of the UNet call at hand, where it has patches
+    patches: dict = field(default_factory=dict, repr=False)  # of cross attention in that call
     _control: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    def adopt(self, options: dict) -> dict:
+        """Options of a UNet call (Forge's `transformer_options`) without the patches that bypass cross attention."""
+        self.options, self.patches = {}, {}
+        replaced = options.get("patches_replace", {})
+        if not replaced.get("attn2"):
+            return options
+        self.patches = replaced["attn2"]
+        rest = {name: patches for name, patches in replaced.items() if name != "attn2"}
+        self.options = {**options, "patches_replace": rest}
+        return self.options
+
+    def patch_of(self, attention: nn.Module) -> tuple[Callable | None, dict]:
+        """The patch of the block that the UNet is in, with the options that it wants."""
+        if not self.patches:
+            return None, {}
+        options = {name: value for name, value in self.options.items() if name not in ("patches", "patches_replace")}
+        options["n_heads"], options["dim_head"] = attention.heads, getattr(attention, "dim_head", None)
+        block = options.get("block")
+        full = block and (block[0], block[1], options.get("block_index", 0))
+        return self.patches.get(full, self.patches.get(block)), options
 
     def control_for(self, index: int, prepared: Prepared, hidden: Tensor) -> Tensor:
         """What control adds to unit `index`, [F,groups,T,C]; the convolutions run once per run, not per step."""
@@ -180,7 +203,7 @@ class _Layer:
         def forward(hidden: Tensor, context: Tensor | None = None, *others: object, **named: object) -> Tensor:
             if not (self.installed and self.run.active):
                 return self._plain(hidden, context, *others, **named)
-            return self._shared(hidden, named.get("encoder_hidden_states", context))
+            return self._shared(hidden, named.get("encoder_hidden_states", context), others, named)
 
         def remove() -> None:
             self.installed = False
@@ -204,10 +227,10 @@ class _Layer:
             return self.former(*inputs, **named)
         return type(self.attention).forward(self.attention, *inputs, **named)
 
-    def _shared(self, hidden: Tensor, context: Tensor | None) -> Tensor:
+    def _shared(self, hidden: Tensor, context: Tensor | None, others: tuple = (), named: dict | None = None) -> Tensor:
         """Rows (groups, frames) of [B,T,C] -> what the transformer block adds to them."""
         B, _, _ = hidden.shape
-        given = context
+        given, named = context, named or {}
         count = self.sharing.frames
         if B % count:
             raise InputError(f"a batch of {B} rows", f"a multiple of {count} frames", "round the batch size up")
@@ -225,14 +248,22 @@ class _Layer:
         result = attended if added is None else attended + added
         result = result + unit.temporal(frames + attended, self.attention.heads)
         result = result.transpose(0, 1).flatten(0, 1)
-        return result if given is None else result + self._of_others(hidden, given)
+        return result if given is None else result + self._of_others(hidden, given, others, named)
 
-    def _of_others(self, hidden: Tensor, context: Tensor) -> Tensor | float:
-        """What somebody else's forward (an IP-Adapter's) adds to this cross attention."""
-        own = type(self.attention).forward
-        if self.former is None or getattr(self.former, "__func__", None) is own:
+    def _of_others(self, hidden: Tensor, context: Tensor, others: tuple, named: dict) -> Tensor | float:
+        """What somebody else (an IP-Adapter) adds to this cross attention, by a forward or by a patch of the block."""
+        layer, own = self.attention, type(self.attention).forward
+        named = {name: value for name, value in named.items() if name != "encoder_hidden_states"}  # it is `context`
+        results = []
+        if self.former is not None and getattr(self.former, "__func__", None) is not own:
+            results.append(self.former(hidden, context, *others, **named))
+        patch, options = self.run.patch_of(layer)
+        if patch is not None:
+            value = context if named.get("value") is None else named["value"]
+            results.append(layer.to_out(patch(layer.to_q(hidden), layer.to_k(context), layer.to_v(value), options)))
+        if not results:
             return 0.0
-        return self.former(hidden, context) - own(self.attention, hidden, context)
+        return sum(results) - len(results) * own(layer, hidden, context, *others, **named)
 
     def _context(self, context: Tensor) -> tuple[Tensor, Tensor | None]:
         """Context [F,G,S,D] with the frames' own conditioning in conditional rows, and a mask where lengths differ."""

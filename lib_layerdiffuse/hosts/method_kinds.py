@@ -28,7 +28,6 @@ from ..core.offset_install import (
 from ..core.offsets import OffsetSet, read_offsets
 
 Modules = Mapping[str, torch.nn.Module]
-SetActive = Callable[[bool], object]
 ROOM = 1.5  # times the size of the merged parameters that must be free beside them
 
 
@@ -40,12 +39,25 @@ class Conditions:
     control: torch.Tensor | None = None
 
 
+def untouched(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a UNet call that a method has nothing to do with."""
+    return options
+
+
+@dataclass(frozen=True)
+class OnUnet:
+    """A method that is on a UNet: switched off and on for a while, and what it changes in the options of a call."""
+
+    set_active: Callable[[bool], object]
+    adopt: Callable[[dict[str, Any]], dict[str, Any]] = untouched
+
+
 @dataclass(frozen=True)
 class Kind:
     """How methods of one kind are read from a file and put on a UNet."""
 
     read: Callable[[Path, Modules, Method], Any]
-    put: Callable[[ExitStack, Any, Modules, float, Conditions], SetActive]
+    put: Callable[[ExitStack, Any, Modules, float, Conditions], OnUnet]
 
 
 def _read_offsets(path: Path, modules: Modules, method: Method) -> OffsetSet:
@@ -54,9 +66,9 @@ def _read_offsets(path: Path, modules: Modules, method: Method) -> OffsetSet:
 
 def _put_offsets(
     stack: ExitStack, offsets: OffsetSet, modules: Modules, strength: float, conditions: Conditions
-) -> SetActive:
+) -> OnUnet:
     concat = None if conditions.concat is None else ConcatLatents(conditions.concat)
-    return stack.enter_context(install_offsets(offsets, modules, strength, concat)).set_active
+    return OnUnet(stack.enter_context(install_offsets(offsets, modules, strength, concat)).set_active)
 
 
 def install_offsets(offsets: OffsetSet, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
@@ -80,12 +92,12 @@ def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionShar
 
 def _put_sharing(
     stack: ExitStack, sharing: AttentionSharing, modules: Modules, strength: float, conditions: Conditions
-) -> SetActive:
+) -> OnUnet:
     run = SharingRun()
     if conditions.control is not None:
         run.signals = sharing.signals(conditions.control)
     stack.enter_context(install(sharing, sharing_layers(modules), run, strength))
-    return lambda active: setattr(run, "active", active)
+    return OnUnet(lambda active: setattr(run, "active", active), run.adopt if strength else untouched)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -111,6 +123,6 @@ def read_method(path: Path, modules: Modules, method: Method) -> Any:
 
 def put_method(
     stack: ExitStack, method: Method, weights: Any, modules: Modules, strength: float, conditions: Conditions
-) -> SetActive:
-    """`weights` on the UNet until `stack` is closed; returns what switches them off and on for a while."""
+) -> OnUnet:
+    """`weights` on the UNet until `stack` is closed."""
     return KINDS[method.kind].put(stack, weights, modules, strength, conditions)

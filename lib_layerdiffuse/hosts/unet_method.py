@@ -20,14 +20,14 @@ def method_on_unet(
     """`weights` on the UNet inside the context, with (weight, stop at); then the UNet is what it was, bit by bit."""
     strength, stop_at = strengths
     with ExitStack() as stack:
-        set_active = put_method(stack, method, weights, unet_modules(unet), strength, conditions)
+        on_unet = put_method(stack, method, weights, unet_modules(unet), strength, conditions)
         if hasattr(weights, "release"):  # what was made ready for the device
             stack.callback(weights.release)
         stop = stop_timestep(stop_at)
 
         def before_call(_module: torch.nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
             timestep = named["timestep"] if "timestep" in named else inputs[1]
-            set_active(float(torch.as_tensor(timestep).flatten()[0]) > stop)
+            on_unet.set_active(float(torch.as_tensor(timestep).flatten()[0]) > stop)
 
         stack.callback(unet.register_forward_pre_hook(before_call, with_kwargs=True).remove)
         yield

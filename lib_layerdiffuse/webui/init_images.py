@@ -29,9 +29,14 @@ class InitImages:
     """The start pictures of a job, as the user gave them, and how they reach the VAE."""
 
     def __init__(self, job: Job):
-        self.job, self.p = job, job.p
+        self.job = job
         self.pictures = self._of_batch([Image.fromarray(rgba_array(image)) for image in self.p.init_images])
         self.encoded = 0
+
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self.job.p
 
     def _of_batch(self, given: list[Image.Image]) -> list[Image.Image]:
         """One picture for all of the batch, or one for each; all frames of a result start from the same."""

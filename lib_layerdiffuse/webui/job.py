@@ -7,6 +7,7 @@ is given out as if it were a result, and the user reads why under the gallery, i
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -44,7 +45,8 @@ class Job:
     """State and steps of one generation; the hooks of the script call it in the WebUI's order."""
 
     def __init__(self, p: Any, options: Options, files: Files, networks: Networks):
-        self.p, self.options, self.files, self.networks = p, options, files, networks
+        self._p = weakref.ref(p)  # `p` has the job: a circle would keep both from being freed
+        self.options, self.files, self.networks = options, files, networks
         self._counts = p.n_iter, p.do_not_save_grid  # what a failed job alters
         self.arguments = LayerArguments()
         self.failed: LayerDiffuseError | None = None
@@ -58,6 +60,11 @@ class Job:
         self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
         self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job
+
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self._p()
 
     # --- before sampling
 

@@ -26,6 +26,7 @@ class Networks:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple, Any]] = {}
+        self.owner: object = None  # who uses them now
 
     def method(self, files: Files, method: Method, modules: Modules) -> Any:
         """The weights of a method, checked against this UNet."""
@@ -50,6 +51,11 @@ class Networks:
                 network.release()
             elif isinstance(network, TransparencyCodec):
                 network.to("cpu")
+
+    def release_for(self, owner: object) -> None:
+        """The same, unless somebody else uses them by now."""
+        if self.owner is owner:
+            self.release()
 
     def _keep(self, kind: str, key: tuple, read: Callable[[], Any]) -> Any:
         if kind not in self._kept or self._kept[kind][0] != key:

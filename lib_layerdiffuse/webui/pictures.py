@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..core.alpha import AlphaSummary, from_tensor
+from ..core.alpha_care import AlphaCare, care_for
 from ..core.codec import TransparencyCodec
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.memory import is_out_of_memory
@@ -77,7 +78,20 @@ def decode_one(job: Job, codec: TransparencyCodec, picture: tuple[torch.Tensor, 
             raise
         job.note(f"the transparency could not be decoded, and the picture is the opaque one: {error}")
         return None
-    return from_tensor(rgba)[0]
+    return from_tensor(with_care(job, rgba, pixels))[0]
+
+
+def with_care(job: Job, rgba: torch.Tensor, opaque: torch.Tensor) -> torch.Tensor:
+    """RGBA [1,4,H,W] with the repairs of the settings page; as it was, and a note, where one of them fails."""
+    options = job.options
+    care = AlphaCare(options.rescue_opacity, options.fill_holes, options.remove_fringe)
+    if not care:
+        return rgba
+    try:
+        return care_for(rgba, opaque.to(rgba), care)
+    except (LayerDiffuseError, RuntimeError) as error:
+        job.note(f"alpha care was left out: {error}")
+        return rgba
 
 
 def passes_of(job: Job) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -85,7 +86,7 @@ class LayerDiffuseScript(Scripts.Script):
         options = read_options()
         job = Job(p, options, HostLayerFiles(options), self.networks)
         setattr(p, ATTRIBUTE, job)
-        finish_on_close(p)
+        free_when_gone(p, job)
         self._start(p, values)
 
     @guarded
@@ -241,17 +242,10 @@ def finish(p: Any) -> None:
         job.finish()
 
 
-def finish_on_close(p: Any) -> None:
-    """WebUIs close `p` also after an exception, when no other hook is called."""
-    if "close" in p.__dict__:
-        return
-    original = p.close
-
-    def close() -> Any:
-        finish(p)
-        return original()
-
-    p.close = close
+def free_when_gone(p: Any, job: Job) -> None:
+    """After an exception no hook is called: free the device's memory when `p` is gone, unless another job uses it."""
+    job.networks.owner = token = object()
+    weakref.finalize(p, job.networks.release_for, token)
 
 
 def add_picture(p: Any, processed: Any, place: int, image: Any) -> None:

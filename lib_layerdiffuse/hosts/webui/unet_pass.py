@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 from ...core.errors import InputError, LayerDiffuseError, unforeseen
 from ...core.memory import is_out_of_memory
 from ...core.methods import ATTENTION_SHARING, Method, stop_timestep
-from ..method_kinds import Conditions, put_method
+from ..method_kinds import Conditions, OnUnet, put_method
 from .host import WebuiHost
 from .row_map import RowMap
 
@@ -74,22 +73,23 @@ class UnetPass:
             modules = dict(self.unet.named_modules())
             host.settle(modules.values())
             method = stack.enter_context(ExitStack())
-            set_active = put_method(
-                method, self.run.method, self.run.weights, modules, self.run.weight, self.conditions
-            )
-            for handle in self._hooks(set_active):
+            on_unet = put_method(method, self.run.method, self.run.weights, modules, self.run.weight, self.conditions)
+            for handle in self._hooks(on_unet):
                 stack.callback(handle.remove)
             self._method, self._stack = method, stack.pop_all()
 
-    def _hooks(self, set_active: Callable[[bool], object]) -> list[torch.utils.hooks.RemovableHandle]:
+    def _hooks(self, on_unet: OnUnet) -> list[torch.utils.hooks.RemovableHandle]:
         stop = stop_timestep(self.run.stop_at)
 
-        def before(_unet: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+        def before(_unet: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             self.calls += 1
             if self._method is not None:
-                set_active(timestep_of(inputs, named) > stop)
+                active = timestep_of(inputs, named) > stop
+                on_unet.set_active(active)
+                if active and named.get("transformer_options") is not None:
+                    named = {**named, "transformer_options": on_unet.adopt(named["transformer_options"])}
             self._order = self.rows.order(len(inputs[0])) if self.rows.frames > 1 else None
-            return None if self._order is None else reordered(inputs, named, self._order)
+            return (inputs, named) if self._order is None else reordered(inputs, named, self._order)
 
         def after(_unet: nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor | None:
             return None if self._order is None else output[torch.tensor(self._order).argsort().to(output.device)]
