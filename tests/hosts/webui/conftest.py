@@ -1,0 +1,251 @@
+"""Tests in a real WebUI: `pytest tests/hosts/webui --webui FOLDER [--webui-checkpoint FILE ...]`; skipped without it.
+
+One server serves all tests and is started when the first needs it; tests are grouped by base, as loading a checkpoint
+is slow. After every test a plain picture must still be what it was before the first: the extension leaves no trace.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from checkpoints import (  # noqa: E402
+    ROOT,
+    SUFFIX,
+    TOKENIZER,
+    Checkpoint,
+    write_checkpoint,
+    write_layer_files,
+    write_lora,
+)
+from client import Client, Result, result_of, same  # noqa: E402
+from server import EXTENSION, Family, Launch, Server, detect_family, find_python, link_or_copy  # noqa: E402
+
+from lib_layerdiffuse.hosts.loading import checkpoint_shapes, recognise_base  # noqa: E402
+
+BASES = ("sd15", "sdxl", "demo")
+DEMO_FOLDER = "layerdiffuse_demo"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip these tests without --webui; group them by base, those of the page last."""
+    ours = [item for item in items if HERE in item.path.parents]
+    if config.getoption("--webui") is None:
+        for item in ours:
+            item.add_marker(pytest.mark.skip(reason="needs --webui FOLDER"))
+    places = [place for place, item in enumerate(items) if item in set(ours)]
+    for place, item in zip(places, sorted(ours, key=group_of), strict=True):
+        items[place] = item
+
+
+def group_of(item: pytest.Item) -> tuple[bool, int]:
+    """Where a test belongs in the order of the session."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    base = parameters.get("base")
+    return "page" in item.path.stem, BASES.index(base) if base in BASES else 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Adds what the WebUI logged during a test to the report of its failure."""
+    report = yield
+    webui = item.funcargs.get("webui") if hasattr(item, "funcargs") else None
+    if report.failed and webui is not None and webui.server is not None:
+        report.sections.append(("log of the WebUI", webui.server.tail(since=webui.log_start)))
+    return report
+
+
+@dataclass
+class WebUi:
+    """The WebUI under test with all that a session puts beside it, and its server while it runs."""
+
+    path: Path
+    data: Path
+    layer_models: Path
+    checkpoints: dict[str, Checkpoint]
+    server: Server | None = None
+    log_start: int = 0
+    loaded: str = ""
+    plain: dict[str, Image.Image] = field(default_factory=dict)
+
+    @property
+    def family(self) -> Family:
+        """The family of this WebUI."""
+        return detect_family(self.path)
+
+    def running(self, page: bool = False) -> Client:
+        """The API of the running server, which is started again where it lacks the page."""
+        if self.server is None or (page and not self.server.launch.page):
+            self.close()
+            self.server = Server(self._launch(page), self.data / "webui.log")
+            self.server.__enter__()
+            self.loaded = ""
+        return self.server.client
+
+    def _launch(self, page: bool) -> Launch:
+        order = ("demo", *BASES) if page else BASES
+        first = next(self.checkpoints[base] for base in order if base in self.checkpoints)
+        return Launch(
+            self.path,
+            self.data,
+            self.layer_models,
+            checkpoint=str(first.path.relative_to(self.data / "models/Stable-diffusion").as_posix()),
+            sdxl="sdxl" in self.checkpoints,
+            page=page,
+            environment={"LAYERDIFFUSE_DEMO_TOKENIZER": str(TOKENIZER)},
+        )
+
+    def use(self, base: str, page: bool = False) -> Client:
+        """The API with a checkpoint of this base loaded; skips the test where there is none."""
+        if base not in self.checkpoints:
+            pytest.skip(f"no {base} checkpoint for this WebUI: name one with --webui-checkpoint")
+        client = self.running(page)
+        if self.loaded != base:
+            client.post("/sdapi/v1/options", {"sd_model_checkpoint": self.title(client, base)})
+            self.loaded = base
+        return client
+
+    def title(self, client: Client, base: str) -> str:
+        """The name by which the WebUI knows the checkpoint of a base."""
+        return self.title_of(client, self.checkpoints[base].path.name)
+
+    def title_of(self, client: Client, name: str) -> str:
+        """The name by which the WebUI knows the checkpoint in a file of this name."""
+        models = client.get("/sdapi/v1/sd-models")
+        return next(model["title"] for model in models if Path(model["filename"]).name == name)
+
+    def close(self) -> None:
+        """Stop the server, if it runs."""
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
+
+
+@pytest.fixture(scope="session")
+def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebUi]:
+    """The WebUI with checkpoints, layer files, Loras and this repository as its extension."""
+    path = pytestconfig.getoption("--webui").resolve()
+    folder = tmp_path_factory.mktemp("webui")
+    data, layer_models = folder / "data", folder / "layer_models"
+    layer_models.mkdir()
+    link_or_copy(ROOT, data / "extensions" / EXTENSION)
+    checkpoints = make_checkpoints(path, pytestconfig.getoption("--webui-checkpoint"), data / "models/Stable-diffusion")
+    (data / "models/Lora").mkdir(parents=True)
+    for base, checkpoint in checkpoints.items():
+        if base != "demo":
+            write_layer_files(checkpoint, layer_models)
+            write_lora(checkpoint, lora_path(data, base))
+    found = WebUi(path, data, layer_models, checkpoints)
+    yield found
+    found.close()
+    for large in (data / "models", layer_models):  # the log and the pictures stay for a look
+        shutil.rmtree(large)
+
+
+def make_checkpoints(webui: Path, given: list[Path], folder: Path) -> dict[str, Checkpoint]:
+    """The checkpoints of a session by base: those given, else small ones where this WebUI loads such."""
+    family = detect_family(webui)
+    folder.mkdir(parents=True)
+    found = {}
+    for path in given:
+        base = recognise_base(checkpoint_shapes(path), path)
+        link_or_copy(path.resolve(), folder / f"layerdiffuse_test_{base}{SUFFIX}")
+        found[base] = Checkpoint.read(base, folder / f"layerdiffuse_test_{base}{SUFFIX}")
+    if family.small_checkpoints:
+        for base in ("sd15", "sdxl"):
+            if base not in found:
+                target = folder / f"layerdiffuse_test_{base}{SUFFIX}"
+                found[base] = write_checkpoint(webui, find_python(webui), base, target)
+        found["demo"] = copy_demo(folder / DEMO_FOLDER)
+    if not found:
+        pytest.skip(f"{family.name} loads no small checkpoints: name one with --webui-checkpoint")
+    return {base: found[base] for base in BASES if base in found}
+
+
+def copy_demo(folder: Path) -> Checkpoint:
+    """The demo model that ships, where a WebUI looks for checkpoints; its layer files stay in the extension."""
+    folder.mkdir(parents=True)
+    for name in ("demo.safetensors", "demo.yaml"):
+        shutil.copyfile(ROOT / "lib_layerdiffuse/demo_model" / name, folder / name)
+    return Checkpoint.read("demo", folder / "demo.safetensors")
+
+
+def lora_path(data: Path, base: str) -> Path:
+    """Where the user's Lora for a base lies."""
+    return data / "models/Lora" / f"layerdiffuse_test_{base}{SUFFIX}"
+
+
+@dataclass
+class Host:
+    """A WebUI with a checkpoint loaded, as one test uses it."""
+
+    webui: WebUi
+    base: str
+    client: Client
+
+    @property
+    def lora(self) -> str:
+        """What a prompt says to use the user's Lora."""
+        return f"<lora:{lora_path(self.webui.data, self.base).stem}:1>"
+
+    def layer_file(self, stem: str) -> Path:
+        """The layer file of this stem."""
+        return self.webui.layer_models / f"{stem}{SUFFIX}"
+
+    def switch(self, base: str) -> None:
+        """Load the checkpoint of another base."""
+        self.webui.use(base)
+
+    def twin(self) -> str:
+        """The title of another checkpoint with the same weights."""
+        path = self.webui.checkpoints[self.base].path
+        twin = path.with_stem(f"{path.stem}_twin")
+        if not twin.exists():
+            for suffix in (SUFFIX, ".yaml"):
+                if path.with_suffix(suffix).exists():
+                    link_or_copy(path.with_suffix(suffix).resolve(), twin.with_suffix(suffix))
+            self.client.post("/sdapi/v1/refresh-checkpoints", {})
+        return self.webui.title_of(self.client, twin.name)
+
+    def skip_without_sampler(self, name: str) -> None:
+        """Skip a test of a sampler that this WebUI does not have."""
+        if name not in {sampler["name"] for sampler in self.client.get("/sdapi/v1/samplers")}:
+            pytest.skip(f"this WebUI has no sampler {name}")
+
+    def decoded(self, answer: dict) -> Result:
+        """The result in an answer of the API."""
+        return result_of(answer)
+
+    def txt2img(self, **choices) -> Result:
+        """A small job from text."""
+        return self.client.txt2img(**choices)
+
+    def img2img(self, *images: Image.Image, **choices) -> Result:
+        """A small job from pictures."""
+        return self.client.img2img(*images, **choices)
+
+    def plain(self) -> Image.Image:
+        """The plain picture by which changes of the model are noticed."""
+        return self.txt2img().images[0]
+
+
+@pytest.fixture
+def host(webui: WebUi, base: str) -> Iterator[Host]:
+    """The WebUI with a checkpoint of the test's base; afterwards its plain picture must be the same to the bit."""
+    found = Host(webui, base, webui.use(base))
+    webui.log_start = webui.server.log.stat().st_size
+    if base not in webui.plain:
+        webui.plain[base] = found.plain()
+    yield found
+    after = webui.use(base).txt2img().images[0]
+    before, webui.plain[base] = webui.plain[base], after  # so that the next test is judged by what it does itself
+    assert same(before, after), "a plain picture after this test is not what it was before"

@@ -1,0 +1,252 @@
+"""The WebUI's page in headless Chromium with the demo model: what a user of the README does, click by click."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import difference
+from client import is_transparent, layered
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+PATIENCE = 120_000  # milliseconds; a busy machine is slow, a broken page is for ever
+SIZE = 128
+SEED = 11
+PREFIX = "txt2img_layerdiffuse"
+RECOMMENDED = {"steps": 20, "cfg_scale": 1.5, "width": SIZE, "height": SIZE}
+FIRST_IMAGE = "(document.querySelector('#{tab}_gallery img')?.src ?? '')"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Headless Chromium; the tests are skipped where it or playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield chromium.new_context(viewport={"width": 1500, "height": 1100}, accept_downloads=True)
+        chromium.close()
+
+
+class Page:
+    """A tab on the WebUI's page, and what a user does with it."""
+
+    def __init__(self, browser, url: str, screenshots: Path | None):
+        self.screenshots = screenshots
+        self.tab = browser.new_page()
+        self.tab.set_default_timeout(PATIENCE)
+        self.tab.goto(url)
+        self.tab.wait_for_selector(f"#{PREFIX}_accordion input[type=checkbox]", state="attached")
+        self.tab.wait_for_selector("#txt2img_generate")
+
+    def enable(self, on: bool, tab: str = "txt2img") -> None:
+        """Click the accordion's title, which opens it and ticks its box, or the other way round."""
+        if self.is_enabled(tab) != on:
+            self.tab.click(f"#{tab}_layerdiffuse_accordion > .label-wrap")
+        self.tab.wait_for_selector(f"#{tab}_layerdiffuse_weight", state="visible" if on else "hidden")
+        assert self.is_enabled(tab) == on
+
+    def is_enabled(self, tab: str = "txt2img") -> bool:
+        return self.tab.is_checked(f"#{tab}_layerdiffuse_accordion .input-accordion-checkbox")
+
+    def number(self, name: str, value: float) -> None:
+        field = f"#{name} input[type=number]"
+        self.tab.fill(field, str(value))
+        self.tab.press(field, "Tab")
+
+    def value(self, name: str) -> float:
+        return float(self.tab.input_value(f"#{name} input[type=number]"))
+
+    def choose(self, name: str, text: str) -> None:
+        """Choose from a drop-down list by typing."""
+        field = f"#{name} input"
+        self.tab.click(field)
+        self.tab.fill(field, text)
+        self.tab.press(field, "Enter")
+
+    def fill_in(self, prompt: str, seed: int) -> None:
+        """The recommended settings of the demo model."""
+        self.tab.fill("#txt2img_prompt textarea", prompt)
+        self.choose("txt2img_sampling", "DDIM")
+        for name, number in RECOMMENDED.items():
+            self.number(f"txt2img_{name}", number)
+        self.number("txt2img_seed", seed)
+
+    def generate(self, tab: str = "txt2img") -> Image.Image:
+        """Press the button; the new picture of the gallery, as the page shows it."""
+        script = FIRST_IMAGE.format(tab=tab)
+        before = self.tab.evaluate(f"() => {script}")
+        self.tab.click(f"#{tab}_generate")
+        found = f"before => {script} && !{script}.startsWith('data:') && {script} !== before"
+        self.tab.wait_for_function(found, arg=before)
+        self.tab.wait_for_selector(f"#{tab}_interrupt", state="hidden")
+        return read(self.tab.request.get(self.tab.evaluate(f"() => {script}")).body())
+
+    def save(self) -> tuple[str, Image.Image]:
+        """Press Save, then the link to the file: its name and the picture."""
+        self.tab.click("#save_txt2img")
+        with self.tab.expect_download() as waiting:
+            self.tab.click("#download_files_txt2img a")
+        return waiting.value.suggested_filename, read(Path(waiting.value.path()).read_bytes())
+
+    def infotext(self) -> str:
+        return self.tab.inner_text("#html_info_txt2img")
+
+    def screenshot(self, name: str) -> None:
+        """A picture of the page for the README, where a folder is wanted."""
+        if self.screenshots is not None:
+            self.screenshots.mkdir(parents=True, exist_ok=True)
+            self.tab.screenshot(path=str(self.screenshots / f"{name}.png"))
+
+
+def read(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+@pytest.fixture(scope="session")
+def opened(webui, browser, pytestconfig) -> Iterator[Page]:
+    """One tab for all tests: loading the page costs more than any of them."""
+    webui.use("demo", page=True)
+    page = Page(browser, webui.server.url, pytestconfig.getoption("--screenshots"))
+    yield page
+    page.tab.close()
+
+
+@pytest.fixture
+def page(webui, opened) -> Page:
+    webui.log_start = webui.server.log.stat().st_size
+    return opened
+
+
+def test_issue_9_tick_prompt_generate_and_save_the_real_rgba_file(page):
+    page.enable(True)
+    page.screenshot("webui-accordion")
+    page.fill_in("a red apple", seed=SEED)
+    shown = page.generate()
+    assert shown.size == (SIZE, SIZE) and is_transparent(shown)
+    assert "layerdiffusion_method" in shown.text["parameters"]
+    page.screenshot("webui-gallery")
+
+    name, saved = page.save()
+    assert name.endswith(".png") and is_transparent(saved)
+    assert np.array_equal(np.asarray(saved), np.asarray(shown))
+    text = page.infotext()
+    assert "layerdiffusion_enabled: True" in text and f"Seed: {SEED}" in text
+
+
+def test_the_picture_is_a_red_apple_on_nothing(page):
+    """A thing in the middle on nothing: the made-up weights of the other tests cannot tell."""
+    page.enable(True)
+    page.fill_in("a red apple", seed=SEED)
+    pixels = np.asarray(page.generate()).astype(float) / 255
+    alpha = pixels[..., 3]
+    border = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+    assert border.mean() < 0.1 and alpha[48:80, 48:80].mean() > 0.9
+    assert 0.15 < alpha.mean() < 0.85
+    red, green, blue = pixels[alpha > 0.9][:, :3].mean(axis=0)
+    assert red > 2 * green and red > 2 * blue
+
+
+def test_the_standalone_program_paints_the_same_thing(page):
+    """Loosely: it spaces the steps from the noisiest one on, where the WebUI's DDIM begins a step later."""
+    api = pytest.importorskip("lib_layerdiffuse.api")
+    pytest.importorskip("diffusers")
+    page.enable(True)
+    page.fill_in("a red apple", seed=SEED)
+    ours = page.generate()
+    sizes = {"width": SIZE, "height": SIZE, "steps": 20, "guidance": 1.5, "sampler": "ddim"}
+    theirs = api.generate("a red apple", seed=SEED, count=1, passes=1, **sizes)[0].image
+    one, other = (image.getchannel("A") for image in (ours, theirs))
+    overlap = np.minimum(np.asarray(one, float), np.asarray(other, float)).sum()
+    together = np.maximum(np.asarray(one, float), np.asarray(other, float)).sum()
+    assert overlap / together > 0.7, f"alpha differs by {difference(one, other):.1f} levels"
+
+
+def test_box_off_gives_the_ordinary_rgb_picture(page):
+    page.enable(False)
+    page.fill_in("a red apple", seed=SEED)
+    shown = page.generate()
+    assert shown.mode == "RGB" and "layerdiffusion" not in shown.text["parameters"]
+    assert "layerdiffusion" not in page.infotext()
+
+
+def test_pasting_the_infotext_restores_the_settings(page):
+    tab = page.tab
+    page.enable(True)
+    page.number(f"{PREFIX}_weight", 0.8)
+    page.number(f"{PREFIX}_ending_step", 0.9)
+    page.fill_in("a red apple", seed=SEED)
+    made = page.generate()
+    page.enable(False)
+    page.number("txt2img_seed", 99)
+    tab.fill("#txt2img_prompt textarea", made.text["parameters"])
+    tab.click("#txt2img_tools #paste")
+    tab.wait_for_function(f"() => document.querySelector('#txt2img_seed input').value === '{SEED}'")
+    tab.wait_for_selector(f"#{PREFIX}_weight")
+    assert page.is_enabled()
+    assert page.value(f"{PREFIX}_weight") == 0.8 and page.value(f"{PREFIX}_ending_step") == 0.9
+    again = page.generate()
+    assert np.array_equal(np.asarray(again), np.asarray(made))
+
+    plain = re.sub(r", layerdiffusion_\w+: (\"[^\"]*\"|[^,]*)", "", made.text["parameters"])
+    assert "layerdiffusion" not in plain
+    tab.fill("#txt2img_prompt textarea", plain)
+    tab.click("#txt2img_tools #paste")
+    tab.wait_for_selector(f"#{PREFIX}_weight", state="hidden")
+    assert not page.is_enabled()
+
+
+def test_issue_84_send_to_img2img_keeps_alpha_and_settings(page):
+    tab = page.tab
+    page.enable(True)
+    page.fill_in("a red apple", seed=SEED)
+    page.generate()
+    tab.click("#txt2img_send_to_img2img")
+    tab.wait_for_selector("#img2img_image img, #img2img_image canvas")
+    tab.wait_for_selector("#img2img_layerdiffuse_weight")
+    assert page.is_enabled("img2img")
+    page.number("img2img_denoising_strength", 0.3)
+    result = page.generate("img2img")
+    assert result.size == (SIZE, SIZE) and is_transparent(result)
+    corners = np.asarray(result)[[0, 0, -1, -1], [0, -1, 0, -1], 3]
+    assert corners.max() < 60, "the start picture's nothing became something"
+    tab.click("#tabs button:has-text('txt2img')")
+
+
+def test_errors_are_told_under_the_gallery(page):
+    tab = page.tab
+    page.enable(True)
+    page.fill_in("a red apple", seed=SEED)
+    wrong = "a red apple\nSteps: 2, Sampler: DDIM, Seed: 1, Size: 128x128, layerdiffusion_enabled: True, "
+    wrong += 'layerdiffusion_method: "(SD1.5) Generate Everything Together (need batch size 3)"'
+    tab.fill("#txt2img_prompt textarea", wrong)
+    tab.click("#txt2img_tools #paste")
+    tab.wait_for_selector(f"#{PREFIX}_bg_additional_prompt")
+    page.screenshot("webui-joint")
+    tab.click("#txt2img_generate")
+    tab.wait_for_function("() => document.querySelector('#txt2img_results').innerText.includes('What to do')")
+    assert "sd15_joint" in tab.inner_text("#txt2img_results")
+
+
+def test_the_plain_picture_is_the_same_by_page_and_api_and_after_all_that(page, webui):
+    page.enable(False)
+    page.fill_in("a red apple", seed=SEED)
+    shown = page.generate()
+    client = webui.use("demo", page=True)
+    choices = {"prompt": "a red apple", "negative_prompt": "", "seed": SEED, "sampler_name": "DDIM", **RECOMMENDED}
+    by_api = client.txt2img(**choices).images[0]
+    assert np.array_equal(np.asarray(shown), np.asarray(by_api))
+    page.enable(True)
+    layer = page.generate()
+    by_api = client.txt2img(**choices, **layered("demo_fg")).images[0]
+    assert np.array_equal(np.asarray(layer), np.asarray(by_api))
