@@ -1,0 +1,330 @@
+"""Each repair on the fault that it is for, and on pictures that it must leave alone."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lib_layerdiffuse.core.alpha import composite_on_grey
+from lib_layerdiffuse.core.alpha_care import (
+    AlphaCare,
+    care_for,
+    estimate_foreground,
+    fill_holes,
+    grey_background,
+    least_alpha,
+    plateau,
+    remove_fringe,
+    rescue_opacity,
+)
+from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.regions import Regions
+
+ALL = AlphaCare(True, True, True)
+
+
+def disc(size: int, radius: float, soft: float = 1.0) -> torch.Tensor:
+    """Float [size,size]: 1 in a disc in the middle, falling to 0 over `soft` pixels."""
+    place = torch.arange(size) - (size - 1) / 2
+    distance = (place[:, None].square() + place.square()).sqrt()
+    return ((radius - distance) / soft + 0.5).clamp(0, 1)
+
+
+def thing(size: int = 96, soft: float = 1.0, colour: tuple[float, ...] = (0.9, 0.2, 0.1)) -> torch.Tensor:
+    """[1,4,size,size]: a disc of `colour` with a white spot in its middle."""
+    spot = disc(size, size / 8)
+    rgb = torch.tensor(colour)[:, None, None] * (1 - spot) + spot
+    return torch.cat([rgb, disc(size, size / 3, soft)[None]])[None]
+
+
+def with_hole(rgba: torch.Tensor, radius: float | None = None) -> torch.Tensor:
+    """The same with its middle made transparent, by default where the white spot is."""
+    size = rgba.shape[-1]
+    hole = rgba.clone()
+    hole[:, 3] *= 1 - disc(size, radius or size / 8)
+    return hole
+
+
+def with_alpha(rgba: torch.Tensor, factor: float | torch.Tensor) -> torch.Tensor:
+    return torch.cat([rgba[:, :3], rgba[:, 3:] * factor], dim=1)
+
+
+def with_seam(rgba: torch.Tensor) -> torch.Tensor:
+    return torch.cat([composite_on_grey(rgba), rgba[:, 3:]], dim=1)
+
+
+def edge_error(rgba: torch.Tensor, truth: torch.Tensor) -> float:
+    """Mean colour error where the true alpha is neither 0 nor 1, weighted with it."""
+    alpha = truth[:, 3:]
+    weight = alpha * ((alpha > 0.02) & (alpha < 0.98))
+    return (((rgba - truth)[:, :3].abs() * weight).sum() / weight.sum() / 3).item()
+
+
+# --- regions
+
+
+def flood(mask: np.ndarray) -> list[set[tuple[int, int]]]:
+    """Connected regions the slow way."""
+    left, found = {tuple(place) for place in np.argwhere(mask)}, []
+    while left:
+        region, open_places = set(), [left.pop()]
+        while open_places:
+            y, x = open_places.pop()
+            region.add((y, x))
+            beside = {(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)} & left
+            left -= beside
+            open_places += beside
+        found.append(region)
+    return found
+
+
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.6, 0.9])
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (23, 31)])
+def test_regions_are_those_of_a_flood_fill(size, share):
+    mask = np.random.default_rng(round(share * 100)).random(size) < share
+    regions = Regions.of(mask)
+    expected = flood(mask)
+    assert len(regions.sizes) == len(expected) and sorted(regions.sizes) == sorted(map(len, expected))
+    for region in expected:
+        (label,) = {int(regions.labels[place]) for place in region}
+        edge = any(y in (0, size[0] - 1) or x in (0, size[1] - 1) for y, x in region)
+        assert label >= 0 and regions.at_border[label] == edge
+    assert ((regions.labels >= 0) == mask).all()
+
+
+def test_regions_do_not_go_on_in_the_next_row():
+    mask = np.array([[0, 0, 1], [1, 0, 0]], bool)
+    assert len(Regions.of(mask).sizes) == 2
+
+
+def test_a_spiral_is_one_region():
+    mask = np.zeros((41, 41), bool)
+    for ring in range(0, 20, 2):
+        mask[ring, ring : 41 - ring] = mask[40 - ring, ring : 41 - ring] = True
+        mask[ring : 41 - ring, ring] = mask[ring : 41 - ring, 40 - ring] = True
+        mask[ring + 1, ring], mask[ring + 2, ring : ring + 3] = False, True
+    assert len(Regions.of(mask).sizes) == len(flood(mask))
+
+
+def test_means_and_masks_of_regions():
+    mask = np.array([[1, 1, 0, 1]], bool)
+    regions = Regions.of(mask)
+    np.testing.assert_allclose(regions.mean(np.array([[1.0, 3.0, 9.0, 5.0]])), [2, 5])
+    np.testing.assert_array_equal(regions.mask(np.array([False, True])), [[0, 0, 0, 1]])
+    assert not Regions.of(np.zeros((3, 4), bool)).mask(np.zeros(0, bool)).any()
+
+
+# --- the witness
+
+
+def test_least_alpha_of_white_black_and_mixed_colours():
+    grey = torch.full((3, 1, 1), 0.5)
+    colours = torch.tensor([[1.0, 1, 1], [0, 0, 0], [0.5, 0.5, 0.5], [0.75, 0.5, 0.4]]).T[:, :, None]
+    torch.testing.assert_close(least_alpha(colours, grey)[:, 0], torch.tensor([1.0, 1.0, 0.0, 0.5]))
+
+
+def test_no_picture_contradicts_its_own_alpha():
+    rgba = torch.rand(1, 4, 20, 20, generator=torch.Generator().manual_seed(0))
+    grey = torch.full((3, 1, 1), 0.5)
+    assert (least_alpha(composite_on_grey(rgba)[0], grey) <= rgba[0, 3] + 1e-5).all()
+
+
+@pytest.mark.parametrize(("colour", "plain"), [(0.5, True), (0.45, True), (0.9, False), (0.1, False)])
+def test_only_a_grey_background_is_a_witness(colour, plain):
+    everywhere = torch.ones(10, 10, dtype=torch.bool)
+    assert (grey_background(torch.full((3, 10, 10), colour), everywhere) is not None) == plain
+    assert grey_background(torch.rand(3, 10, 10), everywhere) is None
+    assert grey_background(torch.full((3, 10, 10), 0.5), ~everywhere) is None
+
+
+# --- holes
+
+
+def test_interior_white_that_turned_transparent_is_filled():
+    truth = thing()
+    broken = with_hole(truth)
+    assert (broken - truth)[:, 3].abs().mean() > 0.04
+    mended = fill_holes(broken, composite_on_grey(truth))
+    assert (mended - truth)[:, 3].abs().max() < 0.02
+    on_black = (mended[:, :3] * mended[:, 3:] - truth[:, :3] * truth[:, 3:]).abs()
+    assert on_black.max() < 0.02
+
+
+def test_a_hole_that_shows_the_background_stays():
+    ring = with_hole(thing())
+    assert torch.equal(fill_holes(ring, composite_on_grey(ring)), ring)
+
+
+def test_without_opaque_picture_every_hole_is_filled():
+    ring = with_hole(thing())
+    assert fill_holes(ring)[0, 3, 48, 48] == 1
+    assert torch.equal(fill_holes(ring, largest=0.01), ring)
+
+
+def test_what_is_open_to_the_outside_stays():
+    truth = thing()
+    broken = with_hole(truth)
+    broken[:, 3, 46:50, :48] = 0
+    assert torch.equal(fill_holes(broken, composite_on_grey(truth)), broken)
+
+
+def test_windows_that_are_half_clear_stay():
+    truth = thing()
+    window = with_alpha(truth, 1 - 0.4 * disc(96, 12))
+    assert torch.equal(fill_holes(window, composite_on_grey(truth)), window)
+
+
+def test_the_outer_edge_behind_a_thin_wall_stays_soft():
+    truth = thing()
+    broken = with_hole(truth, radius=29)  # a wall of 3 pixels
+    mended = fill_holes(broken, composite_on_grey(truth))
+    assert mended[0, 3, 48, 48] == 1
+    outside = disc(96, 32) == 0
+    assert torch.equal(mended[0, 3][outside], broken[0, 3][outside])
+
+
+def test_padded_pictures_are_no_witness():
+    ring = with_hole(thing())
+    assert torch.equal(fill_holes(ring, ring[:, :3]), ring)
+
+
+# --- seams
+
+
+@pytest.mark.parametrize("soft", [2.0, 6.0, 20.0])
+def test_a_grey_seam_goes(soft):
+    truth = thing(soft=soft)
+    seam = with_seam(truth)
+    mended = remove_fringe(seam, composite_on_grey(truth))
+    assert edge_error(mended, truth) < 0.25 * edge_error(seam, truth)
+    assert torch.equal(mended[:, 3], seam[:, 3])
+    solid = truth[:, 3:].expand(-1, 3, -1, -1) == 1
+    assert torch.equal(mended[:, :3][solid], seam[:, :3][solid])
+
+
+def test_colours_without_seam_stay():
+    truth = thing(soft=6)
+    mended = remove_fringe(truth, composite_on_grey(truth))
+    assert edge_error(mended, truth) < 0.005
+
+
+def test_a_soft_picture_on_a_known_background_is_solved_exactly():
+    generator = torch.Generator().manual_seed(0)
+    colour = torch.nn.functional.interpolate(torch.rand(1, 3, 4, 4, generator=generator), (64, 64), mode="bilinear")
+    alpha = torch.linspace(0.05, 0.95, 64).expand(1, 1, 64, 64)
+    image = colour * alpha + 0.3 * (1 - alpha)
+    estimate = estimate_foreground(image, alpha, torch.full((1, 3, 1, 1), 0.3))
+    assert ((estimate - colour).abs() * alpha).mean() < 0.005
+
+
+def test_no_grey_background_no_change():
+    seam = with_seam(thing(soft=6))
+    assert torch.equal(remove_fringe(seam, seam[:, :3] * 0 + 0.9), seam)
+    assert torch.equal(
+        remove_fringe(torch.zeros(1, 4, 32, 32), torch.full((1, 3, 32, 32), 0.5)), torch.zeros(1, 4, 32, 32)
+    )
+
+
+# --- opacity
+
+
+@pytest.mark.parametrize("opacity", [0.6, 0.8, 0.9])
+def test_a_solid_thing_that_came_out_see_through_is_made_solid(opacity):
+    truth = thing()
+    faint = with_alpha(truth, opacity)
+    for mended in (rescue_opacity(faint), rescue_opacity(faint, composite_on_grey(truth))):
+        assert (mended - truth).abs().max() < 0.01
+
+
+def test_a_dull_thing_may_be_see_through_and_stays():
+    """Colours that the grey background could shine through prove nothing."""
+    faint = with_alpha(thing(colour=(0.6, 0.5, 0.4)), 0.8)
+    faint[:, :3] = faint[:, :3].clamp(max=0.6)
+    assert torch.equal(rescue_opacity(faint, composite_on_grey(with_alpha(faint, 1.25))), faint)
+
+
+def test_a_thing_that_is_see_through_stays_so():
+    glass = with_alpha(thing(), 0.7)
+    assert torch.equal(rescue_opacity(glass, composite_on_grey(glass)), glass)
+    assert rescue_opacity(glass)[0, 3].max() == 1  # nobody can tell without the opaque picture
+
+
+@pytest.mark.parametrize("opacity", [1.0, 0.98, 0.3])
+def test_plateaus_near_one_and_faint_things_stay(opacity):
+    rgba = with_alpha(thing(), opacity)
+    assert torch.equal(rescue_opacity(rgba), rgba)
+
+
+def test_smoke_has_no_plateau():
+    smoke = with_alpha(thing(soft=30), torch.linspace(0.1, 0.9, 96))
+    assert torch.equal(rescue_opacity(smoke), smoke)
+    assert plateau(torch.linspace(0, 1, 1000)) is None and plateau(torch.zeros(3)) is None
+    assert plateau(torch.full((100,), 0.7)) == pytest.approx(0.7)
+
+
+# --- all of it
+
+
+def test_all_is_off_by_default():
+    assert AlphaCare() == AlphaCare(False, False, False) and not AlphaCare() and ALL
+    broken = with_seam(with_hole(with_alpha(thing(), 0.8)))
+    assert torch.equal(care_for(broken, composite_on_grey(thing()), AlphaCare()), broken)
+
+
+def test_three_faults_at_once():
+    truth = thing(soft=6, colour=(1.0, 0.2, 0.1))
+    broken = with_hole(with_alpha(with_seam(truth), 0.8))
+    mended = care_for(broken, composite_on_grey(truth), ALL)
+    assert (mended - truth)[:, 3].abs().mean() < 0.005
+    assert edge_error(mended, truth) < 0.3 * edge_error(broken, truth)
+
+
+def test_pictures_of_a_batch_do_not_touch_each_other():
+    truth = torch.cat([thing(), thing(colour=(0.1, 0.4, 0.9))])
+    broken = torch.cat([with_hole(with_alpha(truth[:1], 0.8)), with_seam(truth[1:])])
+    together = care_for(broken, composite_on_grey(truth), ALL)
+    apart = [care_for(broken[i : i + 1], composite_on_grey(truth[i : i + 1]), ALL) for i in range(2)]
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (64, 40)])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, None])
+def test_every_size_and_alpha(size, alpha):
+    rgba = torch.rand(2, 4, *size, generator=torch.Generator().manual_seed(0))
+    if alpha is not None:
+        rgba[:, 3] = alpha
+    before = rgba.clone()
+    mended = care_for(rgba, composite_on_grey(rgba), ALL)
+    assert mended.shape == rgba.shape and mended.dtype == rgba.dtype
+    assert mended.min() >= 0 and mended.max() <= 1
+    assert torch.equal(rgba, before)
+
+
+def test_half_precision():
+    truth = thing(soft=6)
+    mended = care_for(with_hole(with_seam(truth)).half(), composite_on_grey(truth).half(), ALL)
+    assert mended.dtype == torch.float16 and (mended - truth)[:, 3].abs().mean() < 0.005
+
+
+def test_an_empty_batch():
+    assert care_for(torch.zeros(0, 4, 8, 8), torch.zeros(0, 3, 8, 8), ALL).shape == (0, 4, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("rgba", "opaque"), [((1, 3, 8, 8), (1, 3, 8, 8)), ((4, 8, 8), (3, 8, 8)), ((1, 4, 8, 8), (1, 3, 8, 9))]
+)
+def test_wrong_shapes_are_typed_errors(rgba, opaque):
+    with pytest.raises(InputError):
+        care_for(torch.zeros(rgba), torch.zeros(opaque), ALL)
+
+
+def test_a_large_picture_takes_no_more_than_seconds():
+    """About 0.5 s of one core for all three; the limit leaves room for slow machines."""
+    truth = thing(1024, soft=12)
+    broken = with_hole(with_alpha(with_seam(truth), 0.8))
+    start = time.process_time()
+    care_for(broken, composite_on_grey(truth), ALL)
+    assert time.process_time() - start < 6
