@@ -75,11 +75,11 @@ def parse_choice(argument: Argument, raw: Any) -> Any:
 
 def parse_method(argument: Argument, raw: Any) -> str:
     """Identifier of a method from its identifier or label; empty stays empty (the loaded base decides)."""
-    if raw is None or raw == "":
+    if raw is None:
         return ""
     if not isinstance(raw, str):
         raise refuse(argument, raw, "the name of a method")
-    return find_method(raw).id
+    return find_method(raw).id if raw else ""
 
 
 def parse_text(argument: Argument, raw: Any) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 
 from fakes import prompts
 from fakes.lora import BuiltInLora
-from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, state_of
+from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, fill, state_of
 from fakes.sampling import SAMPLERS, alphas_cumprod, timestep_of
 from fakes.webui import InterruptedException
 
@@ -242,15 +242,25 @@ class A1111:
             self.loaded_models.remove(current)
             current.to("meta")
             current = None
-        model = self._loaded(current or Model(info.base), info)
+        model = self._loaded(current, info) if current else self._made(info)
         if model not in self.loaded_models:
             self.loaded_models.append(model)
         self.model_data.sd_model = model
         self.webui.callbacks.fire("model_loaded", model)
 
+    def _made(self, info: CheckpointInfo) -> Model:
+        model = Model(info.base)
+        fill(model.model.diffusion_model, info.state, "model.diffusion_model.")
+        fill(model.first_stage_model, info.state, "first_stage_model.")
+        return self._ready(model, info)
+
     def _loaded(self, model: Model, info: CheckpointInfo) -> Model:
+        """Read into the modules at hand."""
         model.to("cpu")
         model.load_state_dict(info.state, strict=False)
+        return self._ready(model, info)
+
+    def _ready(self, model: Model, info: CheckpointInfo) -> Model:
         model.sd_checkpoint_info, model.sd_model_checkpoint = info, info.filename
         self.lora.assign_names(model.model.diffusion_model)
         return model

@@ -45,6 +45,18 @@ def sd15(make_webui: Callable[..., WebUI], flavour: str) -> WebUI:
 
 
 @pytest.fixture
+def a1111(make_webui: Callable[..., WebUI]) -> WebUI:
+    """AUTOMATIC1111 with an SD1.5 checkpoint."""
+    return make_webui("a1111", "sd15")
+
+
+@pytest.fixture
+def forge(make_webui: Callable[..., WebUI]) -> WebUI:
+    """Forge with an SD1.5 checkpoint."""
+    return make_webui("forge", "sd15")
+
+
+@pytest.fixture
 def sdxl(make_webui: Callable[..., WebUI], flavour: str) -> WebUI:
     """A WebUI with an SDXL checkpoint."""
     return make_webui(flavour, "sdxl")

@@ -16,7 +16,7 @@ from fakes import prompts
 from fakes.a1111 import CheckpointInfo
 from fakes.forge_layers import forge_unet
 from fakes.lora import delta_of, is_touched
-from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, part_of
+from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, fill
 from fakes.sampling import SAMPLERS, SIGMAS, alphas_cumprod, timestep_of
 from fakes.webui import InterruptedException, make_module
 
@@ -162,8 +162,8 @@ class Model:
         state = info.state
         unet = POOL.take((info.base, storage), lambda: forge_unet(build_unet(info.base), storage))
         vae = POOL.take("vae", Autoencoder)
-        unet.load_state_dict(part_of(state, "model.diffusion_model."))
-        vae.load_state_dict(part_of(state, "first_stage_model."))
+        fill(unet, state, "model.diffusion_model.")
+        fill(vae, state, "first_stage_model.")
         model = KModel(unet, storage)
         self.forge_objects = ForgeObjects(unet=Patcher(model), clip=None, vae=Vae(vae), clipvision=None)
         self.forge_objects_original = self.forge_objects.shallow_copy()

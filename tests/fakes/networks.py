@@ -161,9 +161,14 @@ def state_of(base: str, name: str) -> Mapping[str, torch.Tensor]:
     return {key: value(f"{name}/{key}", shape, scales.get(key, 1.0)) for key, shape in shapes(base).items()}
 
 
-def part_of(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors whose key starts with `prefix`, which is cut off; copies."""
-    return {key.removeprefix(prefix): tensor.clone() for key, tensor in state.items() if key.startswith(prefix)}
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], prefix: str) -> None:
+    """Read a checkpoint into a network that nobody has seen yet: quicker than `load_state_dict`."""
+    named = dict(network.named_parameters())
+    with torch.no_grad():
+        torch._foreach_copy_(list(named.values()), [state[prefix + name] for name in named])
+    for module in network.modules():
+        for name in ("network_current_names", "network_weights_backup", "network_bias_backup"):
+            vars(module).pop(name, None)
 
 
 def write_all_layers(folder: Path) -> Path:

@@ -33,13 +33,7 @@ def start(monkeypatch: Any, folder: Path, layers: Path, flavour: str = "a1111", 
     for base in OTHER:
         for number in ("one", "two"):
             webui.engine.add_checkpoint(f"{base}-{number}", base)
-    webui.install(monkeypatch).reload_ui()
-    for runner in webui.runners.values():  # a WebUI that has been running for a while
-        runner.ours.networks = KEPT.setdefault((flavour, layers), runner.ours.networks)
-    return webui
-
-
-KEPT: dict[Any, Any] = {}
+    return webui.install(monkeypatch).reload_ui()
 
 
 def load(webui: WebUI, name: str) -> WebUI:
@@ -112,6 +106,18 @@ def run(webui: WebUI, layer: dict[str, Any] | list[Any] | None = None, **fields:
     return Outcome(p, processed, webui.samples)
 
 
+PLAIN: dict[Any, Outcome] = {}
+
+
+def plainly(webui: WebUI, **fields: Any) -> Outcome:
+    """What a plain job of one step gives on such a WebUI before anything was done to it; made once."""
+    storage = getattr(webui.engine, "storage", None)
+    key = (webui.engine.name, storage, webui.sd_model.sd_checkpoint_info, *sorted(fields.items()))
+    if key not in PLAIN:
+        PLAIN[key] = run(webui, steps=1, **fields)
+    return PLAIN[key]
+
+
 def job(webui: WebUI, layer: dict[str, Any] | list[Any] | None = None, **fields: Any) -> Any:
     """The `p` of a job."""
     sent = layer if isinstance(layer, list) else plain() if layer is None else positional(**layer)
@@ -156,30 +162,46 @@ class Snapshot:
     @classmethod
     def of(cls, webui: WebUI) -> Snapshot:
         """The state now."""
-        values, traces = {}, {}
-        for part, network in networks_of(webui).items():
-            for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-                values[f"{part}.{name}"] = (id(tensor), tensor.detach().clone())
-            for name, module in network.named_modules():
-                traces[f"{part}.{name}"] = traces_of(module)
-        return cls(values, traces)
+        values = {name: (id(tensor), tensor.detach().clone()) for name, tensor in tensors_of(webui).items()}
+        return cls(values, all_traces(webui))
 
     def check(self, webui: WebUI) -> None:
         """AssertionError that names what is different now."""
-        now = Snapshot.of(webui)
-        assert list(now.values) == list(self.values)
-        replaced = [name for name, (identity, _) in self.values.items() if now.values[name][0] != identity]
+        now = tensors_of(webui)
+        assert list(now) == list(self.values)
+        replaced = [name for name, (identity, _) in self.values.items() if id(now[name]) != identity]
         assert not replaced, f"other parameter objects: {replaced[:5]}"
-        changed = [name for name, (_, value) in self.values.items() if not same_bits(now.values[name][1], value)]
+        changed = [name for name, (_, value) in self.values.items() if not same_bits(now[name], value)]
         assert not changed, f"other values: {changed[:5]}"
-        left = [name for name, traces in self.traces.items() if now.traces[name] != traces]
+        traces = all_traces(webui)
+        left = [name for name in self.traces if traces[name] != self.traces[name]]
         assert not left, f"hooks or forwards: {left[:5]}"
+
+
+def tensors_of(webui: WebUI) -> dict[str, torch.Tensor]:
+    """All parameters and buffers of UNet and VAE."""
+    return {
+        f"{part}.{name}": tensor
+        for part, network in networks_of(webui).items()
+        for name, tensor in [*network.named_parameters(), *network.named_buffers()]
+    }
+
+
+def all_traces(webui: WebUI) -> dict[str, tuple]:
+    """What was put on their modules."""
+    return {
+        f"{part}.{name}": traces_of(module)
+        for part, network in networks_of(webui).items()
+        for name, module in network.named_modules()
+    }
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors are of one type, with the same bits."""
-    views = [tensor.contiguous().view(torch.uint8) for tensor in (one, other)]
-    return one.dtype == other.dtype and torch.equal(*views)
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32}[one.element_size()]
+    return torch.equal(one.detach().view(whole), other.view(whole))
 
 
 def traces_of(module: nn.Module) -> tuple:

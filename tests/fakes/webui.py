@@ -280,30 +280,16 @@ class LazyComponents(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name != "InputAccordion":
             raise AttributeError(name)
-        self.InputAccordion = input_accordion()
-        return self.InputAccordion
+        return input_accordion
 
 
-def input_accordion() -> type:
-    """A box that is an accordion."""
-    import gradio
-
-    class InputAccordion(gradio.Checkbox):
-        def __init__(self, value: bool, label: str = "", elem_id: str | None = None):
-            super().__init__(value, label=label, visible=False, elem_id=f"{elem_id}-checkbox")
-            self.accordion = gradio.Accordion(label=label, elem_id=elem_id, open=value)
-
-        def __enter__(self) -> Any:
-            self.accordion.__enter__()
-            return self
-
-        def __exit__(self, *exception: Any) -> None:
-            self.accordion.__exit__(*exception)
-
-        def get_block_name(self) -> str:
-            return "checkbox"
-
-    return InputAccordion
+@contextlib.contextmanager
+def input_accordion(value: bool, label: str = "", elem_id: str | None = None):
+    """An accordion with a box in its title; yields the box."""
+    gradio = importlib.import_module("gradio")
+    box = gradio.Checkbox(value, label=label, visible=False, elem_id=f"{elem_id}-checkbox")
+    with gradio.Accordion(label=label, elem_id=elem_id, open=value):
+        yield box
 
 
 COUNTER = itertools.count()

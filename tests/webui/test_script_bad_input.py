@@ -19,6 +19,7 @@ from fakes.running import (
     networks_of,
     picture,
     plain,
+    plainly,
     positional,
     run,
     same_pictures,
@@ -35,7 +36,7 @@ class Usable:
     """The plain job before, and the model; `check` after the fault."""
 
     def __init__(self, webui):
-        self.webui, self.before, self.state = webui, run(webui, steps=1), Snapshot.of(webui)
+        self.webui, self.before, self.state = webui, plainly(webui), Snapshot.of(webui)
 
     def check(self, outcome, *words: str) -> None:
         """No picture, a message of ours in comments and infotext with these words, and nothing left behind."""
@@ -55,15 +56,9 @@ class Usable:
 
 
 @pytest.fixture
-def usable(sd15) -> Usable:
-    """With an SD1.5 checkpoint."""
-    return Usable(sd15)
-
-
-@pytest.fixture
-def usable_sdxl(sdxl) -> Usable:
-    """With an SDXL checkpoint."""
-    return Usable(sdxl)
+def usable(make_webui) -> Usable:
+    """AUTOMATIC1111 with an SD1.5 checkpoint."""
+    return Usable(make_webui("a1111", "sd15"))
 
 
 # --- arguments
@@ -109,15 +104,16 @@ def test_a_box_that_is_neither_ticked_nor_not(usable) -> None:
 # --- pictures that a method needs
 
 
-@pytest.mark.parametrize("method", ["sd15_fg2bg", "sd15_bg2fg", "xl_fg2blend", "xl_bgblend2fg"])
+@pytest.mark.parametrize("method", ["sd15_bg2fg", "xl_fg2blend"])
 def test_forge_6_a_conditioned_method_without_its_image(make_webui, flavour, method) -> None:
     row = find_method(method)
     usable = Usable(make_webui(flavour, row.base))
     usable.check(run(usable.webui, {"method": method}, steps=1), IMAGE_ARGUMENTS[row.images[0]])
 
 
-def test_both_missing_images_are_named(usable_sdxl) -> None:
-    usable_sdxl.check(run(usable_sdxl.webui, {"method": "xl_fgblend2bg"}, steps=1), "fg_image", "blend_image")
+def test_both_missing_images_are_named(make_webui) -> None:
+    usable = Usable(make_webui("forge", "sdxl"))
+    usable.check(run(usable.webui, {"method": "xl_fgblend2bg"}, steps=1), "fg_image", "blend_image")
 
 
 @pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
@@ -137,7 +133,7 @@ def test_forge_6_an_image_as_base64(sdxl, prefix) -> None:
 # --- checkpoints
 
 
-@pytest.mark.parametrize(("base", "method"), [("sd15", "xl_fg_attn"), ("sdxl", "sd15_fg"), ("sd15", "xl_fg2blend")])
+@pytest.mark.parametrize(("base", "method"), [("sd15", "xl_fg2blend"), ("sdxl", "sd15_fg")])
 def test_issue_133_a_method_of_another_base(make_webui, flavour, base, method) -> None:
     usable = Usable(make_webui(flavour, base))
     outcome = run(usable.webui, layer_of(find_method(method)), steps=1)
@@ -224,11 +220,11 @@ def test_forge_7_missing_weights(sd15, own_models, name) -> None:
     usable.check(run(sd15, {"method": "sd15_fg"}, steps=1), name, "LayerDiffusion/layerdiffusion-v1", str(own_models))
 
 
-def test_a_missing_encoder_matters_in_image_to_image_only(sd15, own_models) -> None:
-    usable = with_models(sd15, own_models)
+def test_a_missing_encoder_matters_in_image_to_image_only(forge, own_models) -> None:
+    usable = with_models(forge, own_models)
     (own_models / ENCODER).unlink()
-    assert run(sd15, {"method": "sd15_fg"}, steps=1).modes == ["RGBA"]
-    usable.check(run(sd15, {"method": "sd15_fg"}, init_images=[picture()], steps=2), ENCODER)
+    assert run(forge, {"method": "sd15_fg"}, steps=1).modes == ["RGBA"]
+    usable.check(run(forge, {"method": "sd15_fg"}, init_images=[picture()], steps=2), ENCODER)
 
 
 def truncated(path) -> None:
@@ -249,18 +245,18 @@ def foreign(path) -> None:
 
 @pytest.mark.parametrize("spoil", [truncated, a_web_page, foreign], ids=lambda spoil: spoil.__name__)
 @pytest.mark.parametrize("name", [WEIGHTS, DECODER])
-def test_broken_weights(sd15, own_models, name, spoil) -> None:
-    usable = with_models(sd15, own_models)
+def test_broken_weights(forge, own_models, name, spoil) -> None:
+    usable = with_models(forge, own_models)
     spoil(own_models / name)
-    usable.check(run(sd15, {"method": "sd15_fg"}, steps=1), "download")
+    usable.check(run(forge, {"method": "sd15_fg"}, steps=1), "download")
 
 
-def test_a_mended_file_is_read_again(sd15, own_models, layers) -> None:
-    with_models(sd15, own_models)
+def test_a_mended_file_is_read_again(forge, own_models, layers) -> None:
+    with_models(forge, own_models)
     truncated(own_models / WEIGHTS)
-    assert run(sd15, {"method": "sd15_fg"}, steps=1).error
+    assert run(forge, {"method": "sd15_fg"}, steps=1).error
     shutil.copy(layers / WEIGHTS, own_models)
-    assert run(sd15, {"method": "sd15_fg"}, steps=1).modes == ["RGBA"]
+    assert run(forge, {"method": "sd15_fg"}, steps=1).modes == ["RGBA"]
 
 
 # --- sizes and memory
@@ -297,7 +293,7 @@ def test_out_of_memory_in_the_decoder_keeps_the_opaque_picture(sd15, monkeypatch
     outcome = run(sd15, {"method": "sd15_fg"}, batch_size=3, steps=1)
     assert outcome.modes == ["RGBA", "RGB", "RGBA"] and outcome.error is None and not sd15.errors
     assert "opaque" in outcome.note and "opaque" in outcome.processed.comments
-    assert len([path for path in sd15.images.saved if "grid" not in path]) == 4
+    assert len([path for path in sd15.images.saved if path.endswith(("11.png", "12.png", "13.png"))]) >= 3
     usable.check_webui()
 
 
@@ -315,15 +311,29 @@ def test_out_of_memory_within_the_decoder_is_met_by_smaller_chunks(sd15, monkeyp
     assert outcome.modes == ["RGBA"] and not outcome.note and max(sizes) > 1 and sizes.count(1) == 4
 
 
-def test_an_error_that_nobody_foresaw(sd15, monkeypatch) -> None:
-    usable = Usable(sd15)
+def test_an_error_that_nobody_foresaw_keeps_the_opaque_pictures(forge, monkeypatch) -> None:
+    usable = Usable(forge)
 
     def decode(self, *arguments, **named):
         raise IndexError("index 7 is out of bounds")
 
     monkeypatch.setattr(TransparencyDecoder, "decode", decode)
-    outcome = run(sd15, {"method": "sd15_fg"}, batch_size=2, steps=1)
-    assert outcome.pictures == [] and "report it" in outcome.error and not sd15.errors
+    outcome = run(forge, {"method": "sd15_fg"}, batch_size=2, steps=1)
+    assert outcome.modes == ["RGB"] * 2 and "opaque" in outcome.note and not forge.errors
+    assert "opaque" in outcome.processed.comments and "layerdiffusion_note" in outcome.processed.infotexts[-1]
+    usable.check_webui()
+
+
+@pytest.mark.parametrize("where", ["prepare_pass", "set_prompts", "prepare"])
+def test_an_error_that_nobody_foresaw_before_the_sampling(usable, monkeypatch, where) -> None:
+    job = type(next(script for script in usable.webui.runners[False].scripts)).before_process.__globals__["Job"]
+
+    def fail(self, *arguments, **named):
+        raise IndexError("index 7 is out of bounds")
+
+    monkeypatch.setattr(job, where, fail)
+    outcome = run(usable.webui, {"method": "sd15_fg"}, steps=1)
+    assert outcome.pictures == [] and "report it" in outcome.error and not usable.webui.errors
     usable.check_webui()
 
 

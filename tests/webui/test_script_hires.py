@@ -34,9 +34,9 @@ def test_forge_2_hires_fix_gives_transparency(sd15, decoder, upscaler) -> None:
     check_decoded(outcome, sd15.second_pass, decoder)
 
 
-def test_issue_119_alpha_is_that_of_the_last_latents(sd15, decoder) -> None:
-    outcome = run(sd15, {"method": "sd15_fg", "output_origin": True}, steps=1)
-    check_decoded(outcome, sd15.first_pass, decoder)
+def test_issue_119_alpha_is_that_of_the_last_latents(a1111, decoder) -> None:
+    outcome = run(a1111, {"method": "sd15_fg", "output_origin": True}, steps=1)
+    check_decoded(outcome, a1111.first_pass, decoder)
 
 
 def check_decoded(outcome, latents: torch.Tensor, decoder: TransparencyCodec) -> None:
@@ -48,13 +48,13 @@ def check_decoded(outcome, latents: torch.Tensor, decoder: TransparencyCodec) ->
     assert difference.max() <= 6 and np.asarray(transparent)[..., 3].std() > 1
 
 
-def test_joint_in_both_passes(sd15) -> None:
-    outcome = run(sd15, {"method": "sd15_joint"}, batch_size=2, **HIRES)
-    assert outcome.modes == ["RGBA", "RGB", "RGB"] and outcome.error is None and not sd15.errors
+def test_joint_in_both_passes(forge) -> None:
+    outcome = run(forge, {"method": "sd15_joint"}, batch_size=2, **HIRES)
+    assert outcome.modes == ["RGBA", "RGB", "RGB"] and outcome.error is None and not forge.errors
     assert {picture.size for picture in outcome.pictures} == {(128, 128)}
 
 
-@pytest.mark.parametrize("method", ["sd15_bg2fg", "xl_fg2blend"])
+@pytest.mark.parametrize(("flavour", "method"), [("a1111", "sd15_bg2fg"), ("forge", "xl_fg2blend")])
 def test_conditions_are_encoded_at_the_size_of_each_pass(make_webui, flavour, method) -> None:
     row = find_method(method)
     webui = make_webui(flavour, row.base)
@@ -67,20 +67,20 @@ def test_conditions_are_encoded_at_the_size_of_each_pass(make_webui, flavour, me
     assert not torch.equal(outcome.samples[0], other.samples[0])
 
 
-def test_the_method_is_on_in_the_second_pass_too(sd15) -> None:
+def test_the_method_is_on_in_the_second_pass_too(a1111) -> None:
     """The first pass alone would give other pictures."""
-    outcome = run(sd15, {"method": "sd15_fg"}, hr_upscaler="Latent", **HIRES)
-    first = sd15.first_pass
-    plain = run(sd15, hr_upscaler="Latent", **HIRES)
-    assert not torch.equal(first, sd15.first_pass)
-    scripts = sd15.runners[False]
+    outcome = run(a1111, {"method": "sd15_fg"}, hr_upscaler="Latent", **HIRES)
+    first = a1111.first_pass
+    plain = run(a1111, hr_upscaler="Latent", **HIRES)
+    assert not torch.equal(first, a1111.first_pass)
+    scripts = a1111.runners[False]
     ours, scripts.scripts = scripts.scripts, []  # the second pass alone, from the transparent first one
-    p = plain.p.__class__(sd15, hr_upscaler="Latent", **HIRES)
+    p = plain.p.__class__(a1111, hr_upscaler="Latent", **HIRES)
     p.setup_prompts()
     p.prompts, p.negative_prompts, p.seeds = p.all_prompts, p.all_negative_prompts, p.all_seeds
     p.parse_extra_network_prompts()
     p.setup_conds()
-    with sd15.engine.scope():
+    with a1111.engine.scope():
         unlike = p.sample_hr_pass(first, None)
     scripts.scripts = ours
     assert not torch.equal(torch.stack(list(unlike)), torch.stack(list(outcome.samples)))

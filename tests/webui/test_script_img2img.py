@@ -52,8 +52,8 @@ def test_issue_84_a_cut_out_is_encoded_with_its_alpha(sd15, encoder) -> None:
     assert not near(outcome.p.init_latent, plain.p.init_latent)
 
 
-def test_it_is_the_same_every_time(sd15) -> None:
-    first, second = (run(sd15, SINGLE, init_images=[picture(seed=5)], **ONE) for _ in range(2))
+def test_it_is_the_same_every_time(a1111) -> None:
+    first, second = (run(a1111, SINGLE, init_images=[picture(seed=5)], **ONE) for _ in range(2))
     assert same_pictures(first, second)
 
 
@@ -94,22 +94,22 @@ def test_a_method_without_transparency_flattens_on_grey(sd15) -> None:
 
 
 @pytest.mark.parametrize("mode", [0, 1, 2, 3])
-def test_resize_modes(sd15, mode) -> None:
+def test_resize_modes(a1111, mode) -> None:
     """The offset is that of the picture as the WebUI brings it to size: alpha lies where the colours lie."""
     wide = picture(seed=5, size=96).crop((0, 0, 96, 64))
-    outcome = run(sd15, SINGLE, init_images=[wide], resize_mode=mode, **ONE)
-    assert outcome.modes == ["RGBA"] and outcome.error is None and not sd15.errors
+    outcome = run(a1111, SINGLE, init_images=[wide], resize_mode=mode, **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not a1111.errors
     white = Image.new("RGBA", wide.size, "white")
     white.alpha_composite(wide)
-    opaque = run(sd15, SINGLE, init_images=[white.convert("RGB")], resize_mode=mode, **ONE)
+    opaque = run(a1111, SINGLE, init_images=[white.convert("RGB")], resize_mode=mode, **ONE)
     assert not near(outcome.p.init_latent, opaque.p.init_latent)
 
 
-def test_only_just_resize_has_the_offset_of_the_resized_picture(sd15, encoder) -> None:
+def test_only_just_resize_has_the_offset_of_the_resized_picture(forge, encoder) -> None:
     image = picture(seed=5, size=128)
-    outcome = run(sd15, SINGLE, init_images=[image], resize_mode=0, **ONE)
+    outcome = run(forge, SINGLE, init_images=[image], resize_mode=0, **ONE)
     small = image.convert("RGBa").resize((64, 64), Image.Resampling.LANCZOS).convert("RGBA")
-    wanted = adjusted(sd15, encoder, small)
+    wanted = adjusted(forge, encoder, small)
     assert torch.cosine_similarity(outcome.p.init_latent.flatten(), wanted.flatten(), dim=0) > 0.9
 
 
@@ -154,40 +154,40 @@ def test_forge_10_only_masked(sd15, encoder) -> None:
     assert np.ptp(after[48:72, 48:72, 3]) > 0
 
 
-def test_only_masked_of_a_batch(sd15) -> None:
+def test_only_masked_of_a_batch(a1111) -> None:
     images = [picture(seed=5, size=128), picture(seed=6, size=128)]
     named = {"image_mask": mask((40, 40, 80, 80), 128), "inpaint_full_res": True, **ONE}
-    outcome = run(sd15, SINGLE, init_images=images, batch_size=2, **named)
-    assert outcome.modes == ["RGBA"] * 2 and outcome.error is None and not sd15.errors
+    outcome = run(a1111, SINGLE, init_images=images, batch_size=2, **named)
+    assert outcome.modes == ["RGBA"] * 2 and outcome.error is None and not a1111.errors
     for after, image in zip(outcome.arrays, images, strict=True):
         assert np.array_equal(after[:20], np.asarray(image)[:20])
 
 
-def test_colour_correction_keeps_alpha(sd15) -> None:
-    with sd15.settings(img2img_color_correction=True):
-        outcome = run(sd15, SINGLE, init_images=[picture(seed=5)], **ONE)
-    without = run(sd15, SINGLE, init_images=[picture(seed=5)], **ONE)
-    assert outcome.modes == ["RGBA"] and not sd15.errors
+def test_colour_correction_keeps_alpha(forge) -> None:
+    with forge.settings(img2img_color_correction=True):
+        outcome = run(forge, SINGLE, init_images=[picture(seed=5)], **ONE)
+    without = run(forge, SINGLE, init_images=[picture(seed=5)], **ONE)
+    assert outcome.modes == ["RGBA"] and not forge.errors
     assert np.array_equal(outcome.arrays[0][..., 3], without.arrays[0][..., 3])
     assert not np.array_equal(outcome.arrays[0], without.arrays[0])
 
 
-def test_issue_71_face_restoration_keeps_alpha(sd15) -> None:
-    outcome = run(sd15, SINGLE, restore_faces=True, steps=1)
-    without = run(sd15, SINGLE, steps=1)
+def test_issue_71_face_restoration_keeps_alpha(forge) -> None:
+    outcome = run(forge, SINGLE, restore_faces=True, steps=1)
+    without = run(forge, SINGLE, steps=1)
     assert outcome.modes == ["RGBA"] and not np.array_equal(outcome.arrays[0], without.arrays[0])
     assert np.array_equal(outcome.arrays[0][..., 3], without.arrays[0][..., 3])
 
 
-def test_a_vae_that_is_approximated(sd15) -> None:
-    with sd15.settings(sd_vae_encode_method="TAESD"):
-        outcome = run(sd15, SINGLE, init_images=[picture(seed=5)], **ONE)
-    assert outcome.modes == ["RGBA"] and "VAE encode method" in outcome.note and not sd15.errors
+def test_a_vae_that_is_approximated(a1111) -> None:
+    with a1111.settings(sd_vae_encode_method="TAESD"):
+        outcome = run(a1111, SINGLE, init_images=[picture(seed=5)], **ONE)
+    assert outcome.modes == ["RGBA"] and "VAE encode method" in outcome.note and not a1111.errors
 
 
-def test_issue_68_a_plain_rgb_picture(sd15) -> None:
-    outcome = run(sd15, SINGLE, init_images=[picture(seed=5, alpha=False)], **ONE)
-    assert outcome.modes == ["RGBA"] and outcome.error is None and not sd15.errors
+def test_issue_68_a_plain_rgb_picture(a1111) -> None:
+    outcome = run(a1111, SINGLE, init_images=[picture(seed=5, alpha=False)], **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not a1111.errors
 
 
 def test_the_vae_is_not_altered_after_the_start_pictures_were_encoded(sd15) -> None:

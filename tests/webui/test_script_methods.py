@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
-from fakes.running import Snapshot, layer_of, networks_of, picture, run, same_pictures
+from fakes.running import Snapshot, layer_of, networks_of, picture, plainly, run, same_pictures
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
 from lib_layerdiffuse.core.offset_install import ConcatLatents, merge_offsets
@@ -24,16 +22,10 @@ def named(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("method", [find_method(name) for name in names], ids=names)
 
 
-@functools.cache
-def plain_samples(base: str, batch: int) -> list[torch.Tensor]:
-    """A place for the plain latents of an AUTOMATIC1111 that nobody altered, after one step."""
-    return []
-
-
 @pytest.mark.parametrize("method", TEN, ids=IDS)
 def test_every_method(make_webui, flavour, method) -> None:
     webui, frames = make_webui(flavour, method.base), len(method.frames)
-    before, state = run(webui, **ONE_STEP), Snapshot.of(webui)
+    before, state = plainly(webui), Snapshot.of(webui)
     for kind in (ONE_STEP, START):
         outcome = run(webui, layer_of(method), batch_size=frames, **kind)
         assert not webui.errors and outcome.error is None and not outcome.note
@@ -47,12 +39,10 @@ def test_every_method(make_webui, flavour, method) -> None:
 @pytest.mark.parametrize("method", TEN, ids=IDS)
 def test_weight_0_and_stop_at_0_are_plain(make_webui, method) -> None:
     webui, batch = make_webui("a1111", method.base), len(method.frames)
-    kept = plain_samples(method.base, batch)
-    if not kept:
-        kept.append(run(webui, batch_size=batch, **ONE_STEP).samples)
+    plain = plainly(webui, batch_size=batch).samples
     for sliders in ({"weight": 0.0}, {"ending_step": 0.0}):
         outcome = run(webui, layer_of(method, **sliders), batch_size=batch, **ONE_STEP)
-        assert torch.equal(outcome.samples, kept[0]) and outcome.error is None
+        assert torch.equal(outcome.samples, plain) and outcome.error is None
 
 
 @named("sd15_joint", "sd15_bg2fg", "xl_fg_attn", "xl_bgblend2fg")

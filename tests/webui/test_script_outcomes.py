@@ -11,6 +11,7 @@ from fakes.running import (
     layer_of,
     load,
     networks_of,
+    plainly,
     raising,
     run,
     same_pictures,
@@ -41,7 +42,7 @@ FAULTS = {
 def test_exception_in_the_unet(make_webui, flavour, method, fault) -> None:
     row = find_method(method)
     webui = make_webui(flavour, row.base)
-    before, state = run(webui, steps=1), Snapshot.of(webui)
+    before, state = plainly(webui), Snapshot.of(webui)
     with raising(webui, FAULTS[fault], at_call=2), pytest.raises(type(FAULTS[fault])):
         run(webui, layer_of(row), batch_size=len(row.frames))
     state.check(webui)
@@ -51,7 +52,7 @@ def test_exception_in_the_unet(make_webui, flavour, method, fault) -> None:
 @BOTH
 def test_nans_in_the_unet(make_webui, flavour, base) -> None:
     webui = make_webui(flavour, base)
-    before, state = run(webui, steps=1), Snapshot.of(webui)
+    before, state = plainly(webui), Snapshot.of(webui)
     layer = networks_of(webui)["unet"].out[2]
     handle = layer.register_forward_hook(lambda _module, _inputs, output: output * float("nan"))
     with pytest.raises(NansException):
@@ -64,7 +65,7 @@ def test_nans_in_the_unet(make_webui, flavour, base) -> None:
 @BOTH
 def test_interrupt_gives_the_picture_so_far_with_its_alpha(make_webui, flavour, base) -> None:
     webui = make_webui(flavour, base)
-    before, state = run(webui, steps=1), Snapshot.of(webui)
+    before, state = plainly(webui), Snapshot.of(webui)
     webui.engine.at_step[1] = lambda p: webui.state.interrupt()
     outcome = run(webui, {"method": SINGLE[base]}, steps=4, n_iter=2)
     webui.engine.at_step.clear()
@@ -73,14 +74,14 @@ def test_interrupt_gives_the_picture_so_far_with_its_alpha(make_webui, flavour, 
     assert same_pictures(run(webui, steps=1), before)
 
 
-def test_interrupt_before_the_first_step(sd15) -> None:
-    state = Snapshot.of(sd15)
-    p = job(sd15, {"method": "sd15_fg"})
-    p.init = lambda *_: sd15.state.interrupt()
+def test_interrupt_before_the_first_step(a1111) -> None:
+    state = Snapshot.of(a1111)
+    p = job(a1111, {"method": "sd15_fg"})
+    p.init = lambda *_: a1111.state.interrupt()
     processed = process_images(p)
     p.close()
-    assert processed.images == [] and not sd15.errors
-    state.check(sd15)
+    assert processed.images == [] and not a1111.errors
+    state.check(a1111)
 
 
 @pytest.mark.parametrize("at_pass", [1, 2])
@@ -110,10 +111,10 @@ def test_forge_4_the_decoder_of_the_base_used_first(make_webui) -> None:
 
 def check_switches(webui) -> None:
     """Jobs on checkpoints of both bases, in turn, give what each gives alone."""
-    alone = {}
+    alone, script = {}, webui.runners[False].ours
     for base in BASES:
         load(webui, f"{base}-one")
-        webui.reload_ui()  # a script without any networks
+        script.networks = type(script.networks)()  # as after a start
         alone[base] = run(webui, {"method": SINGLE[base]}, steps=1)
     for base in ("sd15", "sdxl", "sd15"):
         load(webui, f"{base}-one")
@@ -131,8 +132,8 @@ def test_checkpoint_switch(make_webui, flavour, method) -> None:
     plain = {}
     for name in ("two", "one"):
         load(webui, f"{row.base}-{name}")
-        plain[name] = run(webui, steps=1)
-    for name in ("one", "two", "one"):
+        plain[name] = plainly(webui)
+    for name in ("one", "two"):
         load(webui, f"{row.base}-{name}")
         state = Snapshot.of(webui)
         assert run(webui, layer_of(row), batch_size=len(row.frames), steps=1).error is None
@@ -145,7 +146,7 @@ def test_checkpoint_switch(make_webui, flavour, method) -> None:
 def test_reload_ui_twice(make_webui, flavour, base) -> None:
     webui = make_webui(flavour, base)
     state, layer = Snapshot.of(webui), {"method": SINGLE[base]}
-    plain, transparent = run(webui, steps=1), run(webui, layer, steps=1)
+    plain, transparent = plainly(webui), run(webui, layer, steps=1)
     registered = {name: len(callbacks) for name, callbacks in webui.callbacks.lists.items()}
     for _ in range(2):
         webui.reload_ui()
@@ -165,16 +166,16 @@ def test_a_box_that_is_not_ticked_changes_nothing(sd15) -> None:
     state.check(sd15)
 
 
-def test_the_same_p_again(sd15) -> None:
-    p = job(sd15, {"method": "sd15_fg"}, steps=1)
+def test_the_same_p_again(a1111) -> None:
+    p = job(a1111, {"method": "sd15_fg"}, steps=1)
     first, second = process_images(p), process_images(p)
     p.close()
     assert first.infotexts == second.infotexts
     assert [image.mode for image in first.images] == [image.mode for image in second.images] == ["RGBA"]
 
 
-def test_the_same_p_again_after_a_failure(sd15) -> None:
-    p = job(sd15, {"method": "xl_fg_attn"}, n_iter=2, steps=1)
+def test_the_same_p_again_after_a_failure(forge) -> None:
+    p = job(forge, {"method": "xl_fg_attn"}, n_iter=2, steps=1)
     assert process_images(p).images == []
     p.script_args = tuple([False, *p.script_args[1:]])
     outcome = process_images(p)
@@ -182,16 +183,16 @@ def test_the_same_p_again_after_a_failure(sd15) -> None:
     assert len([image for image in outcome.images if image.mode == "RGB"]) >= 2
 
 
-def test_several_batches(sd15) -> None:
-    state = Snapshot.of(sd15)
-    outcome = run(sd15, {"method": "sd15_fg"}, batch_size=2, n_iter=2, steps=1)
-    assert outcome.modes == ["RGBA"] * 4 and not sd15.errors
-    single = run(sd15, {"method": "sd15_fg"}, batch_size=2, seed=13, steps=1)
+def test_several_batches(forge) -> None:
+    state = Snapshot.of(forge)
+    outcome = run(forge, {"method": "sd15_fg"}, batch_size=2, n_iter=2, steps=1)
+    assert outcome.modes == ["RGBA"] * 4 and not forge.errors
+    single = run(forge, {"method": "sd15_fg"}, batch_size=2, seed=13, steps=1)
     assert all((one == other).all() for one, other in zip(outcome.arrays[2:], single.arrays, strict=True))
-    state.check(sd15)
+    state.check(forge)
 
 
-def test_another_script_that_fails_or_adds_pictures(sd15) -> None:
+def test_another_script_that_fails_or_adds_pictures(forge) -> None:
     class Adding(Script):
         def show(self, is_img2img):
             return ALWAYS_VISIBLE
@@ -204,11 +205,11 @@ def test_another_script_that_fails_or_adds_pictures(sd15) -> None:
         def postprocess_image(self, p, picture):
             raise ZeroDivisionError
 
-    sd15.extra_scripts = [Adding]
-    sd15.reload_ui()
-    outcome = run(sd15, {"method": "sd15_fg"}, steps=1)
+    forge.extra_scripts = [Adding]
+    forge.reload_ui()
+    outcome = run(forge, {"method": "sd15_fg"}, steps=1)
     assert outcome.modes == ["RGBA", "RGB"]
-    assert {hook for hook, _ in sd15.errors} == {"postprocess_image"}
+    assert {hook for hook, _ in forge.errors} == {"postprocess_image"}
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_another_script_that_fails_or_adds_pictures(sd15) -> None:
 def test_half_and_fp8_weights(make_webui, method, storage) -> None:
     row = find_method(method)
     webui = make_webui("forge", row.base, storage=storage)
-    before, state = run(webui, steps=1), Snapshot.of(webui)
+    before, state = plainly(webui), Snapshot.of(webui)
     outcome = run(webui, layer_of(row), batch_size=len(row.frames), steps=1)
     assert outcome.error is None and not webui.errors
     assert not torch.equal(outcome.samples[:1], before.samples)
@@ -241,7 +242,7 @@ def test_fp8_weights_give_nearly_the_same_as_whole_ones(make_webui) -> None:
         with pytest.MonkeyPatch.context() as patch:
             webui = make_webui("forge", "sdxl", patch=patch, storage=storage)
             layer = layer_of(find_method("xl_fg_conv"))
-            found.append(run(webui, layer, steps=1).samples - run(webui, steps=1).samples)
+            found.append(run(webui, layer, steps=1).samples - plainly(webui).samples)
     likeness = torch.cosine_similarity(*(change.flatten() for change in found), dim=0)
     assert likeness > 0.8
 

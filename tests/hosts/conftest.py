@@ -1,0 +1,5 @@
+"""Fixtures of the tests of WebUIs as hosts."""
+
+from fakes.fixtures import a1111, flavour, forge, layers, make_webui, sd15, sdxl
+
+__all__ = ["a1111", "flavour", "forge", "layers", "make_webui", "sd15", "sdxl"]

@@ -1,0 +1,127 @@
+"""Names, formats and folders of saved layers, apart from any WebUI."""
+
+from __future__ import annotations
+
+import base64
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fakes.running import picture
+from PIL import Image
+
+from lib_layerdiffuse.webui.options import Options
+
+
+@pytest.fixture(autouse=True)
+def webui(make_webui):
+    """The modules of a running WebUI."""
+    return make_webui("a1111", "sd15")
+
+
+@pytest.fixture
+def files(webui):
+    """The module, which is imported with a WebUI running."""
+    from lib_layerdiffuse.webui import files as module
+
+    return module
+
+
+def saving(image: Image.Image, path: str, text: str | None = None) -> SimpleNamespace:
+    """What a WebUI tells before and after it saves."""
+    return SimpleNamespace(
+        image=image, filename=str(path), pnginfo={} if text is None else {"parameters": text}, p=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("several", "given", "wanted"),
+    [
+        (False, "a/00000-1.png", "a/00000-1.png"),
+        (True, "a/00000-1.png", "a/00000-1-foreground.png"),
+        (False, "a/00000-1.jpg", "a/00000-1.png"),
+        (False, "a/00000-1.WEBP", "a/00000-1.png"),
+        (True, "a/b.c/d.e.jpeg", "a/b.c/d.e-foreground.png"),
+    ],
+)
+def test_names(files, tmp_path, several, given, wanted) -> None:
+    told = saving(files.mark(picture(), "foreground", several), tmp_path / given)
+    files.before_saving(told, Options())
+    assert told.filename == str(tmp_path / wanted)
+
+
+def test_an_opaque_layer_keeps_its_format(files, tmp_path) -> None:
+    told = saving(files.mark(picture(alpha=False), "background", True), tmp_path / "00000-1.jpg")
+    files.before_saving(told, Options(subfolder="layers"))
+    assert told.filename == str(tmp_path / "layers" / "00000-1-background.jpg")
+    assert (tmp_path / "layers").is_dir()
+
+
+def test_foreign_pictures_are_left_alone(files, tmp_path) -> None:
+    for text in (None, "a cat\nSteps: 20"):
+        told = saving(picture(), tmp_path / "00000-1.jpg", text)
+        files.before_saving(told, Options(subfolder="layers"))
+        files.after_saving(told, Options(file_format="webp"))
+        assert told.filename == str(tmp_path / "00000-1.jpg")
+    assert not list(tmp_path.glob("layers"))
+
+
+def test_issue_144_a_picture_from_the_gallery_is_known_by_its_infotext(files, tmp_path) -> None:
+    """The gallery's Save button reads the picture again, without our mark."""
+    told = saving(picture(), tmp_path / "saved.jpg", "a cat\nlayerdiffusion_method: (SD1.5) Only Generate ...")
+    files.before_saving(told, Options(subfolder="layers"))
+    assert told.filename == str(tmp_path / "saved.png")
+
+
+def test_a_folder_that_cannot_be_made(files, tmp_path) -> None:
+    (tmp_path / "layers").write_text("a file")
+    told = saving(files.mark(picture(), "foreground", False), tmp_path / "00000-1.png")
+    files.before_saving(told, Options(subfolder="layers"))
+    assert told.filename.startswith(str(tmp_path))
+
+
+def test_no_room_for_the_webp_leaves_the_png(files, tmp_path, monkeypatch) -> None:
+    image = files.mark(picture(), "foreground", False)
+    path = tmp_path / "00000-1.png"
+    image.save(path)
+
+    def save(*_arguments, **_named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    told = saving(image, path, "text")
+    files.after_saving(told, Options(file_format="webp"))
+    assert path.is_file() and told.filename == str(path) and not list(tmp_path.glob("*.webp"))
+
+
+def test_webp_is_lossless_where_something_is_visible(files, tmp_path) -> None:
+    image = files.mark(picture(), "foreground", False)
+    path = tmp_path / "00000-1.png"
+    image.save(path)
+    told = saving(image, path, "ä, \u4e2d")
+    files.after_saving(told, Options(file_format="webp"))
+    assert told.filename.endswith(".webp") and not path.exists()
+    with Image.open(told.filename) as saved:
+        assert saved.mode == "RGBA"
+        values, wanted = np.asarray(saved), np.asarray(image)
+        text = saved.getexif().get_ifd(files.EXIF_FOLDER)[files.USER_COMMENT]
+    assert np.array_equal(values[..., 3], wanted[..., 3])
+    assert np.array_equal(values[wanted[..., 3] > 0], wanted[wanted[..., 3] > 0])
+    assert text[8:].decode("utf-16-be") == "ä, \u4e2d"
+
+
+def test_base64_of_a_png_with_texts(files) -> None:
+    image = picture()
+    image.info = {"parameters": "a cat\nSteps: 1", "dpi": (72, 72), 3: "three"}
+    with Image.open(io.BytesIO(base64.b64decode(files.as_png_text(image)))) as read:
+        assert read.mode == "RGBA" and read.info["parameters"] == "a cat\nSteps: 1"
+        assert np.array_equal(np.asarray(read), np.asarray(image))
+
+
+def test_only_layers_lie_on_a_checkerboard(files) -> None:
+    ours, theirs = files.mark(picture(), "foreground", False), picture(seed=4)
+    told = SimpleNamespace(imgs=[ours, theirs, picture(alpha=False)])
+    files.on_checkerboard(told)
+    assert [image.mode for image in told.imgs] == ["RGB", "RGBA", "RGB"] and told.imgs[1] is theirs
+    assert ours.mode == "RGBA"
