@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     checkpoint = "a checkpoint for them; needed by WebUIs that load no small ones; may be given for each base"
     group.addoption("--webui-checkpoint", metavar="FILE", type=Path, action="append", default=[], help=checkpoint)
     group.addoption("--screenshots", metavar="FOLDER", type=Path, help="where the page's test puts its pictures")
+    group.addoption("--long", action="store_true", help="the hundred jobs too")
 
 
 @pytest.fixture(scope="session")

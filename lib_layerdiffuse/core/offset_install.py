@@ -109,13 +109,12 @@ def merge_offsets(
 
 
 def can_merge(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether all touched parameters are plain floating-point numbers in memory, on one device."""
+    """Whether all touched parameters are plain floating-point numbers in memory."""
     parameters = [
         modules[path]._parameters[attribute]
         for path, _, attribute in (name.rpartition(".") for name in offsets.entries)
     ]
-    plain = not any(parameter.is_meta or is_quantised(parameter) for parameter in parameters)
-    return plain and len({parameter.device for parameter in parameters}) < 2
+    return not any(parameter.is_meta or is_quantised(parameter) for parameter in parameters)
 
 
 def merged_bytes(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> int:
@@ -213,7 +212,9 @@ class _Merged(Installed):
 
     def _swap_in(self, module: nn.Module, attribute: str, parts: Sequence[Offset], strength: float) -> None:
         original = module._parameters[attribute]
-        merged = nn.Parameter(merge_parameter(original, parts, strength), requires_grad=False)
+        quick = "cuda" if torch.cuda.is_available() else original.device  # a host may keep weights on the CPU
+        merged = merge_parameter(original.to(quick), parts, strength).to(original.device)
+        merged = nn.Parameter(merged, requires_grad=False)
         swap = _Swap(module, attribute, original, merged)
         self._swaps.append(swap)
         swap.put(True, self._spare)

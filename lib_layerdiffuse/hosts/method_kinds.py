@@ -72,17 +72,17 @@ def _put_offsets(
 
 
 def install_offsets(offsets: OffsetSet, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
-    """Merged where that can be, as it costs nothing per step; added by hooks for quantised and scattered weights."""
+    """Merged where that can be, as it costs nothing per step; added by hooks for quantised weights."""
     if strength and not can_merge(offsets, modules):
         return hook_offsets(offsets, modules, strength, concat)
     return merge_offsets(offsets, modules, strength, concat, spare=is_short(offsets, modules))
 
 
 def is_short(offsets: OffsetSet, modules: Modules) -> bool:
-    """Whether the device has no room for a second copy of the touched parameters."""
-    path, _, attribute = next(iter(offsets.entries)).rpartition(".")
-    device = modules[path]._parameters[attribute].device
-    return device.type != "cpu" and free_bytes(device) < ROOM * merged_bytes(offsets, modules)
+    """Whether the graphics card has no room for a second copy of the touched parameters."""
+    if not torch.cuda.is_available():
+        return False
+    return free_bytes(torch.device("cuda")) < ROOM * merged_bytes(offsets, modules)
 
 
 def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionSharing:

@@ -45,9 +45,10 @@ class DiffusionWrapper(nn.Module):
 
     conditioning_key = "crossattn"
 
-    def __init__(self, base: str):
+    def __init__(self, base: str, storage: torch.dtype):
         super().__init__()
-        self.diffusion_model, self.base = POOL.take(base, lambda: build_unet(base)), base
+        unet = POOL.take((base, "plain", storage), lambda: stored(build_unet(base), storage))
+        self.diffusion_model, self.base = unet, base
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, cond: Any) -> torch.Tensor:
         """Predicted noise of a call."""
@@ -56,16 +57,24 @@ class DiffusionWrapper(nn.Module):
         return self.diffusion_model(x, t, context=cond)
 
 
+def stored(unet: nn.Module, storage: torch.dtype) -> nn.Module:
+    """A UNet with the weights of its linear layers and convolutions in this precision."""
+    for module in unet.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(storage)
+    return unet.requires_grad_(False)
+
+
 class Model(nn.Module):
     """`shared.sd_model`."""
 
     is_sd2 = is_sd3 = is_sdxl_inpaint = lowvram = False
     cond_stage_key = "txt"
 
-    def __init__(self, base: str):
+    def __init__(self, base: str, storage: torch.dtype):
         super().__init__()
         self.base, self.is_sdxl, self.is_sd1 = base, base == "sdxl", base == "sd15"
-        self.model, self.first_stage_model = DiffusionWrapper(base), POOL.take("vae", Autoencoder)
+        self.model, self.first_stage_model = DiffusionWrapper(base, storage), POOL.take("vae", Autoencoder)
         self.scale_factor, self.used_config = SCALE_FACTOR[base], base
         self.register_buffer("alphas_cumprod", alphas_cumprod())
         self.sd_checkpoint_info: CheckpointInfo | None = None
@@ -190,12 +199,12 @@ def chunked(count: int, size: int) -> list[tuple[int, int]]:
 
 
 class A1111:
-    """The engine of AUTOMATIC1111; `keeps_models` is its setting for more than one model in memory."""
+    """The engine of AUTOMATIC1111; `keeps_models` is its setting for models in memory, `storage` that of weights."""
 
     name = "AUTOMATIC1111"
 
-    def __init__(self, webui: Any):
-        self.webui, self.lora = webui, BuiltInLora()
+    def __init__(self, webui: Any, storage: torch.dtype = torch.float32):
+        self.webui, self.lora, self.storage = webui, BuiltInLora(), storage
         self.checkpoints: dict[str, CheckpointInfo] = {}
         self.model_data = SimpleNamespace(sd_model=SimpleNamespace())
         self.loaded_models: list[Model] = []
@@ -217,7 +226,9 @@ class A1111:
         self.lora.patch(monkeypatch)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
+        """On a CPU, layers of less than whole precision compute in bfloat16."""
+        less = self.storage != torch.float32
+        return torch.autocast("cpu", torch.bfloat16) if less else contextlib.nullcontext()
 
     # --- checkpoints
 
@@ -249,7 +260,7 @@ class A1111:
         self.webui.callbacks.fire("model_loaded", model)
 
     def _made(self, info: CheckpointInfo) -> Model:
-        model = Model(info.base)
+        model = Model(info.base, self.storage)
         fill(model.model.diffusion_model, info.state, "model.diffusion_model.")
         fill(model.first_stage_model, info.state, "first_stage_model.")
         return self._ready(model, info)
@@ -286,7 +297,7 @@ class A1111:
     def loaded(self, x: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
         """Around a pass; nothing is loaded for it here."""
         self.merged_at.append(self.merging)
-        return contextlib.nullcontext()
+        return self.autocast()
 
     def create_sampler(self, name: str) -> Any:
         """A sampler with its denoiser."""

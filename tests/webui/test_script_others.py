@@ -138,6 +138,26 @@ def test_forge_options_of_others_reach_their_attention(make_webui) -> None:
     assert "theirs" not in webui.sd_model.forge_objects_original.unet.model_options["transformer_options"]
 
 
+def test_forge_patches_that_merge_or_tile_tokens_are_off_where_frames_share(forge) -> None:
+    """Token merging and Hypertile of other extensions come as patches around the self-attention."""
+    without = run(forge, {"method": "sd15_joint"}, batch_size=3, steps=1).samples
+    merging = []
+
+    class Merging(AlwaysOn):
+        def process_before_every_sampling(self, p, **named):
+            unet = p.sd_model.forge_objects.unet.clone()
+            unet.set_model_patch(
+                lambda *parts: merging.append(1) or tuple(part[:, ::2] for part in parts[:3]), "attn1_patch"
+            )
+            unet.set_model_patch(lambda x, options: x.repeat_interleave(2, 1), "attn1_output_patch")
+            p.sd_model.forge_objects.unet = unet
+
+    forge.extra_scripts = [Merging]
+    forge.reload_ui()
+    outcome = run(forge, {"method": "sd15_joint"}, batch_size=3, steps=1)
+    assert torch.equal(outcome.samples, without) and not merging and not forge.errors
+
+
 def test_forge_11_units_are_made_ready_once_and_let_go(sd15, monkeypatch) -> None:
     """The existing extension builds them anew at every pass and keeps whole weight files in memory."""
     made = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+
 import pytest
 import torch
 from fakes.processing import process_images
@@ -47,6 +50,13 @@ def test_exception_in_the_unet(make_webui, flavour, method, fault) -> None:
         run(webui, layer_of(row), batch_size=len(row.frames))
     state.check(webui)
     assert same_pictures(run(webui, steps=1), before) and not webui.errors
+
+
+def test_memory_is_let_go_after_an_exception(sd15) -> None:
+    with raising(sd15, RuntimeError("boom"), at_call=2), contextlib.suppress(RuntimeError):
+        run(sd15, {"method": "sd15_joint"}, batch_size=3)
+    gc.collect()
+    assert not sd15.runners[False].ours.networks._kept["method"][1]._prepared
 
 
 @BOTH
@@ -213,21 +223,24 @@ def test_another_script_that_fails_or_adds_pictures(forge) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "storage"),
+    ("flavour", "method", "storage"),
     [
-        ("sd15_joint", torch.float16),
-        ("sd15_joint", torch.float8_e4m3fn),
-        ("xl_fg_attn", torch.float8_e4m3fn),
-        ("xl_fg_conv", torch.bfloat16),
-        ("xl_fg_conv", torch.float8_e4m3fn),
-        ("xl_fg2blend", torch.float16),
-        ("xl_fg2blend", torch.float8_e4m3fn),
+        ("a1111", "sd15_joint", torch.float8_e4m3fn),
+        ("a1111", "xl_fg_conv", torch.bfloat16),
+        ("a1111", "xl_fg2blend", torch.float8_e4m3fn),
+        ("forge", "sd15_joint", torch.float16),
+        ("forge", "sd15_joint", torch.float8_e4m3fn),
+        ("forge", "xl_fg_attn", torch.float8_e4m3fn),
+        ("forge", "xl_fg_conv", torch.bfloat16),
+        ("forge", "xl_fg_conv", torch.float8_e4m3fn),
+        ("forge", "xl_fg2blend", torch.float16),
+        ("forge", "xl_fg2blend", torch.float8_e4m3fn),
     ],
     ids=str,
 )
-def test_half_and_fp8_weights(make_webui, method, storage) -> None:
+def test_half_and_fp8_weights(make_webui, flavour, method, storage) -> None:
     row = find_method(method)
-    webui = make_webui("forge", row.base, storage=storage)
+    webui = make_webui(flavour, row.base, storage=storage)
     before, state = plainly(webui), Snapshot.of(webui)
     outcome = run(webui, layer_of(row), batch_size=len(row.frames), steps=1)
     assert outcome.error is None and not webui.errors

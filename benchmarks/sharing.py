@@ -1,0 +1,74 @@
+"""A UNet step with attention sharing against the plain step of the same batch. Made-up weights, SD1.5's widths.
+
+python benchmarks/sharing.py --frames 3 --latent 64 --device cuda --dtype float16
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib_layerdiffuse.core.attention_sharing import AttentionSharing, SharingRun, install
+from lib_layerdiffuse.core.layouts import SD15_WIDTHS, SharingShape, sharing_layout
+from lib_layerdiffuse.hosts.ldm_keys import unet_modules
+from lib_layerdiffuse.hosts.method_kinds import sharing_layers
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=3, help="pictures of a result (3)")
+    parser.add_argument("--latent", type=int, default=32, help="side of the latent (32)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
+    parser.add_argument("--dtype", default="float32", help="of the UNet (float32)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts (5)")
+    return parser.parse_args()
+
+
+def made_up(frames: int) -> AttentionSharing:
+    """Units of SD1.5's widths with small random weights."""
+    layout = sharing_layout(SharingShape(frames, SD15_WIDTHS))
+    return AttentionSharing.from_state_dict({key: torch.randn(shape) * 0.01 for key, shape in layout.items()})
+
+
+@torch.no_grad()
+def main() -> None:
+    chosen = options()
+    device, dtype = torch.device(chosen.device), getattr(torch, chosen.dtype)
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8).to(device, dtype).eval()
+    layers, sharing = sharing_layers(unet_modules(unet)), made_up(chosen.frames)
+    rows = 2 * chosen.frames
+    inputs = (
+        torch.randn(rows, 4, chosen.latent, chosen.latent, device=device, dtype=dtype),
+        torch.tensor(500, device=device),
+        torch.randn(rows, 77, 768, device=device, dtype=dtype),
+    )
+
+    def step() -> float:
+        start = time.perf_counter()
+        unet(*inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    ratios, first = [], 0.0
+    for turn in range(chosen.repeats + 1):  # pairs, so that a busy machine slows both
+        plain = step()
+        with install(sharing, layers, SharingRun()):
+            if not turn:
+                first = step()
+            ratios.append(step() / plain)
+    print(f"SD1.5 UNet, latent {chosen.latent}, {rows} rows, {chosen.device} {chosen.dtype}")
+    print(f"sharing {chosen.frames} frames: step x{statistics.median(ratios[1:]):.3f}; first step {first:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
