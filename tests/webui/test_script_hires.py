@@ -30,6 +30,8 @@ def test_forge_2_hires_fix_gives_transparency(sd15, decoder, upscaler) -> None:
     outcome = run(sd15, {"method": "sd15_fg", "output_origin": True}, hr_upscaler=upscaler, **HIRES)
     assert outcome.modes == ["RGBA", "RGB"] and outcome.error is None and not sd15.errors
     assert [picture.size for picture in outcome.pictures] == [(128, 128)] * 2
+    calls = {"AUTOMATIC1111": 2, "Forge": 3}[sd15.engine.name]  # Forge's second one is for nothing
+    assert sd15.runners[False].called.count("process_before_every_sampling") == calls
     state.check(sd15)
     check_decoded(outcome, sd15.second_pass, decoder)
 
