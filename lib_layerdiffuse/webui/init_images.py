@@ -17,7 +17,7 @@ from ..core.alpha import pad_rgb, rgba_array, to_tensor
 from ..core.codec import TransparencyCodec
 from ..hosts.webui.modules import host_module, option
 from ..hosts.webui.vae import adjusted_posterior
-from .job import Job
+from .job import Job, distinct
 from .keeping import Inpainting
 from .pictures import Layer
 
@@ -30,7 +30,7 @@ class InitImages:
 
     def __init__(self, job: Job):
         self.job = job
-        self.pictures = self._of_batch([Image.fromarray(rgba_array(image)) for image in self.p.init_images])
+        self.pictures = self._of_batch([Image.fromarray(rgba_array(image)) for image in distinct(self.p.init_images)])
         self.encoded = 0
 
     @property

@@ -78,7 +78,7 @@ class Job:
             return
         token_merging_off(self.p)
         frames = len(self.method.frames)
-        starts = len(getattr(self.p, "init_images", None) or [])
+        starts = len(distinct(getattr(self.p, "init_images", None) or []))
         wanted = round_up_batch(max(self.p.batch_size, starts * frames if starts > 1 else 1), frames)
         if wanted != self.p.batch_size:
             result = ", ".join(self.method.frames)
@@ -195,6 +195,11 @@ class Job:
         give_back(getattr(self.p, "sampler", None))
         self.networks.release()
         self.weights, self.latents, self.conditions = None, None, Conditions()
+
+
+def distinct(images: list[Any]) -> list[Any]:
+    """Start pictures without repetitions: the batch tab gives the same one once for each picture of the batch."""
+    return list({id(image): image for image in images}.values())
 
 
 def rows_of_step(parameters: Any, host: WebuiHost) -> list:

@@ -17,6 +17,7 @@ from lib_layerdiffuse.hosts.webui.host import (
     host_of,
     loaded_base,
     loaded_base_note,
+    own_randomness,
     token_merging_off,
 )
 from lib_layerdiffuse.hosts.webui.modules import has_module, host_module, option
@@ -119,3 +120,14 @@ def test_modules_and_settings(make_webui) -> None:
     assert option("samples_format", "x") == "png" and option("no_such_setting", 7) == 7
     assert has_module("backend.memory_management") and has_module("modules.sd_unet")
     assert not has_module("ldm_patched.modules.model_management") and not has_module("modules.no_such_module")
+
+
+def test_conditions_leave_the_random_numbers_of_the_webui_alone():
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    with own_randomness(torch.device("cpu")):
+        first = torch.randn(2)
+    assert torch.equal(torch.randn(3), expected)
+    with own_randomness(torch.device("cpu")):
+        assert torch.equal(torch.randn(2), first)

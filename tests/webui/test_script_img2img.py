@@ -201,3 +201,13 @@ def test_an_exception_while_the_start_picture_is_encoded(sd15) -> None:
     with pytest.raises(RuntimeError, match="bad number of images"):
         run(sd15, SINGLE, init_images=[picture()] * 3, batch_size=2, **ONE)
     state.check(sd15)
+
+
+def test_issue_115_the_batch_tab_repeats_one_picture_and_the_batch_does_not_grow(sd15):
+    start = picture(seed=5)
+    batch = 1
+    for _ in range(3):  # as the tab does it: the batch size of the job before, so many times the same picture
+        outcome = run(sd15, {"method": "sd15_joint"}, init_images=[start] * batch, batch_size=batch, **ONE)
+        assert not sd15.errors and outcome.error is None
+        assert outcome.modes == ["RGBA", "RGB", "RGB"]
+        batch = outcome.p.batch_size

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -98,7 +98,7 @@ class WebuiHost:
 
     def encode_mean(self, image: torch.Tensor) -> torch.Tensor:
         """Image [1,3,H,W] in [-1,1] -> the posterior's mean [1,4,h,w] in the sampler's scale."""
-        with mean_encoding(self.vae), self.autocast(), torch.no_grad():
+        with mean_encoding(self.vae), own_randomness(self.device), self.autocast(), torch.no_grad():
             model = self.sd_model
             image = image.to(self.device, self.vae_dtype)
             return model.get_first_stage_encoding(model.encode_first_stage(image)).float()
@@ -173,6 +173,20 @@ class ForgeFamily(WebuiHost):
         for name in ("attn1_patch", "attn1_output_patch"):
             if patches.pop(name, None):
                 logger.info("%s switched off for the attention sharing of this picture", name)
+
+
+@contextlib.contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Inside, random numbers are the same every time; outside, the WebUI's go on as if nothing had drawn any.
+
+    A WebUI samples from posteriors by torch's global generators, which its seed has set.
+    """
+    cards = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cards):
+        torch.default_generator.manual_seed(0)
+        if cards:
+            torch.cuda.manual_seed(0)
+        yield
 
 
 def host_of(sd_model: Any) -> WebuiHost:
