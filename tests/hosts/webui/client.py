@@ -32,6 +32,9 @@ PLAIN = {
     "batch_size": 1,
 }
 
+# Forge fails where its own last field is left out
+HIRES = {"enable_hr": True, "denoising_strength": 0.6, "hr_additional_modules": ["Use same choices"]}
+
 
 class HttpError(Exception):
     """An answer other than 200."""

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from cases import WITH_IMAGES, check_layers, check_refused, for_bases, for_methods
-from client import TITLE, arguments, as_base64, layered, picture
+from client import HIRES, TITLE, arguments, as_base64, layered, picture
 
 from lib_layerdiffuse.core.methods import BASES, find_method
 
@@ -87,7 +87,7 @@ def test_issue_63_arguments_that_make_no_sense_are_named(host, values, word):
 
 @for_bases("sd15")
 def test_a_refused_job_ends_alone(host):
-    refused = host.txt2img(n_iter=3, batch_size=2, enable_hr=True, hr_scale=2, **layered("xl_fg_attn"))
+    refused = host.txt2img(n_iter=3, batch_size=2, hr_scale=2, **HIRES, **layered("xl_fg_attn"))
     check_refused(refused, "xl_fg_attn")
     method = find_method("sd15_fg")
     check_layers(host.txt2img(**layered(method)), method)

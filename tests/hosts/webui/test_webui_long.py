@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from client import SIZE, HttpError, layered, picture, same
+from client import HIRES, SIZE, HttpError, layered, picture, same
 
 from lib_layerdiffuse.core.methods import methods_for
 
@@ -54,7 +54,7 @@ def one_job(host, method, chance: random.Random) -> None:
     if kind == "image":
         host.img2img(picture(), **choices)
     elif kind == "hires":
-        host.txt2img(enable_hr=True, hr_scale=1.5, hr_upscaler="Latent", denoising_strength=0.6, **choices)
+        host.txt2img(**HIRES, hr_scale=1.5, hr_upscaler="Latent", **choices)
     elif kind == "interrupt":
         thread = interrupt_soon(host)
         host.txt2img(steps=8, **{key: value for key, value in choices.items() if key != "steps"})
