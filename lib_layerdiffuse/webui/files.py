@@ -97,6 +97,14 @@ def on_checkerboard(parameters: Any) -> None:
     ]
 
 
+def for_api(p: Any, processed: Any) -> None:
+    """Layers as PNG texts where an API would send them in a format without alpha."""
+    if getattr(p, "is_api", False) and option("samples_format", "png").lower() != "png":
+        processed.images[:] = [
+            as_png_text(image) if getattr(image, "mode", "") == "RGBA" else image for image in processed.images
+        ]
+
+
 def as_png_text(image: Image.Image) -> str:
     """Base64 of a PNG with alpha and infotext: what an API gets where the WebUI would send a format without alpha."""
     metadata = PngImagePlugin.PngInfo()

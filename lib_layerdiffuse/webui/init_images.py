@@ -117,6 +117,8 @@ class InitImages:
 
 def resized(picture: Image.Image, mode: int, width: int, height: int) -> Image.Image:
     """RGBA by the WebUI's own resize, which knows RGB and grey only: colour and alpha apart, colour padded first."""
+    if picture.size == (width, height):  # to the very level, colours of soft edges too
+        return picture
     resize = host_module("images").resize_image
     padded = (pad_rgb(np.asarray(picture)) * 255).round().astype(np.uint8)
     colour = resize(mode, Image.fromarray(padded), width, height).convert("RGB")

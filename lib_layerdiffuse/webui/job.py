@@ -57,6 +57,7 @@ class Job:
         self.latents: torch.Tensor | None = None  # of the pass that ended last, sampler's scale
         self.pass_at_work: UnetPass | None = None
         self.init_images: Any = None
+        self.is_tile = False  # of a picture that a chosen script joins
         self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
         self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job

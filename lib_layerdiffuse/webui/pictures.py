@@ -101,7 +101,7 @@ def passes_of(job: Job) -> int:
 
 def tell_about_alpha(job: Job, rgba: Image.Image | None, which: str) -> None:
     """A note where the alpha is all opaque or all empty."""
-    hint = "" if rgba is None else AlphaSummary.of(rgba).hint
+    hint = "" if rgba is None or job.is_tile else AlphaSummary.of(rgba).hint
     if hint:
         job.note(f"{which}{hint} {ADVICE}")
 

@@ -24,6 +24,7 @@ from .last_result import LastResult
 from .networks import Networks
 from .options import read_options
 from .pictures import Layer, check_latents, decode_batch
+from .selected import selected_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,10 @@ class LayerDiffuseScript(Scripts.Script):
         if values and isinstance(values[0], dict):  # one mapping; the WebUI fills up with the page's values
             values = values[:1]
         job.take(fresh(job.p, parse_positional(values)))
+        selected = selected_of(job.p)
+        if selected is not None:
+            job.is_tile = selected.way is not None
+            selected.check(job.method)
         job.round_batch()
 
     def process(self, p: Any, *values: Any) -> None:
@@ -109,6 +114,8 @@ class LayerDiffuseScript(Scripts.Script):
             return
         job.prepare()
         if getattr(job.p, "init_images", None):
+            if job.is_tile:
+                selected_of(job.p).way.give(job.p)
             job.init_images = InitImages(job)
             job.init_images.install()
 
@@ -164,7 +171,7 @@ class LayerDiffuseScript(Scripts.Script):
             picture.image = finished(job, layer, picture.image)
         files.mark(picture.image, layer.frame, several=len(job.method.frames) > 1)
         self.last.remember(layer.frame, picture.image)
-        if job.arguments.output_origin and layer.rgba is not None:
+        if job.arguments.output_origin and layer.rgba is not None and not job.is_tile:
             job.origins.append((job.p.iteration * job.p.batch_size + place, layer.opaque))
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
@@ -174,13 +181,13 @@ class LayerDiffuseScript(Scripts.Script):
 
     @guarded
     def _deliver(self, job: Job, processed: Any) -> None:
+        if job.is_tile:
+            selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
+            return
         for place, image in job.origins:
             add_picture(job.p, processed, place, image)
-        if getattr(job.p, "is_api", False) and option("samples_format", "png").lower() != "png":
-            processed.images[:] = [
-                files.as_png_text(image) if getattr(image, "mode", "") == "RGBA" else image
-                for image in processed.images
-            ]
+        if selected_of(job.p) is None:  # a chosen script goes on with the pictures themselves
+            files.for_api(job.p, processed)
 
 
 def finished(job: Job, layer: Layer, composite: Image.Image) -> Image.Image:
@@ -240,6 +247,9 @@ def finish(p: Any) -> None:
     if job is not None:
         delattr(p, ATTRIBUTE)
         job.finish()
+        selected = selected_of(p)
+        if selected is not None:
+            selected.see(job)
 
 
 def free_when_gone(p: Any, job: Job) -> None:

@@ -94,16 +94,32 @@ SCRIPTS_POSTPROCESSING = _postprocessing()
 
 
 class Runner:
-    """The always-on scripts of a tab; exceptions of their hooks are reported, not raised."""
+    """The scripts of a tab: always-on ones, whose exceptions are reported, not raised, and those of the list."""
 
     def __init__(self, webui: Any, kinds: list[type], is_img2img: bool):
         self.webui, self.scripts, self.called = webui, [], []
+        self.selectable_scripts: list[Script] = []
         for kind in kinds:
             script = kind()
             script.is_txt2img, script.is_img2img = not is_img2img, is_img2img
-            if script.show(is_img2img) is ALWAYS_VISIBLE:
+            shown = script.show(is_img2img)
+            if shown is ALWAYS_VISIBLE:
                 script.alwayson = True
                 self.scripts.append(script)
+            elif shown:
+                self.selectable_scripts.append(script)
+
+    @property
+    def alwayson_scripts(self) -> list[Script]:
+        """As the WebUI calls them."""
+        return self.scripts
+
+    def run(self, p: Any, *arguments: Any) -> Any:
+        """The script that the first argument chooses, with its part of the arguments."""
+        if not arguments[0]:
+            return None
+        script = self.selectable_scripts[arguments[0] - 1]
+        return script.run(p, *arguments[script.args_from : script.args_to])
 
     @property
     def ours(self) -> Script:
@@ -125,3 +141,6 @@ class Runner:
                 function(script, p, *others, *self.arguments(p, script), **named)
             except Exception as error:  # noqa: BLE001 a WebUI reports whatever it is
                 self.webui.report(hook, error)
+
+
+SCRIPTS.ScriptRunner = Runner

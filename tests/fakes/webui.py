@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.machinery
 import importlib.util
 import itertools
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from fakes.compositing import colour_corrected
+from fakes.grids import combine_grid, split_grid
 from fakes.pictures import Images
 from fakes.scripts import SCRIPTS, SCRIPTS_POSTPROCESSING, Runner
 
@@ -182,7 +184,7 @@ class WebUI:
             "": {},
             "devices": self._devices(),
             "images": self._image_functions(),
-            "processing": {"apply_color_correction": colour_corrected},
+            "processing": {"apply_color_correction": colour_corrected, "process_images": process_images},
             "paths": {"models_path": str(self.models), "data_path": str(self.folder)},
             "script_callbacks": self.callbacks.module(),
             "sd_models": {"model_data": self.engine.model_data},
@@ -213,7 +215,8 @@ class WebUI:
 
     def _image_functions(self) -> dict[str, Any]:
         names = ("flatten", "resize_image", "image_grid", "save_image")
-        return {name: getattr(self.images, name) for name in names}
+        tiles = {"split_grid": split_grid, "combine_grid": combine_grid}
+        return {name: getattr(self.images, name) for name in names} | tiles
 
     def _shared(self) -> dict[str, Any]:
         return {
@@ -290,6 +293,11 @@ def input_accordion(value: bool, label: str = "", elem_id: str | None = None):
     box = gradio.Checkbox(value, label=label, visible=False, elem_id=f"{elem_id}-checkbox")
     with gradio.Accordion(label=label, elem_id=elem_id, open=value):
         yield box
+
+
+def process_images(p: Any) -> Any:
+    """`processing.process_images`, which lies in a module that needs this one."""
+    return importlib.import_module("fakes.processing").process_images(p)
 
 
 COUNTER = itertools.count()

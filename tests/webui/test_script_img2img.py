@@ -132,6 +132,14 @@ def test_inpainting_keeps_what_is_not_masked_with_its_alpha(sd15) -> None:
     assert not np.array_equal(after[~outside], before[~outside])
 
 
+def test_inpainting_keeps_the_colours_of_soft_edges(a1111) -> None:
+    image = picture(seed=5)
+    image.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    outcome = run(a1111, SINGLE, init_images=[image], image_mask=mask((0, 0, 16, 64)), **ONE)
+    before, after = np.asarray(image)[:, 16:], outcome.arrays[0][:, 16:]
+    assert np.array_equal(after[before[..., 3] > 0], before[before[..., 3] > 0])
+
+
 def test_latents_are_those_after_the_blending_of_masks(sd15) -> None:
     outcome = run(sd15, SINGLE, init_images=[picture(seed=5)], image_mask=mask((0, 0, 32, 64)), **ONE)
     assert torch.equal(outcome.samples[..., 4:], outcome.p.init_latent[..., 4:])

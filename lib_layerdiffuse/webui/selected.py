@@ -1,0 +1,230 @@
+"""A script chosen from the WebUI's list, at work with the box ticked: what it loses of transparency is kept for it.
+
+Such a script runs the WebUI's jobs by itself, on pictures that it cuts and joins as RGB. While it runs, and only then,
+the functions of the WebUI by which it does that are replaced by ones that mind alpha.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from PIL import Image
+
+from ..core.alpha import AlphaSummary
+from ..core.errors import InputError, LayerDiffuseError
+from ..core.methods import Method
+from ..hosts.webui.modules import host_module
+from . import files
+from .job import NOTE_KEY, Job
+from .joining import enlarged, joined, on_canvas, start_layer
+from .outpainting import Outpainting
+from .pictures import ADVICE, Layer
+
+logger = logging.getLogger(__name__)
+
+ATTRIBUTE = "layerdiffuse_selected"
+Functions = dict[str, Callable[..., Any]]
+
+
+class Selected:
+    """The script at work on `p`; a context manager around its `run`."""
+
+    def __init__(self, p: Any, title: str, arguments: Mapping[str, Any]):
+        self.p, self.title, self.arguments = p, title, arguments
+        self.way: Joining | SideBySide | None = None
+        self.failed: LayerDiffuseError | None = None
+        self.transparent = False  # whether any of its jobs gave a transparent picture
+        self.whole: Image.Image | None = None  # the last joined picture
+        self.notes: list[str] = []
+        self.told = False  # that transparency is lost
+        self._replaced: Functions = {}
+
+    def __enter__(self) -> Selected:
+        setattr(self.p, ATTRIBUTE, self)
+        make = WAYS.get(self.title.lower())
+        if make is not None and getattr(self.p, "init_images", None):
+            try:
+                self._prepare(make)
+            except LayerDiffuseError as error:
+                self.lose(error)
+        return self
+
+    def _prepare(self, make: Callable[..., Joining | SideBySide]) -> None:
+        start = start_layer(self.p.init_images[0])
+        self.way = make(self, start)
+        self.p.init_images = [start.opaque, *self.p.init_images[1:]]
+        images = host_module("images")
+        for name, function in self.way.functions(images).items():
+            self._replaced[name] = getattr(images, name)
+            setattr(images, name, function)
+
+    def __exit__(self, *_exception: object) -> None:
+        for name, function in self._replaced.items():
+            setattr(host_module("images"), name, function)
+        delattr(self.p, ATTRIBUTE)
+
+    # --- its jobs
+
+    def check(self, method: Method | None) -> None:
+        """Whether a job of it can work; None is the single method of the loaded base."""
+        if self.way is None:
+            return
+        if self.failed is not None:
+            raise self.failed
+        if method is not None and (len(method.frames) > 1 or method.images):
+            raise InputError(
+                f"the method {method.title} in the script {self.title}",
+                "a method that makes one transparent picture from a prompt, as every tile is a job of its own",
+                "choose the mode Single, or no script",
+            )
+
+    def see(self, job: Job) -> None:
+        """What comes of one of its jobs."""
+        self.transparent = self.transparent or any(layer.rgba is not None for layer in job.layers)
+        self._keep(job.p.extra_generation_params.get(NOTE_KEY))
+        if self.way is not None:
+            self.failed = self.failed or job.failed
+
+    def _keep(self, note: str | None) -> None:
+        if note and note not in self.notes:
+            self.notes.append(note)
+
+    def note(self, text: str) -> None:
+        """Tell the user something, as a job does."""
+        logger.warning("%s", text)
+        self.p.comment(f"LayerDiffuse: {text}")
+        self._keep(text)
+
+    def lose(self, error: LayerDiffuseError) -> None:
+        """The script goes on without its alpha being kept, and the user is told."""
+        self.told = True
+        self.note(f"the transparency is lost in the script {self.title}: {error}")
+
+    # --- its results
+
+    def finished(self, picture: Image.Image) -> Image.Image:
+        """A joined picture, marked as ours."""
+        hint = AlphaSummary.of(picture).hint
+        if hint:
+            self.note(f"{hint} {ADVICE}")
+        self.whole = files.mark(picture, "", several=False)
+        return self.whole
+
+    def deliver(self, processed: Any) -> None:
+        """The script's own result: joined pictures with alpha, all notes, texts for an API."""
+        if processed is None:
+            return
+        if self.way is not None:
+            processed.images[:] = map(self.way.finished, processed.images)
+        kept = any(getattr(image, "mode", "") == "RGBA" for image in processed.images)
+        if self.transparent and not kept and not self.told and getattr(self.p, "do_not_save_samples", False):
+            self.note(f"the script {self.title} puts its pictures together without alpha: got {LOSS}")
+            processed.comments = f"{processed.comments or ''}LayerDiffuse: {self.notes[-1]}\n"
+        if self.notes:
+            self.p.extra_generation_params[NOTE_KEY] = "; ".join(self.notes)
+        files.for_api(self.p, processed)
+
+
+LOSS = (
+    "RGB pictures; expected RGBA. What to do: choose no script, "
+    'or one of "SD upscale", "Poor man\'s outpainting" and "Outpainting mk2"'
+)
+
+
+class Joining:
+    """A script that cuts by `images.split_grid` and joins by `images.combine_grid`."""
+
+    def __init__(self, selected: Selected, start: Layer, place: Callable[[Image.Image, Layer], Image.Image]):
+        self.selected, self.start, self.place = selected, start, place
+
+    def functions(self, images: Any) -> Functions:
+        """What takes the place of the WebUI's functions."""
+        split, combine = images.split_grid, images.combine_grid
+
+        def split_grid(image: Image.Image, *arguments: Any, **named: Any) -> Any:
+            return split(self._with_alpha(image), *arguments, **named)
+
+        def combine_grid(grid: Any) -> Image.Image:
+            if self.selected.failed is not None:
+                raise self.selected.failed
+            if not any(cell[2].mode == "RGBA" for _, _, row in grid.tiles for cell in row):
+                return combine(grid)
+            return self.selected.finished(joined(combine, grid))
+
+        return {"split_grid": split_grid, "combine_grid": combine_grid}
+
+    def _with_alpha(self, image: Image.Image) -> Image.Image:
+        if image.mode != "RGB":  # a mask
+            return image
+        try:
+            return self.place(image, self.start)
+        except LayerDiffuseError as error:
+            self.selected.lose(error)
+            return image
+
+    def give(self, p: Any) -> None:
+        """Before a job: its tiles have alpha."""
+
+    def take(self, pictures: list[Image.Image]) -> None:
+        """After a job: the script keeps its pictures."""
+
+    def finished(self, image: Any) -> Any:
+        """A picture in the script's result, which is joined with alpha."""
+        return image
+
+
+class SideBySide:
+    """A script that paints side by side, and joins by itself."""
+
+    def __init__(self, selected: Selected, start: Layer):
+        self.selected, self.canvases = selected, Outpainting(start, selected.arguments)
+        self.lost = False
+
+    def functions(self, images: Any) -> Functions:
+        """What takes the place of the WebUI's functions, by which the script gives its pictures out."""
+        grid, save = images.image_grid, images.save_image
+
+        def image_grid(imgs: list[Any], *arguments: Any, **named: Any) -> Any:
+            return grid([self.finished(image) for image in imgs], *arguments, **named)
+
+        def save_image(image: Any, *arguments: Any, **named: Any) -> Any:
+            return save(self.finished(image), *arguments, **named)
+
+        return {"image_grid": image_grid, "save_image": save_image}
+
+    def give(self, p: Any) -> None:
+        """Before a job: alpha for its tiles."""
+        if self.lost:
+            return
+        try:
+            p.init_images = self.canvases.tiles(p.init_images, p.image_mask)
+        except LayerDiffuseError as error:
+            self.lost = True
+            self.selected.lose(error)
+
+    def take(self, pictures: list[Image.Image]) -> None:
+        """After a job: its pictures go into the canvases."""
+        if not self.lost:
+            self.canvases.take(pictures)
+
+    def finished(self, image: Any) -> Any:
+        """The picture with alpha that belongs to one of the script's own; any other as it is."""
+        found = None if self.lost else self.canvases.finished(image)
+        if found is None:
+            return image
+        return found if files.is_ours(found, None) else self.selected.finished(found)
+
+
+WAYS: dict[str, Callable[..., Joining | SideBySide]] = {  # by title, in small letters
+    "sd upscale": functools.partial(Joining, place=enlarged),
+    "poor man's outpainting": functools.partial(Joining, place=on_canvas),
+    "outpainting mk2": SideBySide,
+}
+
+
+def selected_of(p: Any) -> Selected | None:
+    """The script that `p` is a job of, if one was chosen."""
+    return getattr(p, ATTRIBUTE, None)

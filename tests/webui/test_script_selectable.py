@@ -1,0 +1,338 @@
+"""Scripts chosen from the WebUI's list, which cut the picture into tiles and join them: alpha goes in and comes out."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import inspect
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.grids import Grid, combine_grid, split_grid
+from fakes.running import Snapshot, layer_of, picture, plain, run, same_pictures
+from fakes.scripts import SCRIPTS
+from fakes.selectable import (
+    KINDS,
+    Flattening,
+    Loop,
+    OutpaintingMk2,
+    PoorMansOutpainting,
+    SDUpscale,
+    run_script,
+)
+from PIL import Image
+
+from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.webui import init_images
+from lib_layerdiffuse.webui.joining import joined, on_canvas, start_layer
+
+SINGLE = {"method": "sd15_fg"}
+ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made
+OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+UPSCALE, POOR = (16, 1.5), (32, ["left", "down"])
+SCRIPTS_AND_ARGUMENTS = [(SDUpscale, UPSCALE), (PoorMansOutpainting, POOR), (OutpaintingMk2, POOR)]
+for_scripts = pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2"])
+
+
+def runner():
+    """The module around the WebUI's function; it can be imported in a WebUI only."""
+    return importlib.import_module("lib_layerdiffuse.webui.runner")
+
+
+def with_scripts(webui):
+    """The WebUI with the scripts on its list."""
+    webui.extra_scripts = list(KINDS)
+    return webui.reload_ui()
+
+
+@pytest.fixture
+def listed(sd15):
+    """A WebUI with the scripts on its list."""
+    return with_scripts(sd15)
+
+
+@pytest.fixture
+def tiles(monkeypatch) -> list[Image.Image]:
+    """All start pictures that jobs had, as the transparency encoder gets them."""
+    seen = []
+    original = init_images.InitImages.install
+
+    def install(self) -> None:
+        seen.extend(self.pictures)
+        original(self)
+
+    monkeypatch.setattr(init_images.InitImages, "install", install)
+    return seen
+
+
+def files(webui) -> list[Path]:
+    """The files that are no grids."""
+    return sorted(path for path in (webui.folder / "outputs").rglob("*.*") if "grids" not in path.parts)
+
+
+# --- joining
+
+
+def test_tiles_that_nobody_changed_join_to_the_very_picture() -> None:
+    image = picture(160, seed=4)
+    grid = split_grid(image, 64, 64, 16)
+    assert np.array_equal(np.asarray(joined(combine_grid, grid)), np.asarray(image))
+    assert [cell[2].mode for cell in grid.cells] == ["RGBA"] * len(grid.cells)
+
+
+def test_where_tiles_overlap_the_invisible_one_has_no_say_in_the_colour() -> None:
+    red, blue = Image.new("RGBA", (64, 64), (255, 0, 0, 255)), Image.new("RGBA", (64, 64), (0, 0, 255, 0))
+    grid = Grid([[0, 64, [[0, 64, red], [32, 64, blue]]]], (96, 64), 32)
+    pixels = np.asarray(joined(combine_grid, grid)).astype(int)
+    assert (pixels[:, :32] == (255, 0, 0, 255)).all() and (pixels[:, 64:, 3] == 0).all()
+    seam = pixels[0, 32:64]
+    assert (np.diff(seam[:, 3]) < 0).all()
+    visible = seam[seam[:, 3] > 16]
+    assert visible[:, 0].min() >= 240 and visible[:, 2].max() <= 16
+
+
+def test_a_tile_that_was_never_made_is_transparent_and_one_without_alpha_opaque() -> None:
+    row = [[0, 32, Image.new("RGB", (32, 32))], [32, 32, Image.new("RGB", (32, 32), "white")]]
+    pixels = np.asarray(joined(combine_grid, Grid([[0, 32, row]], (64, 32), 0)))
+    assert (pixels[:, :32, 3] == 0).all() and (pixels[:, 32:] == 255).all()
+
+
+@pytest.mark.parametrize("image", [picture(64, seed=6), Image.new("RGBA", (64, 64)), picture(64, alpha=False)])
+def test_the_start_picture_is_found_on_its_canvas(image) -> None:
+    start = start_layer(image)
+    canvas = Image.new("RGB", (160, 128))
+    canvas.paste(start.opaque, (96, 13))
+    found = np.asarray(on_canvas(canvas, start))
+    assert np.array_equal(found[13:77, 96:160], np.asarray(image.convert("RGBA")))
+    assert found.sum() == np.asarray(image.convert("RGBA")).sum()
+
+
+# --- the scripts
+
+
+@for_scripts
+def test_the_joined_picture_is_rgba_in_the_gallery_and_the_file(listed, kind, values) -> None:
+    state = Snapshot.of(listed)
+    outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not listed.errors
+    assert outcome.pictures[0].size == ((96, 96) if kind is SDUpscale else outcome.pictures[0].size)
+    (path,) = files(listed)
+    with Image.open(path) as saved:
+        assert saved.format == "PNG" and np.array_equal(np.asarray(saved), outcome.arrays[0])
+        assert saved.info["parameters"] == outcome.processed.infotexts[0]
+        assert "layerdiffusion_method" in saved.info["parameters"]
+    assert np.ptp(outcome.arrays[0][..., 3]) > 0
+    assert np.array_equal(np.asarray(listed.runners[True].ours.last.get("foreground")), outcome.arrays[0])
+    state.check(listed)
+
+
+@for_scripts
+def test_without_the_box_nothing_is_touched(listed, kind, values) -> None:
+    fields = {"init_images": [picture(seed=5)], **ONE}
+    with_ours = run_script(listed, kind, plain(), *values, **fields)
+    runner().remove()
+    assert not hasattr(SCRIPTS.ScriptRunner, runner().ATTRIBUTE)
+    alone = run_script(listed, kind, plain(), *values, **fields)
+    runner().install()
+    assert with_ours.modes == ["RGB"] and same_pictures(with_ours, alone)
+
+
+@for_scripts
+def test_a_format_without_alpha_becomes_png_in_file_and_api(listed, kind, values) -> None:
+    with listed.settings(samples_format="jpg"):
+        outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], is_api=True, **ONE)
+    (path,) = files(listed)
+    assert path.suffix == ".png" and not listed.errors
+    with Image.open(io.BytesIO(base64.b64decode(outcome.pictures[0]))) as sent, Image.open(path) as saved:
+        assert sent.mode == saved.mode == "RGBA" and np.array_equal(np.asarray(sent), np.asarray(saved))
+
+
+@for_scripts
+@pytest.mark.parametrize("method", ["sd15_joint", "sd15_fg2bg"])
+def test_methods_of_layers_are_refused_with_the_reason(listed, kind, values, method) -> None:
+    layer = layer_of(find_method(method))
+    outcome = run_script(listed, kind, layer, *values, init_images=[picture(seed=5)], **ONE)
+    assert outcome.pictures == [] and files(listed) == [] and not listed.errors
+    assert all(word in outcome.error for word in ("got ", "expected ", "What to do: ", kind().title()))
+    fine = run(listed, SINGLE, init_images=[picture(seed=5)], **ONE)
+    assert fine.modes == ["RGBA"] and fine.error is None
+
+
+@for_scripts
+def test_a_job_that_fails_ends_the_script_without_a_picture(listed, kind, values, monkeypatch) -> None:
+    def missing(*_arguments, **_named):
+        raise RuntimeError("got nothing")
+
+    monkeypatch.setattr(init_images.InitImages, "install", missing)
+    outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], **ONE)
+    assert outcome.pictures == [] and files(listed) == [] and "got nothing" in outcome.error
+
+
+def test_other_errors_of_a_script_stay_its_own(listed) -> None:
+    with pytest.raises(TypeError):
+        run_script(listed, SDUpscale, SINGLE, "no number", 1.5, init_images=[picture(seed=5)], **ONE)
+    images = sys.modules["modules.images"]
+    assert images.split_grid is split_grid and images.combine_grid is combine_grid
+
+
+@for_scripts
+def test_a_start_picture_without_alpha(listed, kind, values) -> None:
+    outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5, alpha=False)], **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not listed.errors
+
+
+def test_sd_upscale_gives_tiles_the_alpha_at_their_place(listed, tiles) -> None:
+    image = picture(96, seed=5)
+    outcome = run_script(listed, SDUpscale, SINGLE, 16, 1, init_images=[image], batch_size=3, **ONE)
+    assert outcome.modes == ["RGBA"] and len(tiles) == 4
+    whole = np.asarray(image)
+    for tile, (y, x) in zip(tiles, ((0, 0), (0, 32), (32, 0), (32, 32)), strict=True):
+        assert np.array_equal(np.asarray(tile), whole[y : y + 64, x : x + 64])
+
+
+def test_sd_upscale_enlarges_alpha_and_keeps_colours(listed, tiles) -> None:
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    image.paste((200, 40, 30, 255), (16, 16, 48, 48))
+    run_script(listed, SDUpscale, SINGLE, 16, 2, init_images=[image], **ONE)
+    assert len(tiles) == 9
+    for tile in map(np.asarray, tiles):
+        visible = tile[tile[..., 3] > 0].astype(int)
+        assert np.abs(visible[:, :3] - (200, 40, 30)).max(initial=0) <= 2  # nothing of a background at the edges
+    middle = np.asarray(tiles[4])[..., 3]
+    assert (middle > 240).mean() > 0.9
+
+
+def test_sd_upscale_several_times(listed) -> None:
+    outcome = run_script(listed, SDUpscale, SINGLE, *UPSCALE, init_images=[picture(seed=5)], n_iter=2, **ONE)
+    assert outcome.modes == ["RGBA"] * 2 and len(files(listed)) == 2
+    assert not np.array_equal(*outcome.arrays)
+
+
+@pytest.mark.parametrize("directions", [["left"], ["right", "up"], ["left", "right", "up", "down"]])
+@pytest.mark.parametrize("kind", [PoorMansOutpainting, OutpaintingMk2])
+def test_outpainting_leaves_the_picture_at_its_place(listed, kind, directions) -> None:
+    image = picture(64, seed=5)
+    fields = {"width": 64, "height": 64} if kind is PoorMansOutpainting else {"width": 128, "height": 128}
+    outcome = run_script(listed, kind, SINGLE, 32, directions, init_images=[image], **fields, **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not outcome.note and not listed.errors
+    sides = dict.fromkeys(directions, 32)
+    if kind is OutpaintingMk2:  # it rounds up to multiples of 64
+        sides |= {one: 64 for one, other in OPPOSITE.items() if one in sides and other not in sides}
+    left, up = sides.get("left", 0), sides.get("up", 0)
+    values, before = outcome.arrays[0], np.asarray(image)
+    kept = values[up : up + 64, left : left + 64]
+    assert values.shape[:2] == (64 + up + sides.get("down", 0), 64 + left + sides.get("right", 0))
+    assert np.array_equal(kept[..., 3], before[..., 3])
+    assert np.array_equal(kept[before[..., 3] > 0], before[before[..., 3] > 0])
+    if directions:
+        outside = np.ones(values.shape[:2], bool)
+        outside[up : up + 64, left : left + 64] = False
+        assert np.ptp(values[outside, 3]) > 0
+
+
+def test_poor_mans_outpainting_gives_nothing_around_the_picture(listed, tiles) -> None:
+    run_script(listed, PoorMansOutpainting, SINGLE, 32, ["right"], init_images=[picture(64, seed=5)], **ONE)
+    (tile,) = tiles
+    assert np.array_equal(np.asarray(tile)[:, :32], np.asarray(picture(64, seed=5))[:, 32:])
+    assert (np.asarray(tile)[:, 32:] == 0).all()
+
+
+def test_mk2_goes_on_with_the_alpha_at_the_edge(listed, tiles) -> None:
+    image = picture(64, seed=5)
+    image.paste((9, 99, 199, 255), (40, 20, 64, 30))  # it is cut off at the right
+    run_script(listed, OutpaintingMk2, SINGLE, 32, ["right"], init_images=[image], width=128, height=64, **ONE)
+    (tile,) = map(np.asarray, tiles)
+    assert np.array_equal(tile[:, :64], np.asarray(image))
+    assert (tile[20:30, 64:, 3] == 255).all() and (tile[30:, 64:, 3] == 0).all()
+    assert np.ptp(tile[20:30, 64:, 0]) > 0  # the script's noise
+
+
+def test_mk2_in_batches_with_a_grid(listed) -> None:
+    fields = {"init_images": [picture(seed=5)], "batch_size": 2, "n_iter": 2, "width": 96, "height": 96}
+    outcome = run_script(listed, OutpaintingMk2, SINGLE, 32, ["left", "down"], **fields, **ONE)
+    assert outcome.modes == ["RGBA"] * 4 and outcome.processed.images[0].mode == "RGB" and not listed.errors
+    assert len(files(listed)) == 4 and not outcome.note
+    assert len({values.tobytes() for values in outcome.arrays}) == 2  # the script's batches have the same seeds
+
+
+def test_mk2_only_part_of_the_canvas_is_the_tile(listed) -> None:
+    image = picture(128, seed=5)
+    fields = {"init_images": [image], "width": 96, "height": 96}
+    outcome = run_script(listed, OutpaintingMk2, SINGLE, 64, ["left", "right", "down"], **fields, **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.pictures[0].size == (256, 192) and not outcome.note
+    assert np.array_equal(outcome.arrays[0][:128, 64:192, 3], np.asarray(image)[..., 3])
+
+
+def test_a_version_of_mk2_that_cuts_elsewhere_is_told(listed, monkeypatch) -> None:
+    monkeypatch.setattr(OutpaintingMk2, "shift", 3)
+    fields = {"init_images": [picture(seed=5)], "width": 128, "height": 128}
+    outcome = run_script(listed, OutpaintingMk2, SINGLE, *POOR, **fields, **ONE)
+    assert outcome.modes == ["RGB"] and "the transparency is lost" in outcome.note and "expected" in outcome.note
+
+
+def test_a_version_of_mk2_with_other_arguments_is_told(listed, monkeypatch) -> None:
+    original = OutpaintingMk2.run
+
+    def run(self, p, amount, where):
+        return original(self, p, amount, where)
+
+    monkeypatch.setattr(OutpaintingMk2, "run", run)
+    outcome = run_script(listed, OutpaintingMk2, SINGLE, *POOR, init_images=[picture(seed=5)], **ONE)
+    assert outcome.modes == ["RGB"] and "another version" in outcome.note
+
+
+# --- other scripts
+
+
+def test_loopback_by_api_in_a_format_without_alpha(listed) -> None:
+    with listed.settings(samples_format="jpg"):
+        outcome = run_script(listed, Loop, SINGLE, 2, init_images=[picture(seed=5)], is_api=True, **ONE)
+    assert not listed.errors and outcome.error is None
+    assert Image.open(io.BytesIO(base64.b64decode(outcome.pictures[0]))).mode == "RGBA"
+
+
+def test_a_script_that_joins_without_alpha_is_told(listed) -> None:
+    outcome = run_script(listed, Flattening, SINGLE, init_images=[picture(seed=5)], **ONE)
+    assert outcome.modes == ["RGB"] and "without alpha" in outcome.note and "Other upscale" in outcome.note
+    assert "without alpha" in outcome.processed.comments
+
+
+@for_scripts
+def test_the_opaque_pictures_of_tiles_are_left_out(listed, kind, values) -> None:
+    layer = SINGLE | {"output_origin": True}
+    outcome = run_script(listed, kind, layer, *values, init_images=[picture(seed=5)], **ONE)
+    assert outcome.modes == ["RGBA"] and not listed.errors
+    without = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], **ONE)
+    assert same_pictures(outcome, without)
+
+
+# --- around the WebUI's function
+
+
+def test_it_is_wrapped_once_however_often_the_page_is_reloaded(listed) -> None:
+    ours, original = getattr(SCRIPTS.ScriptRunner, runner().ATTRIBUTE)
+    assert SCRIPTS.ScriptRunner.run is ours and not hasattr(original, "__wrapped__")
+    listed.reload_ui().reload_ui()
+    assert getattr(SCRIPTS.ScriptRunner, runner().ATTRIBUTE)[1] is original
+    assert inspect.unwrap(SCRIPTS.ScriptRunner.run) is original
+
+
+def test_another_extension_around_it_stays(listed) -> None:
+    ours = SCRIPTS.ScriptRunner.run
+    calls = []
+
+    def theirs(self, p, *arguments):
+        calls.append(p)
+        return ours(self, p, *arguments)
+
+    SCRIPTS.ScriptRunner.run = theirs
+    try:
+        listed.reload_ui()
+        assert SCRIPTS.ScriptRunner.run is theirs
+        outcome = run_script(listed, SDUpscale, SINGLE, *UPSCALE, init_images=[picture(seed=5)], **ONE)
+        assert outcome.modes == ["RGBA"] and calls == [outcome.p]
+    finally:
+        SCRIPTS.ScriptRunner.run = ours
