@@ -17,6 +17,7 @@ from ..core.errors import InputError
 from .keeping import with_alpha
 from .pictures import Layer
 
+ROWS = 256
 ROUNDING = 3  # of 255, in premultiplied colours: what joining in 8 bits may change
 
 
@@ -60,15 +61,23 @@ def joined(combine: Callable[[Any], Image.Image], grid: Any) -> Image.Image:
     def join(part: Callable[[Image.Image], Image.Image]) -> np.ndarray:
         for cell, tile in zip(cells, tiles, strict=True):
             cell[2] = part(tile)
-        return np.asarray(combine(grid), np.float32)
+        return np.asarray(combine(grid))
 
     colour, weighted = join(lambda tile: tile.convert("RGB")), join(premultiplied)
     alpha = join(lambda tile: tile.getchannel("A").convert("RGB"))[..., :1]
     for cell, tile in zip(cells, tiles, strict=True):
         cell[2] = tile
+    result = np.concatenate([colour, alpha], axis=2)
+    for row in range(0, len(result), ROWS):  # a large picture as floats would take gigabytes
+        band = slice(row, row + ROWS)
+        result[band, :, :3] = weighed(*(values[band].astype(np.float32) for values in (colour, weighted, alpha)))
+    return Image.fromarray(result)
+
+
+def weighed(colour: np.ndarray, weighted: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Joined colours, or those of the joined premultiplied ones where that makes a difference; all in [0,255]."""
     mixed = np.abs(weighted - colour * alpha / 255) > ROUNDING
-    colour = np.where(mixed.any(axis=2, keepdims=True), weighted * 255 / alpha.clip(1), colour)
-    return Image.fromarray(np.concatenate([colour, alpha], axis=2).round().clip(0, 255).astype(np.uint8))
+    return np.where(mixed.any(axis=2, keepdims=True), (weighted * 255 / alpha.clip(1)).round().clip(0, 255), colour)
 
 
 def as_tile(tile: Image.Image) -> Image.Image:

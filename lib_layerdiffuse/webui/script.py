@@ -97,8 +97,7 @@ class LayerDiffuseScript(Scripts.Script):
         job.take(fresh(job.p, parse_positional(values)))
         selected = selected_of(job.p)
         if selected is not None:
-            job.is_tile = selected.way is not None
-            selected.check(job.method)
+            selected.check(job)
         job.round_batch()
 
     def process(self, p: Any, *values: Any) -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 
 from ..core.alpha import AlphaSummary
 from ..core.errors import InputError, LayerDiffuseError
-from ..core.methods import Method
 from ..hosts.webui.modules import host_module
 from . import files
 from .job import NOTE_KEY, Job
@@ -68,9 +67,10 @@ class Selected:
 
     # --- its jobs
 
-    def check(self, method: Method | None) -> None:
-        """Whether a job of it can work; None is the single method of the loaded base."""
-        if self.way is None:
+    def check(self, job: Job) -> None:
+        """Whether a job of it can work; no method yet is the single method of the loaded base."""
+        job.is_tile, method = self.way is not None, job.method
+        if not job.is_tile:
             return
         if self.failed is not None:
             raise self.failed
@@ -80,6 +80,8 @@ class Selected:
                 "a method that makes one transparent picture from a prompt, as every tile is a job of its own",
                 "choose the mode Single, or no script",
             )
+        if job.arguments.output_origin:
+            self.note("the opaque pictures of tiles are left out")
 
     def see(self, job: Job) -> None:
         """What comes of one of its jobs."""
