@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..hosts.webui.modules import host_module
-from . import files, runner
+from . import files, runner, stealth
 from .axes import register_axes
 from .job import ATTRIBUTE
 from .options import read_options, register_options
@@ -37,5 +37,6 @@ def register() -> None:
     callbacks.on_image_grid(files.on_checkerboard)
     callbacks.on_ui_settings(register_options)
     callbacks.on_before_ui(register_axes)
-    callbacks.on_script_unloaded(runner.remove)
-    runner.install()
+    for wrapper in (runner, stealth):
+        wrapper.install()
+        callbacks.on_script_unloaded(wrapper.remove)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping
@@ -12,37 +11,27 @@ from ..core.methods import FOREGROUND
 from ..hosts.webui.modules import host_module
 from .script import LayerDiffuseScript, wanted
 from .selected import Selected, selected_of
+from .wrapping import unwrap, wrap
 
 logger = logging.getLogger(__name__)
-
-ATTRIBUTE = "layerdiffuse_run"
 
 
 def install() -> None:
     """Wrap the WebUI's running of a chosen script, once."""
-    runner = host_module("scripts").ScriptRunner
-    if hasattr(runner, ATTRIBUTE):
-        return
-    original = runner.run
-
-    @functools.wraps(original)
-    def run(self: Any, p: Any, *arguments: Any) -> Any:
-        script = chosen_script(self, arguments)
-        if script is None or selected_of(p) is not None or not ticked(self, p, arguments):
-            return original(self, p, *arguments)
-        return run_selected(p, script, arguments, lambda: original(self, p, *arguments))
-
-    setattr(runner, ATTRIBUTE, (run, original))
-    runner.run = run
+    wrap(host_module("scripts").ScriptRunner, "run", around)
 
 
 def remove() -> None:
-    """Give the WebUI its own function back, unless another extension has put its own around ours."""
-    runner = host_module("scripts").ScriptRunner
-    ours, original = getattr(runner, ATTRIBUTE, (None, None))
-    if ours is not None and runner.run is ours:
-        runner.run = original
-        delattr(runner, ATTRIBUTE)
+    """Give the WebUI its own function back."""
+    unwrap(host_module("scripts").ScriptRunner, "run")
+
+
+def around(original: Callable[..., Any], runner: Any, p: Any, *arguments: Any) -> Any:
+    """The WebUI's running of a chosen script, which is ours to watch where the box is ticked."""
+    script = chosen_script(runner, arguments)
+    if script is None or selected_of(p) is not None or not ticked(runner, p, arguments):
+        return original(runner, p, *arguments)
+    return run_selected(p, script, arguments, lambda: original(runner, p, *arguments))
 
 
 def chosen_script(runner: Any, arguments: tuple[Any, ...]) -> Any | None:

@@ -134,7 +134,7 @@ def test_without_the_box_nothing_is_touched(listed, kind, values) -> None:
     fields = {"init_images": [picture(seed=5)], **ONE}
     with_ours = run_script(listed, kind, plain(), *values, **fields)
     runner().remove()
-    assert not hasattr(SCRIPTS.ScriptRunner, runner().ATTRIBUTE)
+    assert not hasattr(SCRIPTS.ScriptRunner, "layerdiffuse_run")
     alone = run_script(listed, kind, plain(), *values, **fields)
     runner().install()
     assert with_ours.modes == ["RGB"] and same_pictures(with_ours, alone)
@@ -313,10 +313,10 @@ def test_the_opaque_pictures_of_tiles_are_left_out(listed, kind, values) -> None
 
 
 def test_it_is_wrapped_once_however_often_the_page_is_reloaded(listed) -> None:
-    ours, original = getattr(SCRIPTS.ScriptRunner, runner().ATTRIBUTE)
+    ours, original = SCRIPTS.ScriptRunner.layerdiffuse_run
     assert SCRIPTS.ScriptRunner.run is ours and not hasattr(original, "__wrapped__")
     listed.reload_ui().reload_ui()
-    assert getattr(SCRIPTS.ScriptRunner, runner().ATTRIBUTE)[1] is original
+    assert SCRIPTS.ScriptRunner.layerdiffuse_run[1] is original
     assert inspect.unwrap(SCRIPTS.ScriptRunner.run) is original
 
 

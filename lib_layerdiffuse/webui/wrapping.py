@@ -1,0 +1,34 @@
+"""Functions of the WebUI wrapped once, however often its page is reloaded, and given back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+def key_of(name: str) -> str:
+    """Where the owner of a wrapped function keeps ours and its own."""
+    return f"layerdiffuse_{name}"
+
+
+def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
+    """Let `owner.name(...)` be `around(original, ...)`."""
+    if hasattr(owner, key_of(name)):
+        return
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def ours(*arguments: Any, **named: Any) -> Any:
+        return around(original, *arguments, **named)
+
+    setattr(owner, key_of(name), (ours, original))
+    setattr(owner, name, ours)
+
+
+def unwrap(owner: Any, name: str) -> None:
+    """Give the owner its own function back, unless another extension has put its own around ours."""
+    ours, original = getattr(owner, key_of(name), (None, None))
+    if ours is not None and getattr(owner, name) is ours:
+        setattr(owner, name, original)
+        delattr(owner, key_of(name))
