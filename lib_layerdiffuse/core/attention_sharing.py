@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from .control_encoder import ControlEncoder
 from .errors import BaseMismatchError, InputError
-from .layouts import CONTROL_PREFIX, SHARING_PREFIX, SharingShape, sharing_layout, unit_paths
+from .layouts import CONTROL_PREFIX, PROJECTIONS, SHARING_PREFIX, SharingShape, sharing_layout, unit_paths
 from .methods import Method
 from .rows import spread_rows
-from .sharing_unit import Prepared, SharingUnit
+from .sharing_unit import Prepared, Projections, SharingUnit, working_dtype
 from .weights import Shape, WeightFile, broken_file, check_keys
 
 __all__ = ["AttentionSharing", "Installation", "SharingRun", "install", "unit_paths"]
@@ -76,12 +76,17 @@ class AttentionSharing:
 
     def prepared(self, index: int, strength: float, like: Tensor) -> Prepared:
         """Unit `index` ready for tensors like `like`; made at the first call, kept for the following ones."""
-        wanted = (strength, like.dtype, like.device)
+        dtype = working_dtype(like)
+        wanted = (strength, dtype, like.device)
         known = self._prepared.get(index)
         if known is None or known[0] != wanted:
-            known = (wanted, Prepared.of(self.units[index], strength, like))
+            known = (wanted, Prepared(self.units[index], strength, torch.empty(0, dtype=dtype, device=like.device)))
             self._prepared[index] = known
         return known[1]
+
+    def merged_bytes(self, attentions: Sequence[nn.Module]) -> int:
+        """Size of a copy of the layers' weights for each frame."""
+        return self.frames * sum(weight.nbytes for layer in attentions for weight in layer.parameters())
 
     def release(self) -> None:
         """Forget what was made ready (frees the device); the units stay."""
@@ -104,6 +109,7 @@ class SharingRun:
     `rows`: 'cond' or 'uncond' for each row of the coming UNet call; needed where there are overrides.
     `signals`: of `AttentionSharing.signals`. N is 1, or the results of the batch. `groups`: which result each group of
     the coming call belongs to, where a host splits a batch over several calls. `active` False is the plain UNet.
+    `merging` lets projections be merged with their layers' weights: quicker, and a copy of them for each frame.
     """
 
     overrides: Sequence[Tensor | None] = ()
@@ -111,9 +117,17 @@ class SharingRun:
     rows: Sequence[str] | None = None
     groups: Sequence[int] | None = None
     active: bool = True
+    merging: bool = True
     options: dict = field(default_factory=dict, repr=False)  # of the UNet call at hand, where it has patches
     patches: dict = field(default_factory=dict, repr=False)  # of cross attention in that call
     _control: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _projections: dict[int, Projections] = field(default_factory=dict, repr=False)
+
+    def projections_of(self, index: int) -> Projections:
+        """What is merged in this run of unit `index`, by the name of the projection; None where it cannot be."""
+        if not self.merging:
+            return dict.fromkeys(PROJECTIONS)
+        return self._projections.setdefault(index, {})
 
     def adopt(self, options: dict) -> dict:
         """Options of a UNet call (Forge's `transformer_options`) without the patches that bypass cross attention."""
@@ -244,7 +258,7 @@ class _Layer:
             context = frames
         else:
             context, mask = self._context(_frames_first(context, count))
-        attended = unit.attend(self.attention, frames, context, mask)
+        attended = unit.attend(self.attention, frames, context, mask, self.run.projections_of(self.index))
         result = attended if added is None else attended + added
         result = result + unit.temporal(frames + attended, self.attention.heads)
         result = result.transpose(0, 1).flatten(0, 1)

@@ -13,6 +13,11 @@ def free_bytes(device: torch.device) -> int:
     return _FREE.get(device.type, lambda _: UNKNOWN)(device)
 
 
+def is_roomy(device: torch.device) -> bool:
+    """Whether more than half of the device's memory is free, so that nobody misses what is kept there for later."""
+    return device.type in _TOTAL and free_bytes(device) > _TOTAL[device.type](device) / 2
+
+
 def _free_cuda(device: torch.device) -> int:
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + cached
@@ -25,13 +30,21 @@ def _free_mps(device: torch.device) -> int:
 
 
 def _free_cpu(device: torch.device) -> int:
+    return _told_by_linux("MemAvailable") or UNKNOWN  # it counts what the page cache would give back
+
+
+def _told_by_linux(name: str) -> int | None:
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:  # Linux; counts what the page cache would give back
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
     except (OSError, StopIteration):
-        return UNKNOWN
+        return None
 
 
+_TOTAL = {
+    "cuda": lambda device: torch.cuda.mem_get_info(device)[1],
+    "cpu": lambda _: _told_by_linux("MemTotal") or 4 * UNKNOWN,
+}
 _FREE = {"cuda": _free_cuda, "mps": _free_mps, "cpu": _free_cpu}
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import BaseMismatchError, InputError, WeightsError
+from .fingerprint import fingerprint
 from .offsets import LowRank, Offset, OffsetSet, checked_offsets, is_quantised, merge_parameter
 from .rows import spread_rows
 
@@ -43,6 +44,35 @@ class ConcatLatents:
                 moved = F.interpolate(moved.float(), size=sample.shape[2:], mode="bilinear", antialias=True)
             self._shaped = {key: moved.to(sample.dtype)}
         return spread_rows(self._shaped[key], len(sample), self.rows)
+
+
+class MergedCopies:
+    """Merged parameters of one set of offsets, kept from run to run: good while nobody edits one of them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[tuple, nn.Parameter, bytes]] = {}
+
+    def merged(self, name: str, original: Tensor, parts: Sequence[Offset], strength: float) -> nn.Parameter:
+        """original + strength * offsets on the device of `original`, computed only where that has changed."""
+        key = strength, fingerprint(original)
+        known = self._kept.pop(name, None)  # before another is made: two would need twice the memory
+        if known is None or known[0] != key or fingerprint(known[1]) != known[2]:
+            del known
+            merged = _merged_parameter(original, parts, strength)
+            known = key, merged, fingerprint(merged)
+        known[1].data = known[1].data.to(original.device)
+        self._kept[name] = known
+        return known[1]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._kept.clear()
+
+
+def _merged_parameter(original: Tensor, parts: Sequence[Offset], strength: float) -> nn.Parameter:
+    quick = "cuda" if torch.cuda.is_available() else original.device  # a host may keep weights on the CPU
+    merged = merge_parameter(original.to(quick), parts, strength).to(original.device)
+    return nn.Parameter(merged, requires_grad=False)
 
 
 class Installed:
@@ -97,15 +127,17 @@ def merge_offsets(
     strength: float = 1.0,
     concat: ConcatLatents | None = None,
     spare: bool = False,
+    copies: MergedCopies | None = None,
 ) -> Installed:
     """Merge offsets into `modules`; the original parameter objects come back on removal. Strength 0 touches nothing.
 
-    `spare` keeps what is not in use on the CPU, so that the device never holds two copies of a parameter.
+    `spare` keeps what is not in use on the CPU, so that the device never holds two copies of a parameter. `copies`
+    spares the next run of the same offsets the merging.
     """
     offsets = _prepared(offsets, modules, strength, concat)
     for name in offsets.entries:
         _refuse_quantised(name, *_parameter(modules, name))
-    return _Merged(offsets, modules, strength, concat, spare)
+    return _Merged(offsets, modules, (strength, copies or MergedCopies()), concat, spare)
 
 
 def can_merge(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> bool:
@@ -193,28 +225,29 @@ class _Merged(Installed):
         self,
         offsets: OffsetSet,
         modules: Mapping[str, nn.Module],
-        strength: float,
+        merging: tuple[float, MergedCopies],
         concat: ConcatLatents | None,
         spare: bool,
     ):
         super().__init__()
+        strength, copies = merging
         self._swaps: list[_Swap] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._concat, self._wide, self._spare = concat, None, spare
         try:
             with torch.no_grad():
                 for name, parts in offsets.entries.items():
-                    self._swap_in(*_parameter(modules, name), parts, strength)
+                    module, attribute = _parameter(modules, name)
+                    original = module._parameters[attribute]
+                    self._swap_in(module, attribute, copies.merged(name, original, parts, strength))
         except BaseException:
             self._switch(False)  # out of memory half-way: what was swapped goes back
+            copies.clear()
             raise
         self.set_active(True)
 
-    def _swap_in(self, module: nn.Module, attribute: str, parts: Sequence[Offset], strength: float) -> None:
+    def _swap_in(self, module: nn.Module, attribute: str, merged: nn.Parameter) -> None:
         original = module._parameters[attribute]
-        quick = "cuda" if torch.cuda.is_available() else original.device  # a host may keep weights on the CPU
-        merged = merge_parameter(original.to(quick), parts, strength).to(original.device)
-        merged = nn.Parameter(merged, requires_grad=False)
         swap = _Swap(module, attribute, original, merged)
         self._swaps.append(swap)
         swap.put(True, self._spare)

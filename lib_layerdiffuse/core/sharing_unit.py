@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layouts import PROJECTIONS
+from .fingerprint import fingerprint
 
 NORM_EPSILON = 1e-6
+PROBE = 8  # tokens on which a layer is tried
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,14 @@ class Temporal:
 
     def __call__(self, frames: Tensor, heads: int) -> Tensor:
         """[F,G,T,C] -> what is added to it."""
-        normed = F.layer_norm(frames, frames.shape[-1:], *self.norm, NORM_EPSILON)
+        norm = (part.to(frames.dtype) for part in self.norm)  # which mixed precision leaves apart
+        normed = F.layer_norm(frames, frames.shape[-1:], *norm, NORM_EPSILON)
         if self.single is not None:
             return F.linear(normed, *self.single)
         count, groups, tokens, width = frames.shape
         projected = F.linear(normed, *self.queries_keys_values).view(count, groups * tokens, 3, heads, width // heads)
         query, key, value = projected.unbind(2)  # each [F,N,heads,size]
-        return F.linear(_attend_across(query, key, value).view(frames.shape), *self.out)
+        return F.linear(_attend_across(query, key, value).reshape(frames.shape), *self.out)
 
 
 def _fold(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -97,12 +99,19 @@ def _fold(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[
 def _attend_across(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention over the first dimension of [F,N,heads,size], F at most a handful.
 
-    Written out: fused kernels are made for long sequences, and CUDA's refuse the N of large pictures as a batch.
+    Written out on graphics cards: their fused kernels are made for long sequences, and refuse the N of large pictures
+    as a batch.
     """
+    if query.device.type == "cpu":
+        sequences = (part.permute(1, 2, 0, 3) for part in (query, key, value))  # [N,heads,F,size]
+        return F.scaled_dot_product_attention(*sequences).permute(2, 0, 1, 3)
     scale = query.shape[-1] ** -0.5
     scores = torch.stack([(query * other).sum(-1) for other in key]) * scale  # [F of keys, F of queries,N,heads]
     weights = scores.float().softmax(0).to(value.dtype).unsqueeze(-1)
-    return sum(weight * other for weight, other in zip(weights, value, strict=True))
+    mixed = weights[0] * value[0]
+    for weight, other in zip(weights[1:], value[1:], strict=True):
+        mixed = torch.addcmul(mixed, weight, other)
+    return mixed
 
 
 @dataclass(frozen=True)
@@ -125,27 +134,81 @@ class SharingUnit:
 
 
 @dataclass(frozen=True)
+class MergedProjection:
+    """A projection of the layer with a unit's deltas merged into its weight, by frame: x @ weight + bias.
+
+    `source` is the layer's own weight as it was then, and `edits` how often it had been edited.
+    """
+
+    source: Tensor
+    edits: int
+    weight: Tensor  # [F,in,out]
+    bias: Tensor | None
+
+    def serves(self, layer: nn.Module, like: Tensor) -> bool:
+        """Whether the layer still is what was merged."""
+        weight = layer.weight
+        same = weight is self.source and _edits(weight) == self.edits and is_plain(layer)
+        return same and _alike(weight, like) and _alike(self.weight, like)
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """[F,G,T,in] -> [F,G,T,out]."""
+        rows = source.flatten(1, 2)
+        mixed = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias, rows, self.weight)
+        return mixed.view(*source.shape[:3], -1)
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether nobody hooks into the layer or has replaced its forward."""
+    return not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
+
+
+def _edits(weight: Tensor) -> int:
+    return -1 if weight.is_inference() else weight._version
+
+
+def _alike(weight: Tensor, like: Tensor) -> bool:
+    return weight.dtype == working_dtype(like) and weight.device == like.device
+
+
+def working_dtype(tensor: Tensor) -> torch.dtype:
+    """The type in which a linear layer computes with this tensor, mixed precision (autocast) considered."""
+    kind = tensor.device.type
+    if hasattr(torch, "get_autocast_dtype"):  # torch 2.4
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+    if kind == "cuda" and torch.is_autocast_enabled():
+        return torch.get_autocast_gpu_dtype()
+    return tensor.dtype
+
+
 class Prepared:
-    """A unit folded and scaled by the strength, in one dtype on one device."""
+    """A unit folded and scaled by the strength, ready for tensors of the dtype and device of `like`."""
 
-    deltas: dict[str, FrameDelta]
-    temporal: Temporal
-    control: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
-
-    @classmethod
     @torch.no_grad()
-    def of(cls, unit: SharingUnit, strength: float, like: Tensor) -> Prepared:
-        """Folded on the device of `like` in float32, kept in its dtype."""
-        tensors = {key: tensor.to(like.device) for key, tensor in unit.tensors.items()}
-        frames = range(unit.frames)
-        deltas = {}
-        for name in PROJECTIONS:
-            downs = [tensors[f"{name}_lora.{frame}.down.weight"] for frame in frames]
-            ups = [tensors[f"{name}_lora.{frame}.up.weight"] for frame in frames]
-            deltas[name] = FrameDelta.of(downs, ups, strength).to(like)
-        temporal = Temporal.of(tensors, unit.frames, strength).to(like)
-        control = tuple(_control_layers(tensors, frame, strength, like) for frame in frames if unit.control)
-        return cls(deltas, temporal, control)
+    def __init__(self, unit: SharingUnit, strength: float, like: Tensor):
+        self.unit, self.strength = unit, strength
+        tensors = self._tensors(like)
+        self.temporal = Temporal.of(tensors, unit.frames, strength).to(like)
+        self.control = tuple(
+            _control_layers(tensors, frame, strength, like) for frame in range(unit.frames) if unit.control
+        )
+        self._deltas: dict[str, FrameDelta] = {}
+        self._merged: dict[str, tuple[bytes, Tensor]] = {}
+
+    def _tensors(self, like: Tensor) -> dict[str, Tensor]:
+        return {key: tensor.to(like.device) for key, tensor in self.unit.tensors.items()}
+
+    def _pairs(self, name: str, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Down [256,in] and up [out,256] of each frame."""
+        return tuple(
+            [self.unit.tensors[f"{name}_lora.{frame}.{part}.weight"].to(like.device) for frame in range(self.frames)]
+            for part in ("down", "up")
+        )
+
+    @property
+    def frames(self) -> int:
+        """Images per result."""
+        return self.unit.frames
 
     def control_tokens(self, signal: Tensor) -> Tensor:
         """Signal [N,256,h,w] -> what is added to each frame, [F,N,h*w,C]; the same at every step of a run."""
@@ -155,28 +218,75 @@ class Prepared:
             added.append(F.conv2d(hidden, out_weight, out_bias).flatten(2).transpose(1, 2))
         return torch.stack(added)
 
-    def attend(self, attention: nn.Module, frames: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def attend(
+        self, attention: nn.Module, frames: Tensor, context: Tensor, mask: Tensor | None, projections: Projections
+    ) -> Tensor:
         """Attention of `attention` with this unit's deltas: [F,G,T,C] and context [F,G,S,D] -> [F,G,T,C].
 
-        The layer's own projections are called as modules, so that whatever a host does in them goes on working.
+        `projections` are those of this run that were found plain and merged; it is filled here.
         """
-        query = self._project(attention.to_q, "to_q", frames)
-        key = self._project(attention.to_k, "to_k", context)
-        value = self._project(attention.to_v, "to_v", context)
+        query = self._project(attention.to_q, "to_q", frames, projections)
+        key = self._project(attention.to_k, "to_k", context, projections)
+        value = self._project(attention.to_v, "to_v", context, projections)
         split = [
             part.flatten(0, 1).unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (query, key, value)
         ]
         mixed = F.scaled_dot_product_attention(*split, attn_mask=mask)
         mixed = mixed.transpose(1, 2).flatten(2).view(frames.shape)
         out, *rest = attention.to_out
-        mixed = self._project(out, "to_out", mixed)
+        mixed = self._project(out, "to_out", mixed, projections)
         for layer in rest:
             mixed = layer(mixed)
         return mixed
 
-    def _project(self, layer: nn.Module, name: str, source: Tensor) -> Tensor:
-        projected = layer(source.flatten(0, 1)).view(*source.shape[:3], -1)
-        return self.deltas[name].add_to(projected, source)
+    def _project(self, layer: nn.Module, name: str, source: Tensor, projections: Projections) -> Tensor:
+        merged = projections.get(name)
+        if merged is not None and merged.serves(layer, source):
+            return merged(source)
+        rows = source.flatten(0, 1)
+        if name not in projections:
+            projections[name] = self._merge(layer, name, rows) if _is_its_weight(layer, rows) else None
+            if projections[name] is not None:
+                return projections[name](source)
+        projected = layer(rows)  # called as a module, so that whatever a host does in it goes on working
+        return self._delta(name, source).add_to(projected.view(*source.shape[:3], -1), source)
+
+    def _delta(self, name: str, like: Tensor) -> FrameDelta:
+        if name not in self._deltas:
+            self._deltas[name] = FrameDelta.of(*self._pairs(name, like), self.strength).to(like)
+        return self._deltas[name]
+
+    @torch.no_grad()
+    def _merge(self, layer: nn.Module, name: str, like: Tensor) -> MergedProjection:
+        """The layer's weight with the deltas; computed only if it is another than in the run before."""
+        weight = layer.weight
+        now = fingerprint(weight)
+        known = self._merged.pop(name, None)
+        if known is None or known[0] != now or not _alike(known[1], like):
+            known = now, self._merged_weight(weight, name)
+        self._merged[name] = known
+        self._deltas.pop(name, None)  # of no more use
+        bias = None if layer.bias is None else layer.bias.detach()
+        return MergedProjection(weight, _edits(weight), known[1], bias)
+
+    def _merged_weight(self, weight: Tensor, name: str) -> Tensor:
+        """[out,in] -> [F,in,out], in float32, then in the weight's dtype."""
+        own = weight.detach().float().T
+        downs, ups = self._pairs(name, weight)
+        frames = [own + down.float().T @ up.float().T * self.strength for down, up in zip(downs, ups, strict=True)]
+        return torch.stack(frames).to(weight.dtype)
+
+
+Projections = dict[str, "MergedProjection | None"]
+
+
+def _is_its_weight(layer: nn.Module, rows: Tensor) -> bool:
+    """Whether the layer, tried on a few tokens, is its weight and bias and nothing else (no LoRA beside them)."""
+    weight = getattr(layer, "weight", None)
+    if weight is None or not hasattr(layer, "bias") or not is_plain(layer) or not _alike(weight, rows):
+        return False
+    probe = rows[:, :PROBE].contiguous()
+    return torch.equal(F.linear(probe, weight, layer.bias), layer(probe))
 
 
 def _control_layers(

@@ -65,6 +65,12 @@ class WeightFile:
         self.close()
 
 
+def stamp(path: Path) -> tuple[str, int, int]:
+    """What changes when a file is replaced."""
+    state = path.stat()
+    return str(path), state.st_mtime_ns, state.st_size
+
+
 def broken_file(path: Path, got: str, expected: str) -> WeightsError:
     """The error of a file that cannot be used as it is, with how to mend it."""
     return WeightsError(

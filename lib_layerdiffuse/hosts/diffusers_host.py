@@ -17,8 +17,8 @@ from ..core.alpha import AlphaSummary, from_tensor
 from ..core.codec import TransparencyCodec, VaeLatent, to_vae_space
 from ..core.errors import InputError
 from ..core.memory import is_out_of_memory, release
-from ..core.methods import BASES
-from ..core.weights import WeightFile
+from ..core.methods import BASES, Method
+from ..core.weights import WeightFile, stamp
 from ..pictures import Picture, Pictures, Watchers
 from ..settings import GenerateSettings
 from .downloads import LayerFiles
@@ -50,6 +50,7 @@ class DiffusersHost:
     def __init__(self, pipeline: Any, base: str, files: LayerFiles, name: str = "model", captions: Sequence[str] = ()):
         self.pipeline, self.base, self.files = pipeline, base, files
         self.name, self.captions = name, tuple(captions)
+        self._weights: tuple[tuple, Any] = ((), None)  # of the last method
         pipeline.set_progress_bar_config(disable=True)
         vae = pipeline.vae
         if vae.dtype == torch.float16 and vae.config.force_upcast:  # SDXL's VAE overflows in float16
@@ -83,6 +84,15 @@ class DiffusersHost:
             pictures.stopped = True
             pictures.notes.append(f"stopped after {len(pictures)} of {sum(map(len, jobs))} pictures")
         run.watchers.report(1.0, "stopped" if pictures.stopped else "done")
+
+    def method_weights(self, method: Method) -> Any:
+        """The weights of a method, checked against the UNet; read once while pictures of this method are painted."""
+        path = self.files.find(method.weights)
+        key = stamp(path), method.id
+        if self._weights[0] != key:
+            self._weights = ((), None)  # before the next are read: both would need twice the memory
+            self._weights = key, read_method(path, unet_modules(self.pipeline.unet), method)
+        return self._weights[1]
 
     @cached_property
     def decoder(self) -> TransparencyCodec:
@@ -135,7 +145,7 @@ class _Run:
         self.report(0.0, "reading the method's files")
         context = nullcontext()
         if plan.method is not None:
-            weights = read_method(self.host.files.find(plan.method.weights), unet_modules(pipeline.unet), plan.method)
+            weights = self.host.method_weights(plan.method)
             if plan.method.transparent_frames:
                 _ = self.host.decoder  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..core.memory import free_bytes
 from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
 from ..core.offset_install import (
     ConcatLatents,
+    MergedCopies,
     can_merge,
     hook_offsets,
     merge_offsets,
@@ -60,29 +61,43 @@ class Kind:
     put: Callable[[ExitStack, Any, Modules, float, Conditions], OnUnet]
 
 
-def _read_offsets(path: Path, modules: Modules, method: Method) -> OffsetSet:
-    return read_offsets(path, parameter_shapes(modules))
+@dataclass(frozen=True)
+class KeptOffsets:
+    """The offsets of a file, and what merging them into the loaded UNet gave."""
+
+    offsets: OffsetSet
+    copies: MergedCopies = field(default_factory=MergedCopies)
+
+    def release(self) -> None:
+        """Forget what was merged; the offsets stay."""
+        self.copies.clear()
+
+
+def _read_offsets(path: Path, modules: Modules, method: Method) -> KeptOffsets:
+    return KeptOffsets(read_offsets(path, parameter_shapes(modules)))
 
 
 def _put_offsets(
-    stack: ExitStack, offsets: OffsetSet, modules: Modules, strength: float, conditions: Conditions
+    stack: ExitStack, kept: KeptOffsets, modules: Modules, strength: float, conditions: Conditions
 ) -> OnUnet:
     concat = None if conditions.concat is None else ConcatLatents(conditions.concat)
-    return OnUnet(stack.enter_context(install_offsets(offsets, modules, strength, concat)).set_active)
+    return OnUnet(stack.enter_context(install_offsets(kept, modules, strength, concat)).set_active)
 
 
-def install_offsets(offsets: OffsetSet, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
+def install_offsets(kept: KeptOffsets, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
     """Merged where that can be, as it costs nothing per step; added by hooks for quantised weights."""
+    offsets = kept.offsets
     if strength and not can_merge(offsets, modules):
         return hook_offsets(offsets, modules, strength, concat)
-    return merge_offsets(offsets, modules, strength, concat, spare=is_short(offsets, modules))
+    spare = is_short(merged_bytes(offsets, modules))
+    if spare:
+        kept.release()
+    return merge_offsets(offsets, modules, strength, concat, spare, None if spare else kept.copies)
 
 
-def is_short(offsets: OffsetSet, modules: Modules) -> bool:
-    """Whether the graphics card has no room for a second copy of the touched parameters."""
-    if not torch.cuda.is_available():
-        return False
-    return free_bytes(torch.device("cuda")) < ROOM * merged_bytes(offsets, modules)
+def is_short(size: int) -> bool:
+    """Whether the graphics card has no room for `size` more bytes of weights."""
+    return torch.cuda.is_available() and free_bytes(torch.device("cuda")) < ROOM * size
 
 
 def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionSharing:
@@ -93,10 +108,11 @@ def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionShar
 def _put_sharing(
     stack: ExitStack, sharing: AttentionSharing, modules: Modules, strength: float, conditions: Conditions
 ) -> OnUnet:
-    run = SharingRun()
+    layers = sharing_layers(modules)
+    run = SharingRun(merging=not is_short(sharing.merged_bytes(layers)))
     if conditions.control is not None:
         run.signals = sharing.signals(conditions.control)
-    stack.enter_context(install(sharing, sharing_layers(modules), run, strength))
+    stack.enter_context(install(sharing, layers, run, strength))
     return OnUnet(lambda active: setattr(run, "active", active), run.adopt if strength else untouched)
 
 

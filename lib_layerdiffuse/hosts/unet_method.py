@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..core.memory import is_roomy
 from ..core.methods import Method, stop_timestep
 from .ldm_keys import unet_modules
 from .method_kinds import Conditions, put_method
@@ -21,8 +22,7 @@ def method_on_unet(
     strength, stop_at = strengths
     with ExitStack() as stack:
         on_unet = put_method(stack, method, weights, unet_modules(unet), strength, conditions)
-        if hasattr(weights, "release"):  # what was made ready for the device
-            stack.callback(weights.release)
+        stack.callback(_rest, weights, unet)
         stop = stop_timestep(stop_at)
 
         def before_call(_module: torch.nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
@@ -31,3 +31,9 @@ def method_on_unet(
 
         stack.callback(unet.register_forward_pre_hook(before_call, with_kwargs=True).remove)
         yield
+
+
+def _rest(weights: Any, unet: torch.nn.Module) -> None:
+    """After a run: what was merged or made ready stays for the next one where there is room."""
+    if not is_roomy(next(unet.parameters()).device):
+        weights.release()

@@ -19,7 +19,7 @@ from ..core.errors import InputError, LayerDiffuseError
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, frame_prompts, round_up_batch
 from ..hosts.images import RESIZE_KEYS, on_grey
 from ..hosts.method_kinds import Conditions
-from ..hosts.webui.host import ForgeFamily, WebuiHost, host_of, token_merging_off
+from ..hosts.webui.host import ForgeFamily, WebuiHost, computing_device, host_of, token_merging_off
 from ..hosts.webui.modules import host_module
 from ..hosts.webui.row_map import step_rows
 from ..hosts.webui.sampling import give_back, take_over
@@ -194,7 +194,7 @@ class Job:
         """Undo what may be left, also after an exception elsewhere; safe to call again."""
         self.p.n_iter, self.p.do_not_save_grid = self._counts
         give_back(getattr(self.p, "sampler", None))
-        self.networks.release()
+        self.networks.rest(computing_device())
         self.weights, self.latents, self.conditions = None, None, Conditions()
 
 

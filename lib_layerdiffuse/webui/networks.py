@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 
 from ..core.codec import TransparencyCodec
+from ..core.memory import is_roomy
 from ..core.methods import BASES, Method
-from ..core.weights import WeightFile
+from ..core.weights import WeightFile, stamp
 from ..hosts.method_kinds import Modules, read_method
 
 
@@ -44,30 +45,30 @@ class Networks:
         path = files.find(BASES[base].encoder)
         return self._keep("encoder", stamp(path), lambda: _codec(path, "encoder"))
 
-    def release(self) -> None:
-        """Bring everything back to the CPU."""
+    def rest(self, device: torch.device) -> None:
+        """After a job: networks go back to the CPU; what was merged stays for the next where `device` is roomy."""
         for _, network in self._kept.values():
-            if hasattr(network, "release"):
-                network.release()
-            elif isinstance(network, TransparencyCodec):
+            if isinstance(network, TransparencyCodec):
                 network.to("cpu")
+        if not is_roomy(device):
+            self.forget_merged()
 
-    def release_for(self, owner: object) -> None:
+    def rest_for(self, owner: object, device: torch.device) -> None:
         """The same, unless somebody else uses them by now."""
         if self.owner is owner:
-            self.release()
+            self.rest(device)
+
+    def forget_merged(self) -> None:
+        """Free what was merged with a checkpoint's weights: a job without us must not miss that memory."""
+        weights = self._kept.get("method", (None, None))[1]
+        if weights is not None:
+            weights.release()
 
     def _keep(self, kind: str, key: tuple, read: Callable[[], Any]) -> Any:
         if kind not in self._kept or self._kept[kind][0] != key:
             self._kept.pop(kind, None)  # before the new one is read: two would need twice the memory
             self._kept[kind] = (key, read())
         return self._kept[kind][1]
-
-
-def stamp(path: Path) -> tuple[str, int, int]:
-    """What changes when a file is replaced."""
-    state = path.stat()
-    return str(path), state.st_mtime_ns, state.st_size
 
 
 def _codec(path: Path, part: str) -> TransparencyCodec:

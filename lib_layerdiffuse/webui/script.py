@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
-from ..hosts.webui.host import loaded_base, loaded_base_note
+from ..hosts.webui.host import computing_device, loaded_base, loaded_base_note
 from ..hosts.webui.modules import host_module, option
 from . import files
 from .accordion import build_accordion, input_accordion_header
@@ -83,6 +83,8 @@ class LayerDiffuseScript(Scripts.Script):
         finish(p)
         forget_infotext(p)
         if not wanted(p, values):
+            if not is_inner(p):
+                self.networks.forget_merged()
             return
         options = read_options()
         job = Job(p, options, HostLayerFiles(options), self.networks)
@@ -219,9 +221,14 @@ def is_copy(p: Any) -> bool:
     return getattr(p, ATTRIBUTE, None) is not None and job_of(p) is None
 
 
+def is_inner(p: Any) -> bool:
+    """Whether this is ADetailer's own inpainting, which works on the opaque picture."""
+    return getattr(p, "_ad_inner", False)
+
+
 def wanted(p: Any, values: tuple[Any, ...]) -> bool:
     """Whether the box is ticked, by the page, an API call in either form, or a plot's axis."""
-    if getattr(p, "_ad_inner", False):  # ADetailer's own inpainting: it works on the opaque picture
+    if is_inner(p):
         return False
     if getattr(p, "layerdiffuse_axes", None):
         return True
@@ -254,7 +261,7 @@ def finish(p: Any) -> None:
 def free_when_gone(p: Any, job: Job) -> None:
     """After an exception no hook is called: free the device's memory when `p` is gone, unless another job uses it."""
     job.networks.owner = token = object()
-    weakref.finalize(p, job.networks.release_for, token)
+    weakref.finalize(p, job.networks.rest_for, token, computing_device())
 
 
 def add_picture(p: Any, processed: Any, place: int, image: Any) -> None:

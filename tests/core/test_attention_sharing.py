@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from rule import file_value, randn_for, value
 from safetensors.torch import load_file, save_file
-from torch import nn
+from small_attention import CONTEXT, WIDTHS, CrossAttention, run_layers, same, small_layers, small_state
 
 from lib_layerdiffuse.core.attention_sharing import AttentionSharing, SharingRun, install
 from lib_layerdiffuse.core.control_encoder import ControlEncoder
@@ -19,9 +17,7 @@ from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsE
 from lib_layerdiffuse.core.layouts import (
     CONTROL_PREFIX,
     SHARING_PREFIX,
-    SharingShape,
     expected_keys,
-    sharing_layout,
     unit_paths,
 )
 from lib_layerdiffuse.core.methods import find_method
@@ -29,25 +25,6 @@ from lib_layerdiffuse.core.sharing_unit import SharingUnit
 
 GOLDEN_FOLDER = Path(__file__).parents[1] / "data/golden"
 GOLDEN = load_file(GOLDEN_FOLDER / "attention_sharing.safetensors")  # every fourth token
-HEADS = 8
-
-
-class CrossAttention(nn.Module):
-    """An attention layer as LDM has it."""
-
-    def __init__(self, width: int, context: int, heads: int = HEADS):
-        super().__init__()
-        self.heads = heads
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(context, width, bias=False)
-        self.to_v = nn.Linear(context, width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(0.0))
-
-    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None, mask: torch.Tensor | None = None):
-        context = x if context is None else context
-        parts = (self.to_q(x), self.to_k(context), self.to_v(context))
-        split = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
-        return self.to_out(F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
 
 
 @dataclass(frozen=True)
@@ -100,8 +77,9 @@ def golden_layer(case: Case, unit: SharingUnit) -> CrossAttention:
     return layer.requires_grad_(False)
 
 
+@pytest.mark.parametrize("merging", [True, False])
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_golden(name):
+def test_golden(name, merging):
     case = CASES[name]
     unit = golden_unit(case)
     layer, tokens, rows = golden_layer(case, unit), case.size[0] * case.size[1], case.groups * case.frames
@@ -114,6 +92,7 @@ def test_golden(name):
         ],
         signals={tokens: randn_for(f"golden/attn/{name}/control", (1, 256, *case.size))} if unit.control else {},
         rows=row_map(case.groups, case.frames, case.conditional_first),
+        merging=merging,
     )
     with install(AttentionSharing([unit]), [layer], run):
         got = layer(hidden, context=context)
@@ -141,47 +120,9 @@ def test_golden_control_encoder():
 
 # ---- a whole set of small layers -------------------------------------------------------------------------------------
 
-WIDTHS, CONTEXT, RANK = (16, 32), 24, 4
-
-
-def small_state(frames: int, control: bool = False) -> dict[str, torch.Tensor]:
-    """A small weights file: four units."""
-    layout = sharing_layout(SharingShape(frames, WIDTHS, CONTEXT, RANK, control))
-    return {key: value(f"small/{key}", shape) for key, shape in layout.items()}
-
-
-def small_layers(kind: str = "ldm") -> list[nn.Module]:
-    """Self- and cross-attention of two widths."""
-    torch.manual_seed(0)
-    sizes = [(width, context) for width in WIDTHS for context in (width, CONTEXT)]
-    layers: list[nn.Module] = [CrossAttention(width, context, 4).requires_grad_(False) for width, context in sizes]
-    if kind == "ldm":
-        return layers
-    others = [Attention(w, None if context == w else context, heads=4, dim_head=w // 4) for w, context in sizes]
-    for other, layer in zip(others, layers, strict=True):
-        other.load_state_dict(layer.state_dict())
-    return [other.requires_grad_(False) for other in others]
-
-
-def run_layers(layers: list[nn.Module], rows: int, seed: int = 1) -> list[torch.Tensor]:
-    """Outputs of all layers, called as a transformer block calls them."""
-    generator = torch.Generator().manual_seed(seed)
-    outputs = []
-    for index, layer in enumerate(layers):
-        hidden = torch.randn(rows, 12, WIDTHS[index // 2], generator=generator)
-        context = torch.randn(rows, 7, CONTEXT, generator=generator) if index % 2 else None
-        named = {"encoder_hidden_states" if isinstance(layer, Attention) else "context": context}
-        outputs.append(layer(hidden, **named))
-    return outputs
-
 
 def signals() -> dict[int, torch.Tensor]:
     return {12: randn_for("signal", (1, 256, 3, 4))}
-
-
-def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    """Whether all are bit-identical."""
-    return all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

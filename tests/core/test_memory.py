@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_layerdiffuse.core.memory import UNKNOWN, free_bytes, is_out_of_memory, release
+from lib_layerdiffuse.core import memory
+from lib_layerdiffuse.core.memory import UNKNOWN, free_bytes, is_out_of_memory, is_roomy, release
 
 
 def test_real_out_of_memory_is_recognised():
@@ -18,3 +19,12 @@ def test_free_memory_is_told_or_assumed():
     assert 2**20 < cpu < 2**50
     assert free_bytes(torch.device("meta")) == UNKNOWN
     release(torch.device("cpu"))
+
+
+def test_a_device_is_roomy_while_more_than_half_of_it_is_free(monkeypatch):
+    cpu = torch.device("cpu")
+    for free, expected in ((0.6, True), (0.4, False)):
+        monkeypatch.setitem(memory._FREE, "cpu", lambda _, free=free: int(free * 2**40))
+        monkeypatch.setitem(memory._TOTAL, "cpu", lambda _: 2**40)
+        assert is_roomy(cpu) is expected
+    assert not is_roomy(torch.device("mps"))  # of whose size nothing is known

@@ -49,7 +49,7 @@ class WebuiHost:
     @property
     def device(self) -> torch.device:
         """Where this WebUI computes."""
-        return torch.device(host_module("devices").device)
+        return computing_device()
 
     @property
     def scale_factor(self) -> float | None:
@@ -187,6 +187,11 @@ def own_randomness(device: torch.device) -> Iterator[None]:
         if cards:
             torch.cuda.manual_seed(0)
         yield
+
+
+def computing_device() -> torch.device:
+    """Where the WebUI computes."""
+    return torch.device(host_module("devices").device)
 
 
 def host_of(sd_model: Any) -> WebuiHost:
