@@ -1,4 +1,4 @@
-"""Our decode against the plain one: eight passes one after another in float32, then torch.median. Made-up weights.
+"""Our decode against the plain one: diffusers' blocks, eight passes in turn, float32, torch.median. Made-up weights.
 
 python benchmarks/decoder.py --size 512 --device cuda --dtype float16
 """
@@ -15,12 +15,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.plain_decoder import PlainDecoder
 from lib_layerdiffuse.core.decoder import TransparencyUNet
 from lib_layerdiffuse.core.decoding import ORIENTATIONS, TransparencyDecoder
 
 
 @torch.no_grad()
-def plain(network: TransparencyUNet, pixel: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+def plain(network: PlainDecoder, pixel: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
     """Pixels [1,3,H,W] and latent [1,4,H/8,W/8] -> A,R,G,B [1,4,H,W], the way of the original."""
     passes = []
     for turn in ORIENTATIONS:
@@ -58,7 +59,9 @@ def main() -> None:
     torch.nn.init.constant_(network.conv_out.bias, 0.5)
     pixel = torch.rand(1, 3, chosen.size, chosen.size, device=chosen.device)
     latent = torch.randn(1, 4, chosen.size // 8, chosen.size // 8, device=chosen.device)
-    plain_time, expected = seconds(lambda: plain(network, pixel, latent), chosen.repeats)
+    original = PlainDecoder().to(chosen.device)
+    original.load_state_dict(network.state_dict())
+    plain_time, expected = seconds(lambda: plain(original, pixel, latent), chosen.repeats)
     print(f"plain, 8 in turn, float32    {plain_time:7.2f} s")
     decoder = TransparencyDecoder(network, chosen.device, getattr(torch, chosen.dtype))
     for passes in (8, 4, 2, 1):

@@ -23,6 +23,11 @@ HEAD_SIZE = 8
 EPSILON = 1e-5
 
 
+def silu(hidden: torch.Tensor) -> torch.Tensor:
+    """SiLU, in place unless a gradient is wanted: fresh memory for large pictures costs more than the arithmetic."""
+    return F.silu(hidden, inplace=not torch.is_grad_enabled())
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, each after group norm and SiLU, added to the input (through a 1x1 where widths differ)."""
 
@@ -36,10 +41,10 @@ class ResidualBlock(nn.Module):
             self.conv_shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        change = self.conv1(F.silu(self.norm1(hidden)))
-        change = self.conv2(F.silu(self.norm2(change)))
+        change = self.conv1(silu(self.norm1(hidden)))
+        change = self.conv2(silu(self.norm2(change)))
         shortcut = self.conv_shortcut(hidden) if hasattr(self, "conv_shortcut") else hidden
-        return shortcut + change
+        return shortcut + change if torch.is_grad_enabled() else change.add_(shortcut)
 
 
 class SelfAttention(nn.Module):
@@ -179,7 +184,7 @@ class TransparencyUNet(nn.Module):
                 hidden = level.block(block, torch.cat([hidden, skips.pop()], dim=1))
             if hasattr(level, "upsamplers"):
                 hidden = level.upsamplers[0](hidden)
-        return self.conv_out(F.silu(self.conv_norm_out(hidden)))
+        return self.conv_out(silu(self.conv_norm_out(hidden)))
 
     def _check_inputs(self, pixel: torch.Tensor, latent: torch.Tensor) -> None:
         H, W = pixel.shape[-2:]
