@@ -66,7 +66,8 @@ class TransparencyDecoder:
         weight = network.conv_in.weight
         self.device = torch.device(device) if device is not None else weight.device
         self.dtype = torch.float32 if self.device.type == "cpu" else dtype or weight.dtype
-        self.network = network.to(self.device, self.dtype, memory_format=torch.channels_last)
+        network.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.network = network
 
     def decode(
         self,

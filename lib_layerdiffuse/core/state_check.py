@@ -18,8 +18,15 @@ def load_checked(network: nn.Module, state: Mapping[str, torch.Tensor], what: st
     differences = state_differences(_shapes(wanted), _shapes(state))
     if differences:
         raise foreign(what, differences)
-    network.load_state_dict({key: state[key].detach().float() for key in wanted}, assign=True)
-    return network.requires_grad_(True)
+    for key in wanted:
+        _assign(network, key, state[key].detach().float())
+    return network
+
+
+def _assign(network: nn.Module, key: str, tensor: torch.Tensor) -> None:
+    """Put a parameter in its place. Not by load_state_dict, which AUTOMATIC1111 replaces while it loads a model."""
+    path, _, name = key.rpartition(".")
+    network.get_submodule(path)._parameters[name] = nn.Parameter(tensor)
 
 
 def state_differences(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

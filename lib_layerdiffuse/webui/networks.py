@@ -47,6 +47,7 @@ class Networks:
 
     def rest(self, device: torch.device) -> None:
         """After a job: networks go back to the CPU; what was merged stays for the next where `device` is roomy."""
+        self.owner = None
         for _, network in self._kept.values():
             if isinstance(network, TransparencyCodec):
                 network.to("cpu")

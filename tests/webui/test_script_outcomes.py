@@ -194,6 +194,21 @@ def test_the_same_p_again_after_a_failure(forge) -> None:
     assert len([image for image in outcome.images if image.mode == "RGB"]) >= 2
 
 
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "failed"])
+def test_a_job_freed_while_a_webui_builds_its_next_model(sd15, monkeypatch, ended) -> None:
+    """AUTOMATIC1111 lets `Module.to` do nothing and return nothing meanwhile, and the collector runs when it likes."""
+    layer = {"method": "sd15_fg"}
+    expected = run(sd15, layer, steps=1)
+    p = job(sd15, layer, steps=1)
+    with contextlib.nullcontext() if ended else raising(sd15, RuntimeError("boom")), contextlib.suppress(RuntimeError):
+        process_images(p)
+    with monkeypatch.context() as building:
+        building.setattr(torch.nn.Module, "to", lambda *_arguments, **_named: None)
+        del p
+        gc.collect()
+    assert same_pictures(run(sd15, layer, steps=1), expected) and not sd15.errors
+
+
 def test_several_batches(forge) -> None:
     state = Snapshot.of(forge)
     outcome = run(forge, {"method": "sd15_fg"}, batch_size=2, n_iter=2, steps=1)
