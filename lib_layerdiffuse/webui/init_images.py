@@ -49,18 +49,13 @@ class InitImages:
         """Give the WebUI flattened pictures, and adjust what it encodes where the method makes transparency."""
         job = self.job
         codec = job.networks.encoder(job.files, job.method.base) if job.method.transparent_frames else None
-        self.p.init_images = [self._flattened(picture, codec) for picture in self.pictures]
+        self.p.init_images = [flattened(picture, codec) for picture in self.pictures]
         if codec is None:
             return
         if option("sd_vae_encode_method", "Full") != "Full":
             job.note("the start picture's transparency is lost: the setting VAE encode method must be Full")
             return
         self._wrap_init(codec.to(job.host.device))
-
-    def _flattened(self, picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
-        rgba = to_tensor(picture)
-        rgb = codec.seen(rgba) / 2 + 0.5 if codec else 0.5 + (rgba[:, :3] - 0.5) * rgba[:, 3:]
-        return Image.fromarray((rgb[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8))
 
     def _wrap_init(self, codec: TransparencyCodec) -> None:
         original = self.p.init
@@ -85,10 +80,7 @@ class InitImages:
     def _offset(self, codec: TransparencyCodec, place: int, size: tuple[int, int]) -> torch.Tensor:
         """Raw offset [1,4,h,w] of the picture at this place in the batch, at the latent's size."""
         picture = self.pictures[min(place, len(self.pictures) - 1)]
-        offset = codec.offset(to_tensor(self._to_size(picture)))
-        if offset.shape[-2:] != size:  # a WebUI that encodes at another size than it says
-            offset = torch.nn.functional.interpolate(offset, size=size, mode="bilinear", antialias=True)
-        return offset
+        return offset_at(codec, self._to_size(picture), size)
 
     def _to_size(self, picture: Image.Image) -> Image.Image:
         """The picture cropped and resized as the WebUI does with its own copy, alpha included."""
@@ -113,6 +105,21 @@ class InitImages:
         if not getattr(p, "paste_to", None) and p.resize_mode != LATENT_RESIZE:
             picture = resized(picture, p.resize_mode, p.width, p.height)
         return Inpainting.of(p, picture)
+
+
+def flattened(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
+    """RGBA as the VAE is to see it: by the codec's rule, or on grey where there is none."""
+    rgba = to_tensor(picture)
+    rgb = codec.seen(rgba) / 2 + 0.5 if codec else 0.5 + (rgba[:, :3] - 0.5) * rgba[:, 3:]
+    return Image.fromarray((rgb[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8))
+
+
+def offset_at(codec: TransparencyCodec, picture: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """Raw offset [1,4,h,w] of an RGBA picture, at the latent's size (h, w)."""
+    offset = codec.offset(to_tensor(picture))
+    if offset.shape[-2:] != size:  # a WebUI that encodes at another size than it says
+        offset = torch.nn.functional.interpolate(offset, size=size, mode="bilinear", antialias=True)
+    return offset
 
 
 def resized(picture: Image.Image, mode: int, width: int, height: int) -> Image.Image:

@@ -57,6 +57,7 @@ class Job:
         self.latents: torch.Tensor | None = None  # of the pass that ended last, sampler's scale
         self.pass_at_work: UnetPass | None = None
         self.init_images: Any = None
+        self.second_pass: Any = None
         self.is_tile = False  # of a picture that a chosen script joins
         self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
@@ -194,6 +195,8 @@ class Job:
         """Undo what may be left, also after an exception elsewhere; safe to call again."""
         self.p.n_iter, self.p.do_not_save_grid = self._counts
         give_back(getattr(self.p, "sampler", None))
+        if self.second_pass is not None:
+            self.second_pass.remove()
         self.networks.rest(computing_device())
         self.weights, self.latents, self.conditions = None, None, Conditions()
 

@@ -24,6 +24,7 @@ from .last_result import LastResult
 from .networks import Networks
 from .options import read_options
 from .pictures import Layer, check_latents, decode_batch
+from .second_pass import SecondPass
 from .selected import selected_of
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,8 @@ class LayerDiffuseScript(Scripts.Script):
                 selected_of(job.p).way.give(job.p)
             job.init_images = InitImages(job)
             job.init_images.install()
+        job.second_pass = SecondPass(job)
+        job.second_pass.install()
 
     def before_process_batch(self, p: Any, *values: Any, **named: Any) -> None:
         job = job_of(p)

@@ -21,10 +21,12 @@ class Txt2Img(Processing):
     """Text to image."""
 
     hr_scale, hr_upscaler, hr_prompt, hr_second_pass_steps = 2.0, "Lanczos", "", 0
-    hr_c = hr_uc = hr_prompts = None
+    hr_c = hr_uc = hr_prompts = firstpass_image = None
 
     def __init__(self, webui: Any, **fields: Any):
         super().__init__(webui, False, **fields)
+        self.hr_upscale_to_x, self.hr_upscale_to_y = (int(n * self.hr_scale) for n in (self.width, self.height))
+        self.latent_scale_mode = {"mode": "bilinear"} if self.hr_upscaler == LATENT_UPSCALE else None
 
     def setup_prompts(self) -> None:
         super().setup_prompts()
@@ -52,15 +54,24 @@ class Txt2Img(Processing):
         """Latents, or the second pass's decoded pictures."""
         engine = self.webui.engine
         self.sampler = engine.create_sampler(self.sampler_name)
+        if self.firstpass_image is not None and self.enable_hr:
+            return self._upscaled()
         x = self.rng.next()
         self.hook_before_sampling(x, x, (self.c, self.uc))
         samples = self.sampler.sample(self, x, self.c, self.uc)
         self.webui.first_pass = samples
         if not self.enable_hr:
             return samples
-        decoded = None if self.hr_upscaler == LATENT_UPSCALE else decode_batch(self.webui, samples)
+        decoded = None if self.latent_scale_mode else torch.stack(list(decode_batch(self.webui, samples)))
         engine.reload_model_weights()
         return self.sample_hr_pass(samples, decoded)
+
+    def _upscaled(self) -> Any:
+        """A picture in the place of the first pass."""
+        image = torch.from_numpy(np.array(self.firstpass_image, np.float32).transpose(2, 0, 1)[None] / 255)
+        if self.latent_scale_mode is None:
+            return self.sample_hr_pass(None, image * 2 - 1)
+        return self.sample_hr_pass(encode(self.webui, image), None)
 
     def sample_hr_pass(self, samples: torch.Tensor, decoded: Any) -> Any:
         """The second pass; what it got where the user interrupts."""
@@ -69,8 +80,8 @@ class Txt2Img(Processing):
             return samples
         self.is_hr_pass = True
         self.sampler = engine.create_sampler(self.sampler_name)
-        size = int(self.height * self.hr_scale), int(self.width * self.hr_scale)
-        samples = self._enlarged(samples, decoded, size)
+        size = self.hr_upscale_to_y, self.hr_upscale_to_x
+        samples = self.webui.second_start = self._enlarged(samples, decoded, size)
         self.webui.state.nextjob()
         self.rng = ImageRNG(samples.shape[1:], self.seeds)
         noise = self.rng.next()

@@ -1,0 +1,135 @@
+"""Hires fix with a pixel upscaler, and the gallery's upscale button: the second pass starts with transparency.
+
+The WebUI decodes the first pass, enlarges the opaque pixels and encodes them, by which the latent's transparency is
+lost. Here it is given the layer's own colours, and what it encodes is adjusted for the layer's alpha, as in img2img.
+Latent upscalers carry the transparency by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..core.alpha import rgba_array, to_tensor
+from ..core.codec import TransparencyCodec
+from ..core.errors import InputError
+from ..hosts.webui.host import host_of
+from ..hosts.webui.modules import host_module, option
+from ..hosts.webui.vae import adjusted_posterior
+from .init_images import flattened, offset_at, resized
+from .job import Job
+from .pictures import decode_one, ready_decoder
+
+
+class SecondPass:
+    """What the second pass of a job begins with: the layers of the first, or the picture that the user chose."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.codec: TransparencyCodec | None = None
+        self._formers: dict[str, Callable[..., Any] | None] = {}  # what wrapped methods of `p` there were before
+        self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
+
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self.job.p
+
+    def install(self) -> None:
+        """Take part in the job's second pass, if it has one that could lose transparency."""
+        job = self.job
+        if not getattr(self.p, "enable_hr", False) or not job.method.transparent_frames or not job.arguments.weight:
+            return
+        if option("sd_vae_encode_method", "Full") != "Full":
+            job.note("pixel upscalers lose transparency here: the setting VAE encode method must be Full")
+            return
+        self.codec = job.networks.encoder(job.files, job.method.base)
+        if getattr(self.p, "firstpass_image", None) is not None:
+            self._take_picture()
+        self._wrap("sample_hr_pass", self._second_pass)
+
+    def _take_picture(self) -> None:
+        """The gallery's upscale button: a picture in the place of the first pass."""
+        if len(self.job.method.frames) > 1:
+            raise InputError(
+                f"one picture to upscale for {len(self.job.method.frames)} frames",
+                "a first pass of this job",
+                "tick Hires. fix and generate, or upscale the layer in img2img or Extras",
+            )
+        picture = Image.fromarray(rgba_array(self.p.firstpass_image))
+        self.p.firstpass_image = flattened(picture, self.codec)
+        self.layers = [picture]
+        self._wrap("sample", self._sample_given)
+
+    def _wrap(self, name: str, around: Callable[..., Any]) -> None:
+        """Let the method of this `p` be `around(original, ...)`; `remove` takes it off."""
+        former = self._formers[name] = self.p.__dict__.get(name)
+
+        def ours(*arguments: Any, **named: Any) -> Any:  # without `p` itself, which could not be freed
+            return around(former or getattr(type(self.p), name).__get__(self.p), *arguments, **named)
+
+        setattr(self.p, name, ours)
+
+    def remove(self) -> None:
+        """Give `p` its own methods back."""
+        for name, former in self._formers.items():
+            if former is None:
+                self.p.__dict__.pop(name, None)
+            else:
+                setattr(self.p, name, former)
+        self._formers.clear()
+
+    def _sample_given(self, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A latent upscaler has the chosen picture encoded at its own size, before the second pass."""
+        if getattr(self.p, "latent_scale_mode", None) is None:
+            return original(*arguments, **named)
+        with self._adjusting(self.layers[0].size):
+            return original(*arguments, **named)
+
+    def _second_pass(
+        self, original: Callable[..., Any], samples: torch.Tensor | None, decoded: torch.Tensor | None, *others: Any,
+        **named: Any,
+    ) -> Any:  # fmt: skip
+        if decoded is None or host_module("shared").state.interrupted:
+            return original(samples, decoded, *others, **named)
+        if samples is not None:
+            decoded = self._take_layers(samples, decoded)
+        with self._adjusting((self.p.hr_upscale_to_x, self.p.hr_upscale_to_y)):
+            return original(samples, decoded, *others, **named)
+
+    def _take_layers(self, samples: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+        """Decode the first pass [B,4,h,w] with its pixels [B,3,H,W] in [-1,1]; the pixels that are to be enlarged."""
+        job = self.job
+        codec = ready_decoder(job)
+        pixels = list(decoded)
+        self.layers = [None] * len(pixels)
+        for place, picture in enumerate(pixels):
+            if job.method.is_transparent(place):
+                opaque = (picture[None] / 2 + 0.5).clamp(0, 1)
+                self.layers[place] = layer = decode_one(job, codec, (opaque, samples[place : place + 1]))
+                if layer is not None:
+                    pixels[place] = self.codec.seen(to_tensor(layer))[0].to(picture)
+        return torch.stack(pixels)
+
+    def _adjusting(self, size: tuple[int, int]) -> ExitStack:
+        """A context in which the pictures of the batch, encoded at `size` (width, height), get their transparency."""
+        codec, stack = self.codec.to(self.job.host.device), ExitStack()
+        waiting = list(self.layers)
+
+        def adjust(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+            rows = [waiting.pop(0) for _ in range(min(len(mean), len(waiting)))]
+            if not waiting:  # what else is encoded is none of ours
+                stack.close()
+            adjusted = mean.clone()
+            for row, layer in enumerate(rows):
+                if layer is not None:
+                    offset = offset_at(codec, resized(layer, 0, *size), mean.shape[-2:]).to(mean.device)
+                    adjusted[row : row + 1] = codec.adjusted(mean[row : row + 1], deviation[row : row + 1], offset)
+            return adjusted
+
+        stack.enter_context(adjusted_posterior(host_of(self.p.sd_model).vae, adjust))
+        return stack
