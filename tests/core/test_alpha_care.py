@@ -274,7 +274,7 @@ def test_all_is_off_by_default():
     assert torch.equal(care_for(broken, composite_on_grey(thing()), AlphaCare()), broken)
 
 
-def test_three_faults_at_once():
+def test_issue_65_47_102_33_c45_three_faults_at_once():
     truth = thing(soft=6, colour=(1.0, 0.2, 0.1))
     broken = with_hole(with_alpha(with_seam(truth), 0.8))
     mended = care_for(broken, composite_on_grey(truth), ALL)

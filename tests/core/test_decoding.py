@@ -114,7 +114,7 @@ def test_chunks_and_batches_change_nothing(size, chunk):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_fewer_passes_take_the_middle():
+def test_issue_l27_c111_fewer_passes_take_the_middle():
     network = small_network()
     decoder = TransparencyDecoder(network)
     pixel, latent = inputs(32, 48)

@@ -57,7 +57,7 @@ def test_it_is_the_same_every_time(a1111) -> None:
     assert same_pictures(first, second)
 
 
-def test_forge_12_each_start_picture_of_a_batch(sd15, encoder) -> None:
+def test_issue_a15227_forge_12_each_start_picture_of_a_batch(sd15, encoder) -> None:
     images = [picture(seed=5), picture(seed=6), picture(seed=8, alpha=False)]
     outcome = run(sd15, SINGLE, init_images=images, batch_size=3, **ONE)
     assert outcome.modes == ["RGBA"] * 3 and not sd15.errors
