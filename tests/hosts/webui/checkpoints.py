@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from rule import file_state, value
 from safetensors.torch import save_file
@@ -64,6 +67,20 @@ def write_checkpoint(webui: Path, python: Path, base: str, target: Path) -> Chec
     shapes_file.unlink()
     save_file({key: checkpoint_value(key, shape) for key, shape in shapes.items()}, target)
     return Checkpoint.read(base, target)
+
+
+def write_sibling(path: Path, target: Path) -> None:
+    """A copy of a checkpoint, the values of its UNet's last convolution in reverse order."""
+    shutil.copyfile(path, target)
+    with target.open("r+b") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(start - 8))[f"{UNET}out.2.weight"]
+        begin, end = entry["data_offsets"]
+        width = (end - begin) // math.prod(entry["shape"])
+        file.seek(start + begin)
+        values = np.frombuffer(file.read(end - begin), f"u{width}")
+        file.seek(start + begin)
+        file.write(values[::-1].tobytes())
 
 
 def checkpoint_value(key: str, shape: Shape) -> torch.Tensor:

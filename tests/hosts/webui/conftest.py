@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from checkpoints import (  # noqa: E402
     write_checkpoint,
     write_layer_files,
     write_lora,
+    write_sibling,
 )
 from client import Client, Result, result_of, same  # noqa: E402
 from server import EXTENSION, Family, Launch, Server, detect_family, find_python, link_or_copy  # noqa: E402
@@ -34,6 +35,7 @@ from lib_layerdiffuse.hosts.loading import checkpoint_shapes, recognise_base  # 
 
 BASES = ("sd15", "sdxl", "demo")
 DEMO_FOLDER = "layerdiffuse_demo"
+WITNESS = "layerdiffuse_witness"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -82,6 +84,11 @@ class WebUi:
         """The family of this WebUI."""
         return detect_family(self.path)
 
+    @property
+    def witness(self) -> Path:
+        """Where the latents that a sampler ended in are written, [B,4,h,w] in its scale."""
+        return self.data / "latents.npy"
+
     def running(self, page: bool = False) -> Client:
         """The API of the running server, which is started again where it lacks the page."""
         if self.server is None or (page and not self.server.launch.page):
@@ -101,7 +108,7 @@ class WebUi:
             checkpoint=str(first.path.relative_to(self.data / "models/Stable-diffusion").as_posix()),
             sdxl="sdxl" in self.checkpoints,
             page=page,
-            environment={"LAYERDIFFUSE_DEMO_TOKENIZER": str(TOKENIZER)},
+            environment={"LAYERDIFFUSE_DEMO_TOKENIZER": str(TOKENIZER), "LAYERDIFFUSE_WITNESS": str(self.witness)},
         )
 
     def use(self, base: str, page: bool = False) -> Client:
@@ -138,6 +145,7 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     data, layer_models = folder / "data", folder / "layer_models"
     layer_models.mkdir()
     link_or_copy(ROOT, data / "extensions" / EXTENSION)
+    link_or_copy(HERE / "witness", data / "extensions" / WITNESS)
     checkpoints = make_checkpoints(path, pytestconfig.getoption("--webui-checkpoint"), data / "models/Stable-diffusion")
     (data / "models/Lora").mkdir(parents=True)
     for base, checkpoint in checkpoints.items():
@@ -207,14 +215,22 @@ class Host:
 
     def twin(self) -> str:
         """The title of another checkpoint with the same weights."""
+        return self._relative("twin", lambda path, target: link_or_copy(path.resolve(), target))
+
+    def sibling(self) -> str:
+        """The title of another checkpoint with other weights."""
+        return self._relative("sibling", write_sibling)
+
+    def _relative(self, name: str, make: Callable[[Path, Path], None]) -> str:
+        """The title of another checkpoint, which `make` writes the first time."""
         path = self.webui.checkpoints[self.base].path
-        twin = path.with_stem(f"{path.stem}_twin")
-        if not twin.exists():
-            for suffix in (SUFFIX, ".yaml"):
-                if path.with_suffix(suffix).exists():
-                    link_or_copy(path.with_suffix(suffix).resolve(), twin.with_suffix(suffix))
+        relative = path.with_stem(f"{path.stem}_{name}")
+        if not relative.exists():
+            make(path, relative)
+            if (settings := path.with_suffix(".yaml")).exists():
+                link_or_copy(settings.resolve(), relative.with_suffix(".yaml"))
             self.client.post("/sdapi/v1/refresh-checkpoints", {})
-        return self.webui.title_of(self.client, twin.name)
+        return self.webui.title_of(self.client, relative.name)
 
     def skip_without_sampler(self, name: str) -> None:
         """Skip a test of a sampler that this WebUI does not have."""
