@@ -143,6 +143,8 @@ class Launch:
         family = self.family
         flags = [*FLAGS, *family.flags, *(family.sdxl_flags * self.sdxl), *(("--nowebui",) * (not self.page))]
         places = ["--data-dir", str(self.data), "--layerdiffuse-models", str(self.layer_models)]
+        if family.is_forge:  # Gradio 4 serves files of the data folder alone, and the page's own are not in it
+            places += ["--gradio-allowed-path", str(self.webui)]
         address = ["--port", str(port), "--server-name", "127.0.0.1"]
         return [str(find_python(self.webui)), "launch.py", *flags, *places, *address]
 
