@@ -166,5 +166,5 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Whether a picture has an alpha channel in which something happens."""
-    return image.mode == "RGBA" and int(np.ptp(np.asarray(image)[..., 3])) > 0
+    """Whether a picture has an alpha channel in which something happens, more than a text hidden in its last bits."""
+    return image.mode == "RGBA" and int(np.ptp(np.asarray(image)[..., 3])) > 8

@@ -274,24 +274,44 @@ def test_interrupt_in_the_middle(host, method):
 # --- files
 
 
+def saved_job(host, method, **settings) -> tuple[list[Image.Image], list[Path]]:
+    """The pictures of a job that saves its files, without a grid, and the files."""
+    before = set(pictures_below(host.webui.data))
+    with changed_settings(host.client, grid_save=False, **settings):
+        result = host.txt2img(save_images=True, **layered(method))
+    assert result.error == ""
+    saved = sorted(set(pictures_below(host.webui.data)) - before)
+    return result.images[result.info.get("index_of_first_image", 0) :], saved
+
+
+def check_saved(host, method, images: list[Image.Image], saved: list[Path]) -> None:
+    """The layers in the answer and in the files are to the bit those of a job that saves nothing."""
+    expected = host.txt2img(**layered(method)).images
+    assert len(images) == len(saved) == len(expected)
+    for place, layer in enumerate(expected):
+        if method.is_transparent(place):
+            with Image.open(saved[place]) as file:
+                assert file.format == "PNG" and "layerdiffusion_method" in file.text["parameters"]
+                assert same(images[place], layer) and same(file, layer)
+        if len(expected) > 1:
+            assert method.frame_of(place) in saved[place].name
+
+
 @for_methods("sd15_joint", "xl_fg_attn", "demo_fg")
 @pytest.mark.parametrize("file_format", ["png", "jpg", "webp"])
 def test_issue_9_28_31_45_52_94_132_144_files_keep_alpha_and_infotext(host, method, file_format):
-    before = set(pictures_below(host.webui.data))
-    with changed_settings(host.client, samples_format=file_format, grid_save=False):
-        result = host.txt2img(save_images=True, **layered(method))
-    start = result.info.get("index_of_first_image", 0)
-    result.images = result.images[start:]
-    check_layers(result, method)
-    saved = sorted(set(pictures_below(host.webui.data)) - before)
-    assert len(saved) == len(method.frames), saved
-    opened = [Image.open(path) for path in saved]
-    layers = [image for image in opened if image.mode == "RGBA"]
-    assert len(layers) == method.transparent_frames and all(map(is_transparent, layers))
-    assert all(image.format == "PNG" and "layerdiffusion_method" in image.text["parameters"] for image in layers)
-    assert any(same(layer, image) for layer in layers for image in result.images)
-    if len(method.frames) > 1:
-        assert all(any(frame in path.name for path in saved) for frame in method.frames)
+    check_saved(host, method, *saved_job(host, method, samples_format=file_format))
+
+
+@for_methods("sd15_joint", "xl_fg_attn", "demo_fg")
+@pytest.mark.parametrize("mode", ["Alpha", "RGB", "None"])
+def test_the_forge_familys_stealth_infotext_leaves_alpha_alone(host, method, mode):
+    """It hides the generation parameters in the last bits of alpha, which it makes opaque before, or of the colours."""
+    known = host.client.get("/sdapi/v1/options")
+    names = [name for name in ("stealth_pnginfo_option", "stealth_pnginfo_opt") if name in known]
+    if not names:
+        pytest.skip("this WebUI hides no generation parameters in pixels")
+    check_saved(host, method, *saved_job(host, method, samples_format="png", **{names[0]: mode}))
 
 
 @for_methods("sd15_fg", "demo_fg")
