@@ -84,6 +84,10 @@ def some_fields(chance: random.Random) -> dict:
     fields = {"steps": 1, "batch_size": chance.choice([1, 1, 2]), "n_iter": chance.choice([1, 1, 1, 2])}
     if chance.random() < 0.3:
         fields["init_images"] = [noise((40, 24), chance.choice(["RGBA", "RGB"]), chance)]
+    elif chance.random() < 0.3:
+        fields |= {"enable_hr": True, "hr_upscaler": chance.choice(["Latent", "Lanczos"]), "hr_scale": 1.5}
+        if chance.random() < 0.3:  # the gallery's upscale button
+            fields |= {"batch_size": 1, "n_iter": 1, "firstpass_image": noise((64, 64), "RGB", chance)}
     return fields
 
 

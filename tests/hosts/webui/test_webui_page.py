@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from cases import difference
 from client import is_transparent, layered
-from PIL import Image
+from PIL import Image, ImageDraw
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -243,6 +244,52 @@ def test_issue_84_send_to_img2img_keeps_alpha_and_settings(page):
     assert result.size == page.size and is_transparent(result)
     corners = np.asarray(result)[[0, 0, -1, -1], [0, -1, 0, -1], 3]
     assert corners.max() < 60 or page.base != "demo", "the start picture's nothing became something"
+    tab.click("#tabs button:has-text('txt2img')")
+
+
+def write_discs(folder: Path, size: tuple[int, int]) -> None:
+    """Two cut-outs: a disc on the left, and one on the right."""
+    folder.mkdir()
+    for name, middle in (("left", 0.3), ("right", 0.7)):
+        image = Image.new("RGBA", size, (200, 40, 30, 0))
+        x, y, radius = size[0] * middle, size[1] / 2, size[0] * 0.2
+        ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=(200, 40, 30, 255))
+        image.save(folder / f"{name}.png")
+
+
+def wait_for_files(folder: Path, count: int) -> dict[str, Image.Image]:
+    """The pictures of a folder by name, once there are so many."""
+    end = time.monotonic() + PATIENCE / 1000
+    while len(list(folder.glob("*.png"))) < count and time.monotonic() < end:
+        time.sleep(0.5)
+    time.sleep(1)  # until the last is written
+    return {path.stem: read(path.read_bytes()) for path in folder.glob("*.png")}
+
+
+def test_issue_84_115_the_batch_folder_keeps_the_alpha_of_every_picture(page, tmp_path):
+    tab = page.tab
+    write_discs(tmp_path / "given", page.size)
+    tab.click("#tabs button:has-text('img2img')")
+    page.enable(True, "img2img")
+    for name, number in RECOMMENDED[page.base].items():
+        page.number(f"img2img_{name}", number)
+    page.number("img2img_denoising_strength", 0.5)
+    tab.click("#mode_img2img button:has-text('Batch')")
+    tab.click("#img2img_batch_source button:has-text('From directory')")
+    tab.fill("#img2img_batch_input_dir textarea", str(tmp_path / "given"))
+    tab.fill("#img2img_batch_output_dir textarea", str(tmp_path / "made"))
+    tab.click("#img2img_generate")
+    made = wait_for_files(tmp_path / "made", 2)
+    tab.wait_for_selector("#img2img_interrupt", state="hidden")
+    assert len(made) == 2 and all(map(is_transparent, made.values())), made
+    middles = {}
+    for name, image in made.items():
+        alpha = np.asarray(image, float)[..., 3]
+        middles[name.partition("-")[0]] = (alpha.sum(0) * np.arange(alpha.shape[1])).sum() / alpha.sum()
+    assert set(middles) == {"left", "right"}
+    if page.base == "demo":
+        assert middles["right"] - middles["left"] > 20
+    tab.click("#mode_img2img button >> nth=0")
     tab.click("#tabs button:has-text('txt2img')")
 
 
