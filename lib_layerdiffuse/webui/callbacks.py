@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..hosts.webui.modules import host_module
-from . import files, runner, stealth
+from . import files, stealth
 from .axes import register_axes
 from .job import ATTRIBUTE
 from .options import read_options, register_options
+from .tile_scripts import runner
 
 
 def before_step(parameters: Any) -> None:

@@ -25,7 +25,7 @@ from .networks import Networks
 from .options import read_options
 from .pictures import Layer, check_latents, decode_batch
 from .second_pass import SecondPass
-from .selected import selected_of
+from .tile_scripts.selected import selected_of
 
 logger = logging.getLogger(__name__)
 

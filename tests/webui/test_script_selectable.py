@@ -27,7 +27,7 @@ from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.webui import init_images
-from lib_layerdiffuse.webui.joining import joined, on_canvas, start_layer
+from lib_layerdiffuse.webui.tile_scripts.joining import joined, on_canvas, start_layer
 
 SINGLE = {"method": "sd15_fg"}
 ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made
@@ -39,7 +39,7 @@ for_scripts = pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids
 
 def runner():
     """The module around the WebUI's function; it can be imported in a WebUI only."""
-    return importlib.import_module("lib_layerdiffuse.webui.runner")
+    return importlib.import_module("lib_layerdiffuse.webui.tile_scripts.runner")
 
 
 def with_scripts(webui):

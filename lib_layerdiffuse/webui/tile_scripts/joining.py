@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.alpha import pad_rgb, rgba_array
-from ..core.errors import InputError
-from .keeping import with_alpha
-from .pictures import Layer
+from ...core.alpha import pad_rgb, rgba_array
+from ...core.errors import InputError
+from ..keeping import with_alpha
+from ..pictures import Layer
 
 ROWS = 256
 ROUNDING = 3  # of 255, in premultiplied colours: what joining in 8 bits may change

@@ -13,14 +13,14 @@ from typing import Any
 
 from PIL import Image
 
-from ..core.alpha import AlphaSummary
-from ..core.errors import InputError, LayerDiffuseError
-from ..hosts.webui.modules import host_module
-from . import files
-from .job import NOTE_KEY, Job
+from ...core.alpha import AlphaSummary
+from ...core.errors import InputError, LayerDiffuseError
+from ...hosts.webui.modules import host_module
+from .. import files
+from ..job import NOTE_KEY, Job
+from ..pictures import ADVICE, Layer
 from .joining import enlarged, joined, on_canvas, start_layer
 from .outpainting import Outpainting
-from .pictures import ADVICE, Layer
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..core.methods import FOREGROUND
-from ..hosts.webui.modules import host_module
-from .script import LayerDiffuseScript, wanted
+from ...core.methods import FOREGROUND
+from ...hosts.webui.modules import host_module
+from ..script import LayerDiffuseScript, wanted
+from ..wrapping import unwrap, wrap
 from .selected import Selected, selected_of
-from .wrapping import unwrap, wrap
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..core.errors import InputError
-from .pictures import Layer
+from ...core.errors import InputError
+from ..pictures import Layer
 
 SIDES = (("left", "right"), ("up", "down"))  # by axis, in the script's order
 MULTIPLE = 64  # of the script's canvas
