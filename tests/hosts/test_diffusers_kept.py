@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from lib_layerdiffuse.core import offset_install
+from lib_layerdiffuse.core import merging
 from lib_layerdiffuse.hosts import unet_method
 from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
 from lib_layerdiffuse.hosts.downloads import LayerFiles
@@ -34,8 +34,8 @@ def rgba(host: DiffusersHost) -> np.ndarray:
 @pytest.mark.parametrize("roomy", [True, False])
 def test_merged_once_where_there_is_room(sdxl, monkeypatch, roomy):
     monkeypatch.setattr(unet_method, "is_roomy", lambda device: roomy)
-    merges, merge = [], offset_install._merged_parameter
-    monkeypatch.setattr(offset_install, "_merged_parameter", lambda *inputs: merges.append(1) or merge(*inputs))
+    merges, merge = [], merging._merged_parameter
+    monkeypatch.setattr(merging, "_merged_parameter", lambda *inputs: merges.append(1) or merge(*inputs))
     first = rgba(sdxl)
     once = len(merges)
     assert once and np.array_equal(rgba(sdxl), first)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fakes.running import Snapshot, layer_of, networks_of, plainly, run, same_pictures
 
-from lib_layerdiffuse.core import offset_install, sharing_unit
+from lib_layerdiffuse.core import merging, sharing_unit
 from lib_layerdiffuse.core.methods import find_method
 
 METHODS = ["sd15_joint", "xl_fg_attn", "xl_bg2blend"]
@@ -23,7 +23,7 @@ def merges(monkeypatch) -> list[str]:
         original = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *inputs: done.append(name) or original(*inputs))
 
-    count(offset_install, "_merged_parameter")
+    count(merging, "_merged_parameter")
     count(sharing_unit.Prepared, "_merged_weight")
     monkeypatch.setattr(ROOMY, lambda device: True)
     return done

@@ -1,0 +1,70 @@
+"""Offsets on a live model: what can be put on, switched off for a while, and taken off for good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .rows import spread_rows
+
+
+@dataclass
+class ConcatLatents:
+    """What the wide input convolution of one run sees beside the sample: latents [N,4 or 8,h,w], sampler scale.
+
+    N is 1, or the pictures of the batch (CFG repeats them in the same order). Where a host splits a batch over
+    several UNet calls, set `rows` (one index into N for each row) before each call.
+    """
+
+    latents: Tensor
+    rows: Sequence[int] | None = None
+    _shaped: dict = field(default_factory=dict, repr=False)
+
+    def beside(self, sample: Tensor) -> Tensor:
+        """The latents for the rows and size of `sample` [B,C,H,W], in its dtype and on its device."""
+        key = (sample.dtype, sample.device, tuple(sample.shape[2:]))
+        if key not in self._shaped:
+            moved = self.latents.to(sample.device)
+            if moved.shape[2:] != sample.shape[2:]:  # a second pass at another size
+                moved = F.interpolate(moved.float(), size=sample.shape[2:], mode="bilinear", antialias=True)
+            self._shaped = {key: moved.to(sample.dtype)}
+        return spread_rows(self._shaped[key], len(sample), self.rows)
+
+
+class Installed:
+    """Offsets on a model: `set_active(False)` gives the plain model back for a while, `remove()` for good."""
+
+    def __init__(self) -> None:
+        self.active = False
+
+    def set_active(self, active: bool) -> None:
+        """Put the offsets on, or give the plain model back; nothing is computed anew."""
+        if active != self.active:
+            self._switch(active)
+            self.active = active
+
+    def remove(self) -> None:
+        """Give the plain model back and forget the offsets."""
+        self.set_active(False)
+        self._forget()
+
+    def _switch(self, active: bool) -> None:
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Installed:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.remove()
+
+
+def parameter_of(modules: Mapping[str, nn.Module], name: str) -> tuple[nn.Module, str]:
+    """The module of a parameter, and what it is called there."""
+    path, _, attribute = name.rpartition(".")
+    return modules[path], attribute
