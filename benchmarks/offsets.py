@@ -23,6 +23,7 @@ from lib_layerdiffuse.hosts.ldm_keys import unet_modules
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 RANK = 256
+CALLS = 3
 
 
 def offsets_for(modules: dict[str, torch.nn.Module], kind: str, dtype: torch.dtype) -> OffsetSet:
@@ -41,13 +42,16 @@ def offsets_for(modules: dict[str, torch.nn.Module], kind: str, dtype: torch.dty
     return OffsetSet(entries)
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def quickest(work: Callable[[], object], device: torch.device) -> float:
+    """Time of the quickest of some calls; the first, in fresh memory, does not count."""
+    times = []
+    for _ in range(CALLS + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
 
 
 def options() -> argparse.Namespace:
@@ -56,7 +60,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--latent", type=int, default=32, help="side of the latent (32)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
     parser.add_argument("--dtype", default="float32", help="of the UNet (float32)")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts (5)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds; the median counts (3)")
     return parser.parse_args()
 
 
@@ -73,29 +77,18 @@ def main() -> None:
         torch.tensor(500, device=device),
         torch.randn(2, 77, 768, device=device, dtype=dtype),
     )
-    ways = {"plain": None, "merged": merge_offsets, "hooked": hook_offsets}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    installing: dict[str, float] = {}
-    for turn in range(chosen.repeats + 1):  # in turns, so that a busy machine slows all of them; the first warms up
-        for way, install in ways.items():
-            installed = None
-            if install is not None:
-                start = time.perf_counter()
-                installed = install(offsets, modules)
-                installing[way] = time.perf_counter() - start
-            unet(*inputs)  # fresh memory is slow at its first use
-            spent = seconds(lambda: unet(*inputs), device)
-            if turn:
-                times[way].append(spent)
-            if installed is not None:
-                installed.remove()
-    plain = statistics.median(times["plain"])
     print(f"SD1.5 UNet, latent {chosen.latent}, batch 2, {chosen.device} {chosen.dtype}, {chosen.kind} offsets")
-    copy = merged_bytes(offsets, modules) / 1e6
-    print(f"plain step {plain:.2f} s; a second copy of the touched parameters {copy:.0f} MB")
-    for way in ("merged", "hooked"):
-        ratio = statistics.median(times[way]) / plain
-        print(f"{way}: step x{ratio:.3f}, installing {installing[way]:.2f} s")
+    print(f"a second copy of the touched parameters {merged_bytes(offsets, modules) / 1e6:.0f} MB")
+    for name, install in (("merged", merge_offsets), ("hooked", hook_offsets)):  # apart: gigabytes that move disturb
+        ratios = []
+        for _ in range(chosen.repeats + 1):  # pairs, so that a busy machine slows both; the first warms up
+            plain = quickest(lambda: unet(*inputs), device)
+            start = time.perf_counter()
+            with install(offsets, modules):
+                installing = time.perf_counter() - start
+                ratios.append(quickest(lambda: unet(*inputs), device) / plain)
+        ratio = statistics.median(ratios[1:])
+        print(f"{name}: step x{ratio:.3f} of a plain one of {plain:.2f} s, installing {installing:.2f} s")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from client import HIRES, SIZE, HttpError, layered, picture, same
 from lib_layerdiffuse.core.methods import methods_for
 
 JOBS, BLOCK, SETTLED = 100, 5, 10
-GROWTH = 1.02  # what a WebUI grows by itself without our box ticked was more
+GROWTH = 1.02  # AUTOMATIC1111 grew by 2.0% over the same jobs without the box ticked, with it by 1.3 and 1.8%
 SIZES = ((SIZE, SIZE), (SIZE + 8, SIZE), (104, 72))
 
 
