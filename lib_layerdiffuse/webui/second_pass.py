@@ -7,6 +7,7 @@ Latent upscalers carry the transparency by themselves.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -23,6 +24,8 @@ from ..hosts.webui.vae import adjusted_posterior
 from .init_images import flattened, offset_at, resized
 from .job import Job
 from .pictures import decode_one, ready_decoder
+
+logger = logging.getLogger(__name__)
 
 
 class SecondPass:
@@ -94,10 +97,15 @@ class SecondPass:
         self, original: Callable[..., Any], samples: torch.Tensor | None, decoded: torch.Tensor | None, *others: Any,
         **named: Any,
     ) -> Any:  # fmt: skip
-        if decoded is None or host_module("shared").state.interrupted:
+        if decoded is None or self.job.failed or host_module("shared").state.interrupted:
             return original(samples, decoded, *others, **named)
         if samples is not None:
-            decoded = self._take_layers(samples, decoded)
+            try:
+                decoded = self._take_layers(samples, decoded)
+            except Exception as error:  # the first pass was not for nothing: the WebUI goes on as it would without us
+                logger.exception("the first pass could not be decoded")
+                self.job.note(f"the second pass starts without the first one's transparency: {error}")
+                return original(samples, decoded, *others, **named)
         with self._adjusting((self.p.hr_upscale_to_x, self.p.hr_upscale_to_y)):
             return original(samples, decoded, *others, **named)
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from lib_layerdiffuse.core.alpha import to_tensor
 from lib_layerdiffuse.core.codec import TransparencyCodec
+from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.hosts.webui.vae import adjusted_posterior
 from lib_layerdiffuse.webui.init_images import flattened, resized
@@ -114,6 +115,30 @@ def test_an_approximating_encoder_is_told(sd15) -> None:
     sd15.opts.set("sd_vae_encode_method", "TAESD")
     outcome = run(sd15, LAYER, **HIRES)
     assert "VAE encode method must be Full" in outcome.note and outcome.modes == ["RGBA"]
+
+
+def test_a_first_pass_that_cannot_be_decoded_is_told(sd15, monkeypatch) -> None:
+    def broken(*_inputs) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("lib_layerdiffuse.webui.second_pass.decode_one", broken)
+    state = Snapshot.of(sd15)
+    outcome = run(sd15, LAYER, **HIRES)
+    assert "starts without the first one's transparency: boom" in outcome.note
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not sd15.errors
+    state.check(sd15)
+
+
+def test_a_failed_first_pass_is_not_decoded(sd15, monkeypatch) -> None:
+    decoded = []
+    monkeypatch.setattr("lib_layerdiffuse.webui.second_pass.decode_one", lambda *inputs: decoded.append(inputs))
+    monkeypatch.setattr("lib_layerdiffuse.webui.job.UnetPass", failing)
+    outcome = run(sd15, LAYER, **HIRES)
+    assert "no pass" in outcome.error and not outcome.pictures and not decoded
+
+
+def failing(*_inputs) -> None:
+    raise InputError("no pass", "a pass", "try again")
 
 
 def test_nothing_stays_on_the_job(sd15) -> None:
