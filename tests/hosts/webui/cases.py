@@ -57,3 +57,10 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     """Mean absolute difference of two pictures of one mode, in levels of 255."""
     assert one.mode == other.mode and one.size == other.size
     return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
+
+
+def skip_without(host, upscaler: str) -> None:
+    """Skip what needs an upscaler that this WebUI does not have (Neo enlarges pixels only)."""
+    lists = [host.client.get(f"/sdapi/v1/{name}") for name in ("upscalers", "latent-upscale-modes")]
+    if upscaler not in {entry["name"] for known in lists for entry in known}:
+        pytest.skip(f"this WebUI has no upscaler {upscaler}")

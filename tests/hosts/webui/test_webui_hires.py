@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import difference, for_methods, opaque_pictures
+from cases import difference, for_methods, opaque_pictures, skip_without
 from client import HIRES, Result, is_transparent, layered, same
 from PIL import Image
 from safetensors.torch import load_file
@@ -60,6 +60,7 @@ def check_size(host, method: Method, result: Result, fields: dict) -> None:
 @for_methods("sd15_fg", "sd15_joint", "xl_fg_attn", "xl_bgblend2fg")
 @upscalers
 def test_issue_71_119_88_106_12_50_alpha_of_the_second_passs_latents_at_an_odd_size(host, method, upscaler):
+    skip_without(host, upscaler)
     fields = in_two_passes(upscaler)
     result = host.txt2img(**fields, **layered(method, output_origin=True))
     assert result.error == ""
@@ -71,6 +72,7 @@ def test_issue_71_119_88_106_12_50_alpha_of_the_second_passs_latents_at_an_odd_s
 @upscalers
 @pytest.mark.parametrize("change", CHANGES)
 def test_issue_71_119_88_106_12_50_another_second_pass(host, method, upscaler, change):
+    skip_without(host, upscaler)
     fields = in_two_passes(upscaler)
     expected = host.txt2img(**fields, **layered(method)).images
     fields |= CHANGES[change](host)

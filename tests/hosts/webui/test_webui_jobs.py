@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import TRANSPARENT, check_layers, difference, for_bases, for_methods, opaque_pictures
+from cases import TRANSPARENT, check_layers, difference, for_bases, for_methods, opaque_pictures, skip_without
 from client import ERROR_KEY, HIRES, SIZE, Result, as_base64, is_transparent, layered, picture, same
 from PIL import Image
 from server import changed_settings
@@ -105,6 +105,7 @@ def test_issue_54_size_not_a_multiple_of_64(host, method):
 @for_methods("sd15_fg", "sd15_joint", "sd15_fg2bg", "xl_fg_attn", "xl_bgblend2fg", "demo_fg")
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
 def test_forge_2_issue_71_119_88_hires_fix_gives_layers_of_the_final_size(host, method, upscaler):
+    skip_without(host, upscaler)
     choices = HIRES | {"hr_scale": 2, "hr_upscaler": upscaler}
     result = host.txt2img(**choices, hr_second_pass_steps=2, **layered(method))
     check_layers(result, method, size=(2 * SIZE, 2 * SIZE))
@@ -239,6 +240,7 @@ def test_a_refiner_of_the_same_base_goes_on_with_the_method(host, method):
 
 @for_methods("sd15_joint", "xl_fg_conv")
 def test_another_checkpoint_for_hires_fix(host, method):
+    skip_without(host, "Latent")
     choices = HIRES | {"hr_scale": 2, "hr_upscaler": "Latent"}
     expected = host.txt2img(**choices, **layered(method)).images
     result = host.txt2img(**choices, hr_checkpoint_name=host.twin(), **layered(method))
@@ -325,7 +327,8 @@ def test_the_grid_of_a_batch(host, method):
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    return [path for path in (folder / "outputs").rglob("*") if path.suffix in (".png", ".jpg", ".webp")]
+    """In `outputs`, or in Neo's `output`."""
+    return [path for path in folder.glob("output*/**/*") if path.suffix in (".png", ".jpg", ".webp")]
 
 
 # --- the WebUI's own scripts
