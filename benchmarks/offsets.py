@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.unet import add_options, unet_and_inputs, wait
 from lib_layerdiffuse.core.offset_install import hook_offsets, merge_offsets, merged_bytes
 from lib_layerdiffuse.core.offsets import Full, LowRank, OffsetSet
 from lib_layerdiffuse.hosts.ldm_keys import unet_modules
@@ -42,14 +42,13 @@ def offsets_for(modules: dict[str, torch.nn.Module], kind: str, dtype: torch.dty
     return OffsetSet(entries)
 
 
-def quickest(work: Callable[[], object], device: torch.device) -> float:
+def quickest(work: Callable[[], object], chosen: argparse.Namespace) -> float:
     """Time of the quickest of some calls; the first, in fresh memory, does not count."""
     times = []
     for _ in range(CALLS + 1):
         start = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(chosen)
         times.append(time.perf_counter() - start)
     return min(times[1:])
 
@@ -57,9 +56,7 @@ def quickest(work: Callable[[], object], device: torch.device) -> float:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=("low-rank", "full"), default="low-rank", help="of offsets (low-rank)")
-    parser.add_argument("--latent", type=int, default=32, help="side of the latent (32)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
-    parser.add_argument("--dtype", default="float32", help="of the UNet (float32)")
+    add_options(parser)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; the median counts (3)")
     return parser.parse_args()
 
@@ -67,26 +64,19 @@ def options() -> argparse.Namespace:
 @torch.no_grad()
 def main() -> None:
     chosen = options()
-    device, dtype = torch.device(chosen.device), getattr(torch, chosen.dtype)
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8).to(device, dtype).eval()
+    unet, inputs = unet_and_inputs(chosen, rows=2)
     modules = unet_modules(unet)
     offsets = offsets_for(modules, chosen.kind, torch.float16)
-    inputs = (
-        torch.randn(2, 4, chosen.latent, chosen.latent, device=device, dtype=dtype),
-        torch.tensor(500, device=device),
-        torch.randn(2, 77, 768, device=device, dtype=dtype),
-    )
     print(f"SD1.5 UNet, latent {chosen.latent}, batch 2, {chosen.device} {chosen.dtype}, {chosen.kind} offsets")
     print(f"a second copy of the touched parameters {merged_bytes(offsets, modules) / 1e6:.0f} MB")
     for name, install in (("merged", merge_offsets), ("hooked", hook_offsets)):  # apart: gigabytes that move disturb
         ratios = []
         for _ in range(chosen.repeats + 1):  # pairs, so that a busy machine slows both; the first warms up
-            plain = quickest(lambda: unet(*inputs), device)
+            plain = quickest(lambda: unet(*inputs), chosen)
             start = time.perf_counter()
             with install(offsets, modules):
                 installing = time.perf_counter() - start
-                ratios.append(quickest(lambda: unet(*inputs), device) / plain)
+                ratios.append(quickest(lambda: unet(*inputs), chosen) / plain)
         ratio = statistics.median(ratios[1:])
         print(f"{name}: step x{ratio:.3f} of a plain one of {plain:.2f} s, installing {installing:.2f} s")
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.unet import add_options, unet_and_inputs, wait
 from lib_layerdiffuse.core.attention_sharing import AttentionSharing, SharingRun, install
 from lib_layerdiffuse.core.layouts import SD15_WIDTHS, SharingShape, sharing_layout
 from lib_layerdiffuse.hosts.ldm_keys import unet_modules
@@ -25,9 +25,7 @@ from lib_layerdiffuse.hosts.method_kinds import sharing_layers
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=3, help="pictures of a result (3)")
-    parser.add_argument("--latent", type=int, default=32, help="side of the latent (32)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
-    parser.add_argument("--dtype", default="float32", help="of the UNet (float32)")
+    add_options(parser)
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts (5)")
     return parser.parse_args()
 
@@ -41,25 +39,17 @@ def made_up(frames: int) -> AttentionSharing:
 @torch.no_grad()
 def main() -> None:
     chosen = options()
-    device, dtype = torch.device(chosen.device), getattr(torch, chosen.dtype)
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8).to(device, dtype).eval()
-    layers, sharing = sharing_layers(unet_modules(unet)), made_up(chosen.frames)
     rows = 2 * chosen.frames
-    inputs = (
-        torch.randn(rows, 4, chosen.latent, chosen.latent, device=device, dtype=dtype),
-        torch.tensor(500, device=device),
-        torch.randn(rows, 77, 768, device=device, dtype=dtype),
-    )
+    unet, inputs = unet_and_inputs(chosen, rows)
+    layers, sharing = sharing_layers(unet_modules(unet)), made_up(chosen.frames)
 
     # one thread's own time leaves out what other programs take of a busy machine
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.process_time if chosen.device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
     def step() -> float:
         start = clock()
         unet(*inputs)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(chosen)
         return clock() - start
 
     ratios, firsts = [], []
