@@ -85,20 +85,19 @@ class Merged(Installed):
                 for name, parts in offsets.entries.items():
                     module, attribute = parameter_of(modules, name)
                     original = module._parameters[attribute]
-                    self._swap_in(module, attribute, copies.merged(name, original, parts, strength))
+                    merged = copies.merged(name, original, parts, strength)
+                    self._swap_in(_Swap(module, attribute, original, merged))
         except BaseException:
             self._switch(False)  # out of memory half-way: what was swapped goes back
             copies.clear()
             raise
         self.set_active(True)
 
-    def _swap_in(self, module: nn.Module, attribute: str, merged: nn.Parameter) -> None:
-        original = module._parameters[attribute]
-        swap = _Swap(module, attribute, original, merged)
+    def _swap_in(self, swap: _Swap) -> None:
         self._swaps.append(swap)
         swap.put(True, self._spare)
-        if merged.shape != original.shape:
-            self._wide = module
+        if swap.merged.shape != swap.original.shape:
+            self._wide = swap.module
 
     def _switch(self, active: bool) -> None:
         for swap in self._swaps:

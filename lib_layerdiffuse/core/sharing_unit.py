@@ -187,7 +187,7 @@ class Prepared:
     @torch.no_grad()
     def __init__(self, unit: SharingUnit, strength: float, like: Tensor):
         self.unit, self.strength = unit, strength
-        tensors = self._tensors(like)
+        tensors = {key: tensor.to(like.device) for key, tensor in unit.tensors.items() if "_lora." not in key}
         self.temporal = Temporal.of(tensors, unit.frames, strength).to(like)
         self.control = tuple(
             _control_layers(tensors, frame, strength, like) for frame in range(unit.frames) if unit.control
@@ -195,20 +195,15 @@ class Prepared:
         self._deltas: dict[str, FrameDelta] = {}
         self._merged: dict[str, tuple[bytes, Tensor]] = {}
 
-    def _tensors(self, like: Tensor) -> dict[str, Tensor]:
-        return {key: tensor.to(like.device) for key, tensor in self.unit.tensors.items()}
-
     def _pairs(self, name: str, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Down [256,in] and up [out,256] of each frame."""
         return tuple(
-            [self.unit.tensors[f"{name}_lora.{frame}.{part}.weight"].to(like.device) for frame in range(self.frames)]
+            [
+                self.unit.tensors[f"{name}_lora.{frame}.{part}.weight"].to(like.device)
+                for frame in range(self.unit.frames)
+            ]
             for part in ("down", "up")
         )
-
-    @property
-    def frames(self) -> int:
-        """Images per result."""
-        return self.unit.frames
 
     def control_tokens(self, signal: Tensor) -> Tensor:
         """Signal [N,256,h,w] -> what is added to each frame, [F,N,h*w,C]; the same at every step of a run."""

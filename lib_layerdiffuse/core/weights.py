@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -69,6 +70,14 @@ def stamp(path: Path) -> tuple[str, int, int]:
     """What changes when a file is replaced."""
     state = path.stat()
     return str(path), state.st_mtime_ns, state.st_size
+
+
+def keep_latest(kept: dict[str, tuple[tuple, Any]], kind: str, key: tuple, read: Callable[[], Any]) -> Any:
+    """What `kept` has of this kind; read anew where its key is another. At most one of a kind is in memory."""
+    if kind not in kept or kept[kind][0] != key:
+        kept.pop(kind, None)  # before the new one is read: two would need twice the memory
+        kept[kind] = (key, read())
+    return kept[kind][1]
 
 
 def broken_file(path: Path, got: str, expected: str) -> WeightsError:

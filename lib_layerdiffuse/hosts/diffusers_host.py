@@ -18,7 +18,7 @@ from ..core.codec import TransparencyCodec, VaeLatent, to_vae_space
 from ..core.errors import InputError
 from ..core.memory import is_out_of_memory, release
 from ..core.methods import BASES, Method
-from ..core.weights import WeightFile, stamp
+from ..core.weights import WeightFile, keep_latest, stamp
 from ..pictures import Picture, Pictures, Watchers
 from ..settings import GenerateSettings
 from .downloads import LayerFiles
@@ -50,7 +50,7 @@ class DiffusersHost:
     def __init__(self, pipeline: Any, base: str, files: LayerFiles, name: str = "model", captions: Sequence[str] = ()):
         self.pipeline, self.base, self.files = pipeline, base, files
         self.name, self.captions = name, tuple(captions)
-        self._weights: tuple[tuple, Any] = ((), None)  # of the last method
+        self._kept: dict[str, tuple[tuple, Any]] = {}
         pipeline.set_progress_bar_config(disable=True)
         vae = pipeline.vae
         if vae.dtype == torch.float16 and vae.config.force_upcast:  # SDXL's VAE overflows in float16
@@ -88,11 +88,8 @@ class DiffusersHost:
     def method_weights(self, method: Method) -> Any:
         """The weights of a method, checked against the UNet; read once while pictures of this method are painted."""
         path = self.files.find(method.weights)
-        key = stamp(path), method.id
-        if self._weights[0] != key:
-            self._weights = ((), None)  # before the next are read: both would need twice the memory
-            self._weights = key, read_method(path, unet_modules(self.pipeline.unet), method)
-        return self._weights[1]
+        modules = unet_modules(self.pipeline.unet)
+        return keep_latest(self._kept, "method", (stamp(path), method.id), lambda: read_method(path, modules, method))
 
     @cached_property
     def decoder(self) -> TransparencyCodec:

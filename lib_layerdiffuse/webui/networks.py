@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ import torch
 from ..core.codec import TransparencyCodec
 from ..core.memory import is_roomy
 from ..core.methods import BASES, Method
-from ..core.weights import WeightFile, stamp
+from ..core.weights import WeightFile, keep_latest, stamp
 from ..hosts.method_kinds import Modules, read_method
 
 
@@ -33,17 +32,19 @@ class Networks:
         """The weights of a method, checked against this UNet."""
         path = files.find(method.weights)
         shapes = modules["input_blocks.0.0"].weight.shape, len(modules)
-        return self._keep("method", (stamp(path), method.id, shapes), lambda: read_method(path, modules, method))
+        return keep_latest(
+            self._kept, "method", (stamp(path), method.id, shapes), lambda: read_method(path, modules, method)
+        )
 
     def decoder(self, files: Files, base: str) -> TransparencyCodec:
         """The transparency decoder of a base, on the CPU."""
         path = files.find(BASES[base].decoder)
-        return self._keep("decoder", stamp(path), lambda: _codec(path, "decoder"))
+        return keep_latest(self._kept, "decoder", stamp(path), lambda: _codec(path, "decoder"))
 
     def encoder(self, files: Files, base: str) -> TransparencyCodec:
         """The transparency encoder of a base with its rule, on the CPU, float32."""
         path = files.find(BASES[base].encoder)
-        return self._keep("encoder", stamp(path), lambda: _codec(path, "encoder"))
+        return keep_latest(self._kept, "encoder", stamp(path), lambda: _codec(path, "encoder"))
 
     def rest(self, device: torch.device) -> None:
         """After a job: networks go back to the CPU; what was merged stays for the next where `device` is roomy."""
@@ -64,12 +65,6 @@ class Networks:
         weights = self._kept.get("method", (None, None))[1]
         if weights is not None:
             weights.release()
-
-    def _keep(self, kind: str, key: tuple, read: Callable[[], Any]) -> Any:
-        if kind not in self._kept or self._kept[kind][0] != key:
-            self._kept.pop(kind, None)  # before the new one is read: two would need twice the memory
-            self._kept[kind] = (key, read())
-        return self._kept[kind][1]
 
 
 def _codec(path: Path, part: str) -> TransparencyCodec:

@@ -48,13 +48,13 @@ def test_a_changed_checkpoint_is_merged_anew(sdxl, monkeypatch):
     weight = sdxl.pipeline.unet.down_blocks[1].attentions[0].transformer_blocks[0].attn1.to_v.weight
     weight.data.mul_(3)
     changed = rgba(sdxl)
-    sdxl._weights[1].release()
+    sdxl._kept["method"][1].release()
     assert np.array_equal(rgba(sdxl), changed) and not np.array_equal(changed, first)
 
 
 def test_a_replaced_file_is_read_anew(sdxl, tmp_path):
     first = rgba(sdxl)
     tiny.write_offsets(tmp_path, sdxl.pipeline.unet, "layer_xl_transparent_attn")
-    kept = sdxl._weights[1]
+    kept = sdxl._kept["method"][1]
     second = rgba(sdxl)
-    assert sdxl._weights[1] is not kept and second.shape == first.shape
+    assert sdxl._kept["method"][1] is not kept and second.shape == first.shape

@@ -53,7 +53,7 @@ def run_selected(p: Any, script: Any, arguments: tuple[Any, ...], run: Callable[
     with Selected(p, script.title(), named_arguments(p, script, arguments)) as selected:
         try:
             processed = run()
-        except Exception:
+        except Exception:  # whatever a script makes of the pictures that its failed job did not give it
             if selected.failed is None:
                 raise
             logger.info("%s ended early, as its jobs failed", selected.title)
