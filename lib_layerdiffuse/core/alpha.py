@@ -18,6 +18,8 @@ from .resize import area_taps, linear_taps, resample
 PYRAMID_RATIO = 1.2
 SQUARE = 64  # pixels
 GREY, CONTRAST = 0.5, 0.05
+TRIM_THRESHOLD = 16  # of 255: what is fainter does not keep a picture from being trimmed
+Box = tuple[int, int, int, int]
 
 
 def rgba_array(image: Image.Image) -> np.ndarray:
@@ -64,6 +66,39 @@ def from_tensor(rgba: torch.Tensor) -> list[Image.Image]:
 def _bytes(values: np.ndarray) -> np.ndarray:
     # the small addition keeps n / 255 at n, which float32 may have left just below
     return np.ascontiguousarray((values * 255 + 1e-3).clip(0, 255).astype(np.uint8))
+
+
+def trim_box(picture: Image.Image | np.ndarray, threshold: int = TRIM_THRESHOLD) -> Box | None:
+    """The smallest box (left, top, right, bottom) around every pixel with an alpha of at least `threshold` of 255.
+
+    Of a PIL image of any kind or of uint8 [H,W,4]; None where nothing is that visible. A threshold of 1 is PIL's
+    getbbox of the alpha.
+    """
+    if not isinstance(threshold, int | np.integer) or isinstance(threshold, bool) or not 1 <= threshold <= 255:
+        raise InputError(f"a trim threshold of {threshold!r}", "a whole number from 1 to 255", "choose one, such as 16")
+    visible = (rgba_array(picture) if isinstance(picture, Image.Image) else picture)[..., 3] >= threshold
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def trimmed(image: Image.Image, threshold: int = TRIM_THRESHOLD, margin: int = 0) -> Image.Image:
+    """A copy cut to `trim_box` and `margin` pixels more on each side, where the picture has them; whole without one."""
+    if margin < 0:
+        raise InputError(f"a margin of {margin}", "0 or more pixels", "choose a margin that is not negative")
+    box = trim_box(image, threshold)
+    if box is None:
+        return image.copy()
+    left, top, right, bottom = box
+    return image.crop(
+        (
+            max(0, left - margin),
+            max(0, top - margin),
+            min(image.width, right + margin),
+            min(image.height, bottom + margin),
+        )
+    )
 
 
 def pad_rgb(rgba: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from lib_layerdiffuse.core.alpha import (
     pad_rgb,
     rgba_array,
     to_tensor,
+    trim_box,
+    trimmed,
 )
 from lib_layerdiffuse.core.errors import InputError
 
@@ -161,3 +163,56 @@ def test_alpha_summary():
     assert (mixed.transparent, round(mixed.soft, 6), mixed.opaque) == (0.5, 0.2, 0.3) and mixed.hint == ""
     empty = AlphaSummary.of(torch.zeros(2, 4, 5, 5))
     assert empty.all_empty and not empty.all_opaque and "transparent everywhere" in empty.hint
+
+
+# --- trimming
+
+
+def hazy() -> Image.Image:
+    """[20,30]: a solid block at rows 5..9 and columns 8..15, a fainter one at column 20, haze of 2 everywhere."""
+    array = np.full((20, 30, 4), 2, np.uint8)
+    array[5:10, 8:16, 3] = 255
+    array[6, 20, 3] = 15
+    return Image.fromarray(array)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "box"),
+    [(1, (0, 0, 30, 20)), (3, (8, 5, 21, 10)), (16, (8, 5, 16, 10)), (255, (8, 5, 16, 10))],
+)
+def test_a_trim_box_holds_what_is_visible_enough(threshold, box):
+    assert trim_box(hazy(), threshold) == box == trim_box(np.array(hazy()), threshold)
+    assert trimmed(hazy(), threshold).size == (box[2] - box[0], box[3] - box[1])
+
+
+def test_trim_boxes_leave_haze_out_by_default_and_a_threshold_of_1_is_getbbox():
+    assert trim_box(hazy()) == (8, 5, 16, 10)
+    sparse = Image.fromarray(np.where(np.array(hazy()) == 2, 0, np.array(hazy())))
+    assert trim_box(sparse, 1) == sparse.getchannel("A").getbbox()
+
+
+@pytest.mark.parametrize("alpha", [0, 15])
+def test_a_picture_of_nothing_has_no_box_and_stays_whole(alpha):
+    empty = Image.new("RGBA", (7, 5), (9, 9, 9, alpha))
+    assert trim_box(empty) is None and trimmed(empty).size == (7, 5)
+
+
+def test_an_opaque_picture_of_any_kind_is_all_box():
+    for mode in ("RGB", "L", "P", "1", "I;16"):
+        assert trim_box(Image.new(mode, (7, 5))) == (0, 0, 7, 5)
+
+
+def test_a_margin_ends_at_the_edge_of_the_picture():
+    assert trimmed(hazy(), margin=2).size == (12, 9)
+    assert trimmed(hazy(), margin=100).size == (30, 20)
+
+
+@pytest.mark.parametrize("threshold", [0, 256, -1, 1.5, True, "16", None])
+def test_a_threshold_that_is_none_is_refused(threshold):
+    with pytest.raises(InputError, match="from 1 to 255"):
+        trim_box(hazy(), threshold)
+
+
+def test_a_negative_margin_is_refused():
+    with pytest.raises(InputError, match="margin"):
+        trimmed(hazy(), margin=-1)
