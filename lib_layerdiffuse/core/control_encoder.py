@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, islice
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,5 @@ class ControlEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Picture [B,3,H,W] in [-1,1], composited on grey -> {tokens h*w: signal [B,256,h,w]} at 1/8 to 1/64."""
-        signals, feature = {}, image
-        for block in self.children():
-            feature = block(feature)
-            signals[feature.shape[2] * feature.shape[3]] = feature
-        return signals
+        depths = accumulate(self.children(), lambda signal, block: block(signal), initial=image)
+        return {signal.shape[-2:].numel(): signal for signal in islice(depths, 1, None)}

@@ -124,21 +124,28 @@ def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
 def _crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Scaled to cover the size, the middle cut out."""
     H, W = image.shape[:2]
-    scaled = _scaled(image, max(height / H, width / W))
-    top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
-    return scaled[top : top + height, left : left + width]
+    covering = _scaled(image, max(height / H, width / W))
+    return covering[_middle(height, covering.shape[0]), _middle(width, covering.shape[1])]
 
 
 def _fill(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scaled to fit into the size, in the middle of the median colour of the image's border."""
+    """Scaled to fit into the size, in the middle of a canvas of one colour."""
     H, W = image.shape[:2]
-    scaled = _scaled(image, min(height / H, width / W))
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    result = np.empty((height, width, image.shape[2]), np.float32)
-    result[:] = np.median(border, axis=0)
-    top, left = (height - scaled.shape[0]) // 2, (width - scaled.shape[1]) // 2
-    result[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
-    return result
+    fitting = _scaled(image, min(height / H, width / W))
+    canvas = np.broadcast_to(_border_colour(image), (height, width, image.shape[2])).copy()
+    canvas[_middle(fitting.shape[0], height), _middle(fitting.shape[1], width)] = fitting
+    return canvas
+
+
+def _middle(inner: int, outer: int) -> slice:
+    """The middle `inner` of `outer` rows; the odd one is left at the end."""
+    return slice((outer - inner) // 2, (outer - inner) // 2 + inner)
+
+
+def _border_colour(image: np.ndarray) -> np.ndarray:
+    """Median [C] float32 of the four sides of an image; corners count twice, for they belong to two sides."""
+    sides = (side for turned in (image, image.swapaxes(0, 1)) for side in (turned[0], turned[-1]))
+    return np.median(np.concatenate(list(sides)), axis=0).astype(np.float32)
 
 
 _MODES: dict[ResizeMode, Callable[[np.ndarray, int, int], np.ndarray]] = {

@@ -163,18 +163,25 @@ class CFGDenoiser:
         return bool((self.step % 2 or opts.s_min_uncond_all) and least > 0 and sigma[0] < least)
 
     def _calls(self, x: torch.Tensor, sigma: torch.Tensor, conds: tuple[Any, Any], sizes: tuple[int, bool]):
-        """Predictions of all rows; conditionings of one length go together where the settings allow."""
-        (text, uncond), (count, skip) = conds, sizes
-        together = self.webui.opts.batch_cond_uncond
-        if skip or text.shape[1] == uncond.shape[1]:
-            joined = text if skip else prompts.join([text, uncond])
-            chunks = [(0, len(x))] if together else chunked(len(x), count)
-            parts = [(start, stop, prompts.take(joined, start, stop)) for start, stop in chunks]
-        else:
-            chunks = chunked(text.shape[0], 2 * count if together else count)
-            parts = [(start, stop, prompts.take(text, start, stop)) for start, stop in chunks]
-            parts.append((len(x) - count, len(x), uncond))
-        return torch.cat([self.predict(x[start:stop], sigma[start:stop], cond) for start, stop, cond in parts])
+        """Predictions of all rows, call by call.
+
+        Conditionings of one length share their calls, of two lengths none. A call takes as many rows as there are
+        pictures; where the settings allow more, all that share, or two of each picture.
+        """
+        (text, uncond), (pictures, skip) = conds, sizes
+        groups = [text] if skip else [text, uncond]
+        lengths = {group.shape[1] for group in groups}
+        if len(lengths) == 1:
+            groups = [prompts.join(groups)]
+        most = pictures
+        if self.webui.opts.batch_cond_uncond:
+            most = len(x) if len(lengths) == 1 else 2 * pictures
+        results, place = [], 0
+        for cond in (part for group in groups for part in prompts.parts(group, most)):
+            rows = slice(place, place + cond.shape[0])
+            results.append(self.predict(x[rows], sigma[rows], cond))
+            place = rows.stop
+        return torch.cat(results)
 
     def predict(self, x: torch.Tensor, sigma: torch.Tensor, cond: Any) -> torch.Tensor:
         """One call: what k-diffusion's or the timesteps' wrapper makes of the UNet."""
@@ -191,11 +198,6 @@ class CFGDenoiser:
             for row, weight in parts:
                 denoised[image] += (out[row] - uncond[image]) * (weight * scale)
         return denoised
-
-
-def chunked(count: int, size: int) -> list[tuple[int, int]]:
-    """Ranges of at most `size` rows."""
-    return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class A1111:

@@ -15,6 +15,7 @@ from fakes.processing import Processing, decode_batch
 from fakes.sampling import ImageRNG
 
 LATENT_UPSCALE = "Latent"
+LATENT_RESIZE, FILL_EDGES = 3, 2  # modes of resizing
 
 
 class Txt2Img(Processing):
@@ -129,48 +130,59 @@ class Img2Img(Processing):
         self.overlay_images = [] if mask is not None else None
         if self.webui.opts.img2img_color_correction:
             self.color_corrections = []
-        arrays = [self._prepared(image, mask, crop) for image in self.init_images]
-        if len(arrays) == 1:
-            arrays = arrays * self.batch_size
-            for name in ("overlay_images", "color_corrections"):
-                setattr(self, name, (getattr(self, name) or []) * self.batch_size or None)
-        elif len(arrays) <= self.batch_size:
-            self.batch_size = len(arrays)
-        else:
-            raise RuntimeError(f"bad number of images passed: {len(arrays)}; expecting {self.batch_size} or less")
-        self.init_latent = encode(self.webui, torch.from_numpy(np.stack(arrays)))
-        if self.resize_mode == 3:
-            size = (self.height // 8, self.width // 8)
-            self.init_latent = torch.nn.functional.interpolate(self.init_latent, size=size, mode="bilinear")
+        starts = [self._prepared(image, mask, crop) for image in self.init_images]
+        latents = encode(self.webui, torch.from_numpy(np.stack(self._one_for_each(starts))))
+        self.init_latent = self._stretched(latents) if self.resize_mode == LATENT_RESIZE else latents
         if mask is not None:
-            small = mask.convert("RGB").resize(self.init_latent.shape[:1:-1])
-            painted = torch.from_numpy(np.asarray(small, np.float32)[..., 0] / 255).round()
-            self.nmask, self.mask = painted.expand(4, -1, -1), (1 - painted).expand(4, -1, -1)
+            self._protect(mask)
+
+    def _one_for_each(self, starts: list[np.ndarray]) -> list[np.ndarray]:
+        """One start picture serves a whole batch, several make the batch; there is no place for more."""
+        if len(starts) > max(self.batch_size, 1):
+            raise RuntimeError(f"{len(starts)} start pictures do not fit into a batch of {self.batch_size}")
+        if len(starts) > 1:
+            self.batch_size = len(starts)
+            return starts
+        for name in ("overlay_images", "color_corrections"):
+            setattr(self, name, (getattr(self, name) or []) * self.batch_size or None)
+        return starts * self.batch_size
+
+    def _stretched(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of the start's own size at the job's."""
+        wanted = (self.height // 8, self.width // 8)
+        return torch.nn.functional.interpolate(latents, size=wanted, mode="bilinear")
+
+    def _protect(self, mask: Image.Image) -> None:
+        """`nmask` is 1 where latents are painted anew, `mask` where the start's stay; [4,h,w] each."""
+        height, width = self.init_latent.shape[-2:]
+        levels = np.asarray(mask.convert("L").resize((width, height)), np.float32) / 255
+        painted = torch.from_numpy(levels).round()[None].expand(4, -1, -1)
+        self.nmask, self.mask = painted, 1 - painted
 
     def _mask(self) -> tuple[Image.Image | None, Any]:
         """The mask at the size of what is sampled, and the part of the picture that it is cut from."""
         if self.image_mask is None:
             return None, None
-        mask = self.image_mask.convert("L")
-        if not self.inpaint_full_res:
-            mask = self.webui.images.resize_image(self.resize_mode, mask, self.width, self.height)
-            self.mask_for_overlay = mask
-            return mask, None
-        self.mask_for_overlay = mask
-        crop = crop_region(mask, self.inpaint_full_res_padding)
-        self.paste_to = (crop[0], crop[1], crop[2] - crop[0], crop[3] - crop[1])
-        return self.webui.images.resize_image(2, mask.crop(crop), self.width, self.height), crop
+        grey, crop = self.image_mask.convert("L"), None
+        if self.inpaint_full_res:  # only masked: the overlay's mask has the start picture's own size
+            self.mask_for_overlay = grey
+            left, top, right, bottom = crop = crop_region(grey, self.inpaint_full_res_padding)
+            self.paste_to = (left, top, right - left, bottom - top)
+            return self._sized(grey.crop(crop), FILL_EDGES), crop
+        self.mask_for_overlay = grey = self._sized(grey, self.resize_mode)
+        return grey, crop
+
+    def _sized(self, image: Image.Image, mode: int) -> Image.Image:
+        """At the size of the job."""
+        return self.webui.images.resize_image(mode, image, self.width, self.height)
 
     def _prepared(self, image: Image.Image, mask: Any, crop: Any) -> np.ndarray:
         """One start picture as the VAE gets it, [3,H,W] in [0,1]."""
-        images = self.webui.images
-        image = images.flatten(image, self.webui.opts.img2img_background_color)
-        if crop is None and self.resize_mode != 3:
-            image = images.resize_image(self.resize_mode, image, self.width, self.height)
-        if mask is not None:
-            self.overlay_images.append(overlay_of(image, self.mask_for_overlay.resize(image.size)))
-        if crop is not None:
-            image = images.resize_image(2, image.crop(crop), self.width, self.height)
+        image = self.webui.images.flatten(image, self.webui.opts.img2img_background_color)
+        whole = image if crop or self.resize_mode == LATENT_RESIZE else self._sized(image, self.resize_mode)
+        if mask is not None:  # what lies over the result is of the whole picture, not of the crop
+            self.overlay_images.append(overlay_of(whole, self.mask_for_overlay.resize(whole.size)))
+        image = self._sized(whole.crop(crop), FILL_EDGES) if crop else whole
         if self.color_corrections is not None:
             self.color_corrections.append(np.asarray(image, np.float32).mean(axis=(0, 1)))
         return np.asarray(image, np.float32).transpose(2, 0, 1) / 255

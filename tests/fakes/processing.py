@@ -260,28 +260,35 @@ class Job:
         return told.image
 
     def _finished(self) -> Processed:
-        p, opts = self.p, self.webui.opts
-        if not self.infotexts:
-            self.infotexts.append(Processed(p, [], []).infotext(p, 0))
-        p.color_corrections, first = None, 0
-        unwanted = len(self.images) < 2 and opts.grid_only_if_multiple
-        if (opts.return_grid or opts.grid_save) and not p.do_not_save_grid and not unwanted:
-            grid = self.webui.images.image_grid(self.images, p.batch_size)
-            text = create_infotext(p, [p.main_prompt], p.all_seeds[:1], 0)
-            if opts.return_grid:
-                self.infotexts.insert(0, text)
-                self.images.insert(0, grid)
-                first = 1
-            if opts.grid_save:
-                save = self.webui.images.save_image
-                save(grid, p.outpath_grids, "grid", p.all_seeds[0], p.all_prompts[0], "png", info=text, p=p, grid=True)
-        return Processed(p, self.images, self.infotexts, first)
+        """What the job gives out: the grid, if there is one and it is shown, goes before the pictures."""
+        p = self.p
+        p.color_corrections = None
+        texts = self.infotexts or [Processed(p, [], []).infotext(p, 0)]
+        shown = self._grid() if self._has_grid() else None
+        if shown is None:
+            return Processed(p, self.images, texts)
+        return Processed(p, [shown[0], *self.images], [shown[1], *texts], index_of_first_image=1)
+
+    def _has_grid(self) -> bool:
+        """By its settings, a WebUI makes none of a lone picture, and none that it neither shows nor saves."""
+        opts, enough = self.webui.opts, len(self.images) > 1
+        used = opts.return_grid or opts.grid_save
+        return bool(used and not self.p.do_not_save_grid and (enough or not opts.grid_only_if_multiple))
+
+    def _grid(self) -> tuple[Image.Image, str] | None:
+        """The grid with its text, saved if it is to be; None where the gallery does not get it."""
+        p, opts, images = self.p, self.webui.opts, self.webui.images
+        grid, text = images.image_grid(self.images, p.batch_size), create_infotext(p, [p.main_prompt], p.all_seeds, 0)
+        if opts.grid_save:
+            names = {"seed": p.all_seeds[0], "extension": "png", "grid": True}
+            images.save_image(grid, p.outpath_grids, "grid", info=text, p=p, **names)
+        return (grid, text) if opts.return_grid else None
 
 
 def test_for_nans(samples: torch.Tensor, where: str) -> None:
     """The check of the first value."""
     if samples.flatten()[0].isnan():
-        raise NansException(f"A tensor with NaNs was produced in {where}.")
+        raise NansException(f"no numbers came out of the {where}")
 
 
 test_for_nans.__test__ = False

@@ -108,9 +108,12 @@ def reconstruct_multicond(conds: Multicond, step: int) -> tuple[list[list[tuple[
     return places, stacked(rows)
 
 
-def take(cond: Any, start: int, stop: int) -> Any:
-    """Some rows."""
-    return {key: rows[start:stop] for key, rows in cond.items()} if isinstance(cond, dict) else cond[start:stop]
+def parts(cond: Any, most: int) -> list[Any]:
+    """The rows in their order, at most so many at a time."""
+    if not isinstance(cond, dict):
+        return list(cond.split(most))
+    pieces = zip(*(rows.split(most) for rows in cond.values()), strict=True)
+    return [DictWithShape(zip(cond, piece, strict=True)) for piece in pieces]
 
 
 def join(conds: list[Any]) -> Any:

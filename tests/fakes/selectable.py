@@ -6,6 +6,7 @@ Written from how they behave: RGB canvases, tiles with an overlap, jobs of the s
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -60,19 +61,24 @@ class SDUpscale(Selectable):
         return "SD upscale"
 
     def run(self, p: Any, overlap: int, scale: float) -> Processed:
-        image = self.images.flatten(p.init_images[0], p.webui.opts.img2img_background_color)
-        image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.LANCZOS)
-        grid = self.images.split_grid(image, tile_w=p.width, tile_h=p.height, overlap=overlap)
-        again, finished = p.n_iter, []
+        start = self.images.flatten(p.init_images[0], p.webui.opts.img2img_background_color)
+        size = tuple(int(side * scale) for side in start.size)
+        start = start.resize(size, Image.Resampling.LANCZOS)
+        repeats = p.n_iter
         quiet(p)
-        work = [cell[2] for cell in grid.cells]
-        for _ in range(again):
-            results, info = jobs_of(p, work)
-            for place, cell in enumerate(grid.cells):
-                cell[2] = results[place] if place < len(results) else Image.new("RGB", (p.width, p.height))
-            finished.append(self.images.combine_grid(grid))
-            self.save(p, finished[-1], info)
-        return Processed(p, finished, [info] * len(finished))
+        results, infos = zip(*(self.painted(p, start, overlap) for _ in range(repeats)), strict=True)
+        return Processed(p, list(results), [infos[-1]] * repeats)
+
+    def painted(self, p: Any, start: Image.Image, overlap: int) -> tuple[Image.Image, str]:
+        """The enlarged picture with each tile painted anew, saved; what a stopped job lacks is black."""
+        grid = self.images.split_grid(start, tile_w=p.width, tile_h=p.height, overlap=overlap)
+        tiles, info = jobs_of(p, [cell[2] for cell in grid.cells])
+        black = Image.new("RGB", (p.width, p.height))
+        for cell, tile in zip(grid.cells, itertools.chain(tiles, itertools.repeat(black)), strict=False):
+            cell[2] = tile
+        joined = self.images.combine_grid(grid)
+        self.save(p, joined, info)
+        return joined, info
 
 
 class PoorMansOutpainting(Selectable):

@@ -206,7 +206,7 @@ def test_the_vae_is_not_altered_after_the_start_pictures_were_encoded(sd15) -> N
 
 def test_an_exception_while_the_start_picture_is_encoded(sd15) -> None:
     state = Snapshot.of(sd15)
-    with pytest.raises(RuntimeError, match="bad number of images"):
+    with pytest.raises(RuntimeError, match="do not fit into a batch"):
         run(sd15, SINGLE, init_images=[picture(seed=seed) for seed in range(3)], batch_size=2, **ONE)
     state.check(sd15)
 
