@@ -33,14 +33,19 @@ WEBUI_TITLE = "LayerDiffuse"
 AUTOMATIC = ("Automatic: what fits the checkpoint", "")
 SINGLE = next(iter(MODES))
 # Arguments that stand side by side; `enabled` is in the header.
-LAYOUT: tuple[tuple[str, ...], ...] = (
+MAIN: tuple[tuple[str, ...], ...] = (
     ("method",),
     ("fg_image", "bg_image", "blend_image"),
-    ("resize_mode",),
     ("fg_additional_prompt", "bg_additional_prompt", "blend_additional_prompt"),
-    ("weight", "ending_step"),
+    ("weight",),
     ("passes",),
-    ("checkerboard", "output_origin"),
+    ("checkerboard",),
+)
+ADVANCED_TITLE = "Advanced"
+ADVANCED: tuple[tuple[str, ...], ...] = (  # in a fold of its own, closed at first
+    ("ending_step",),
+    ("resize_mode",),
+    ("output_origin",),
 )
 FRAME_OF = {"fg_image": FOREGROUND, "bg_image": BACKGROUND, "blend_image": BLENDED}
 PREFERENCES = ("checkerboard",)  # the user's, whatever is pasted
@@ -129,8 +134,12 @@ class LayerAccordion:
         ]
         note = self.note_html(method)
         lines = [update(visible=bool(shown & set(names))) for _, names in self.lines]
-        mode = update(choices=mode_choices(base), value=method.mode)
-        return [mode, *arguments, update(value=note, visible=bool(note)), *lines]
+        return [self.mode_update(method, base), *arguments, update(value=note, visible=bool(note)), *lines]
+
+    def mode_update(self, method: Method, base: str | None) -> Any:
+        """Update that chooses the method's mode among those of a base; a list of one shows nothing."""
+        choices = mode_choices(base)
+        return self.gradio.update(choices=choices, value=method.mode, visible=len(choices) > 1)
 
     def visible_names(self, method: Method) -> set[str]:
         """Names of the arguments to show for a method of the loaded base; a list of one method shows nothing."""
@@ -198,13 +207,19 @@ class LayerAccordion:
         """Pairs of component and key, which is also a function of the pasted parameters: what a WebUI restores."""
         plain = [row for row in ARGUMENTS if row.kind not in ("image", "method") and row.name not in PREFERENCES]
         pairs = [(self.components[argument.name], key_of_argument(argument)) for argument in plain]
-        mode = key_of_mode(lambda method: self.gradio.update(choices=mode_choices(method.base), value=method.mode))
-        return [(self.mode, mode), (self.components["method"], key_of_method(self._paste_method)), *pairs]
+        return [
+            (self.mode, key_of_mode(self._paste_mode)),
+            (self.components["method"], key_of_method(self._paste_method)),
+            *pairs,
+        ]
 
     @property
     def paste_field_names(self) -> list[str]:
         """Keys of what a WebUI carries over when it sends a picture to another tab."""
         return [str(key) for _, key in self.infotext_fields()]
+
+    def _paste_mode(self, method: Method) -> Any:
+        return self.mode_update(method, method.base)
 
     def _paste_method(self, method: Method) -> Any:
         return self.gradio.update(choices=self.method_choices(method.base, method.mode), value=method.id)
@@ -229,8 +244,11 @@ def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
     with place.header(gradio, place.prefix) as enabled:
         accordion.components["enabled"] = enabled
         build_top(accordion, method)
-        for names in LAYOUT:
+        for names in MAIN:
             build_line(accordion, names, method)
+        with gradio.Accordion(ADVANCED_TITLE, open=False, elem_id=f"{place.prefix}_advanced"):
+            for names in ADVANCED:
+                build_line(accordion, names, method)
     connect(accordion)
     return accordion
 
@@ -239,7 +257,8 @@ def build_top(accordion: LayerAccordion, method: Method) -> None:
     """The choice of the mode, and the note beneath it."""
     gradio, place = accordion.gradio, accordion.place
     choices = mode_choices(None if place.in_webui else place.loaded_base)
-    accordion.mode = gradio.Radio(choices, value=method.mode, label="Mode", elem_id=f"{place.prefix}_mode")
+    common = {"label": "Mode", "visible": len(choices) > 1, "elem_id": f"{place.prefix}_mode"}
+    accordion.mode = gradio.Radio(choices, value=method.mode, **common)
     accordion.mode.do_not_save_to_config = True
     note = accordion.note_html(method)
     accordion.note = gradio.HTML(note, visible=bool(note), elem_id=f"{place.prefix}_note")

@@ -53,6 +53,7 @@ class Argument:
     kind: str
     help: str = ""
     choices: tuple[Any, ...] = ()
+    titles: tuple[str, ...] = ()  # what the choices are called on a page; () for the choices themselves
     minimum: float = 0.0
     maximum: float = 1.0
     step: float = 0.01
@@ -64,6 +65,10 @@ class Argument:
     def infotext_key(self) -> str:
         """Key in a picture's generation parameters; letters and underscores only, as the WebUIs demand."""
         return INFOTEXT_PREFIX + self.name
+
+    def title_of(self, value: Any) -> str:
+        """What a page shows, and sends, for one of the choices."""
+        return str((self.titles or self.choices)[self.choices.index(value)])
 
     def parse(self, raw: Any) -> Any:
         """Value of this argument from what a UI, an API call or an infotext sent; InputError names the argument."""
@@ -115,11 +120,12 @@ class LayerArguments:
     blend_additional_prompt: str = prompt_row("Blended prompt", BLENDED)
     passes: int = row(
         8,
-        label="Decoder passes",
+        label="Transparency quality",
         kind="choice",
         choices=(1, 2, 4, 8),
+        titles=("Fastest", "Fast", "Balanced", "Best (as published)"),
         needed=votes_on_transparency,
-        help="Orientations that are decoded and combined: 8 as published, 1 is fastest.",
+        help="Decoder passes that are combined: 1, 2, 4 or 8.",
     )
     checkerboard: bool = row(
         True,

@@ -28,8 +28,8 @@ def build_number(gradio: Any, argument: Argument, common: Common) -> Any:
 
 def build_choice(gradio: Any, argument: Argument, common: Common) -> Any:
     # Texts only: a WebUI takes a number that comes from a list of choices for the place in that list.
-    choices = [str(choice) for choice in argument.choices]
-    return gradio.Radio(choices, value=str(argument.default), info=argument.help, **common)
+    titles = [argument.title_of(choice) for choice in argument.choices]
+    return gradio.Radio(titles, value=argument.title_of(argument.default), info=argument.help, **common)
 
 
 def build_method(gradio: Any, choices: Choices, value: str, common: Common) -> Any:

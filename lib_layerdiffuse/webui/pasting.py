@@ -48,7 +48,7 @@ def key_of_argument(argument: Argument) -> PasteKey:
         if not is_ours(parameters):
             return None
         value = argument.parse(parameters.get(argument.infotext_key, argument.default))
-        return str(value) if argument.kind == "choice" else value
+        return argument.title_of(value) if argument.kind == "choice" else value
 
     return PasteKey(argument.infotext_key, read_enabled if argument.name == "enabled" else read)
 

@@ -64,9 +64,10 @@ def parse_number(argument: Argument, raw: Any) -> float:
 
 
 def parse_choice(argument: Argument, raw: Any) -> Any:
-    """One of the argument's choices whatever its case; choices that are texts also by their place, counted from 0."""
+    """One of the argument's choices or their titles whatever the case; texts also by their place, counted from 0."""
     places = {str(place): choice for place, choice in enumerate(argument.choices) if isinstance(choice, str)}
-    by_text = places | {fold(choice): choice for choice in argument.choices}
+    titled = {fold(title): choice for title, choice in zip(argument.titles, argument.choices, strict=False)}
+    by_text = places | titled | {fold(choice): choice for choice in argument.choices}
     choice = None if isinstance(raw, bool) else by_text.get(fold(raw))
     if choice is None:
         raise refuse(argument, raw, "one of " + ", ".join(str(choice) for choice in argument.choices))

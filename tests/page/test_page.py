@@ -284,7 +284,7 @@ def open_page(browser, demo_server) -> Iterator[Visitor]:
 def visitor(open_page) -> Iterator[Visitor]:
     """The open page with the box unticked."""
     open_page.tab.uncheck("#layerdiffuse_enabled input")
-    open_page.tab.wait_for_selector("#layerdiffuse_mode", state="hidden")
+    open_page.tab.wait_for_selector("#layerdiffuse_weight", state="hidden")
     yield open_page
     assert open_page.foreign == [], "the page must work without a network"
 
@@ -292,7 +292,8 @@ def visitor(open_page) -> Iterator[Visitor]:
 def test_issue_9_tick_prompt_generate_and_download_the_real_rgba_files(visitor):
     tab = visitor.tab
     tab.check("#layerdiffuse_enabled input")
-    tab.check("#layerdiffuse_mode input[value=single]")
+    tab.wait_for_selector("#layerdiffuse_weight")
+    assert not tab.is_visible("#layerdiffuse_mode"), "the demo model has no other mode"
     visitor.fill_in("red apple")
     visitor.generate()
     visitor.wait_for_pictures(2)

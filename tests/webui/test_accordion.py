@@ -14,7 +14,14 @@ from PIL import Image
 
 from lib_layerdiffuse.core.methods import BASES, METHODS, methods_for
 from lib_layerdiffuse.webui.accordion import LayerAccordion, build_accordion, input_accordion_header
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_positional, to_infotext, visible_arguments
+from lib_layerdiffuse.webui.arguments import (
+    ARGUMENTS,
+    BY_NAME,
+    LayerArguments,
+    parse_positional,
+    to_infotext,
+    visible_arguments,
+)
 from lib_layerdiffuse.webui.components import upload_only
 from lib_layerdiffuse.webui.last_result import LastResult
 from lib_layerdiffuse.webui.options import PREFIX, Options
@@ -24,8 +31,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def build(base=None, **options) -> LayerAccordion:
-    with gradio.Blocks():
-        return build_accordion(gradio, base=base, **options)
+    with gradio.Blocks() as blocks:
+        accordion = build_accordion(gradio, base=base, **options)
+    accordion.gradio_blocks = list(blocks.blocks.values())
+    return accordion
 
 
 def by_component(accordion: LayerAccordion, updates: list) -> dict:
@@ -61,9 +70,45 @@ def test_only_modes_and_methods_of_the_loaded_base_are_offered(base):
 def test_choosing_a_method_shows_what_it_needs_and_no_more(method):
     accordion = build(method.base)
     updates = by_component(accordion, accordion.choose_method(method.id))
-    shown = {name for name, update in updates.items() if update.get("visible")} - {"method"}
+    shown = {name for name, update in updates.items() if update.get("visible")} - {"mode", "method"}
     assert shown == {argument.name for argument in visible_arguments(method)} - {"enabled", "method"}
     assert updates["mode"]["value"] == method.mode
+
+
+@pytest.mark.parametrize("base", [None, *BASES])
+def test_a_list_of_one_choice_is_not_shown(base):
+    accordion = build(base)
+    assert accordion.mode.visible == (len(accordion.mode.choices) > 1)
+    for method in methods_for(base):
+        updates = by_component(accordion, accordion.choose_method(method.id))
+        for name in ("mode", "method"):
+            assert updates[name]["visible"] == (len(updates[name]["choices"]) > 1)
+
+
+def test_what_few_need_is_folded_away_and_the_main_choice_is_on_top():
+    accordion = build("sdxl")
+    (fold,) = [block for block in accordion.gradio_blocks if block.elem_id == "layerdiffuse_advanced"]
+    assert not fold.open and fold.label == "Advanced"
+    folded = {component.elem_id for component in inside(fold)}
+    assert {f"layerdiffuse_{name}" for name in ("ending_step", "resize_mode", "output_origin")} <= folded
+    assert {f"layerdiffuse_{name}" for name in ("mode", "method", "weight", "passes", "checkerboard")} & folded == set()
+
+
+def inside(block) -> list:
+    """A layout block's components, those of blocks in it too."""
+    children = getattr(block, "children", [])
+    return [block] if not children else [component for child in children for component in inside(child)]
+
+
+@pytest.mark.parametrize("value", [1, 2, 4, 8])
+def test_decoder_passes_are_presets_on_the_page_and_numbers_elsewhere(value):
+    passes = BY_NAME["passes"]
+    title = passes.title_of(value)
+    assert title in [name for name, _ in build("sdxl").components["passes"].choices]
+    assert (
+        passes.parse(title) == passes.parse(title.upper()) == passes.parse(str(value)) == passes.parse(value) == value
+    )
+    assert to_infotext(LayerArguments(True, "xl_fg_attn", passes=value)).get("layerdiffusion_passes", 8) == value
 
 
 def test_lines_without_anything_visible_are_hidden():
@@ -230,7 +275,8 @@ def test_buttons_show_with_their_images_and_only_where_there_are_results(monkeyp
         "bg_image": True,
         "blend_image": False,
     }
-    assert all(len(names) > 1 or names[0] in ("method", "resize_mode", "passes") for _, names in build("sdxl").lines)
+    plain = [names for _, names in build("sdxl").lines if len(names) == 1 and names[0].endswith("image")]
+    assert plain == []
 
 
 def pasted(accordion: LayerAccordion, parameters: dict) -> dict:
@@ -256,7 +302,8 @@ def test_pasting_a_picture_of_ours_restores_what_its_infotext_leaves_out(monkeyp
     values = pasted(accordion, {"Steps": "20"} | {key: str(value) for key, value in to_infotext(arguments).items()})
     assert values["layerdiffusion_enabled"] is True
     assert values["layerdiffusion_weight"] == 0.5
-    assert values["layerdiffusion_passes"] == "8" and values["layerdiffusion_resize_mode"] == "Crop and Resize"
+    assert values["layerdiffusion_passes"] == "Best (as published)"
+    assert values["layerdiffusion_resize_mode"] == "Crop and Resize"
     assert values["layerdiffusion_method"]["value"] == "xl_fg_conv"
     assert values["layerdiffusion_mode"]["value"] == "single"
 
