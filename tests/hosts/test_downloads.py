@@ -46,17 +46,22 @@ def test_folders_are_looked_in_in_order_and_the_cache_last(tmp_path, own_cache):
     assert LayerFiles(offline=True).find("layer_sd15_joint") == own_cache / NAME
 
 
-def test_offline_says_how_to_get_the_file_by_hand(tmp_path):
+FORBIDDEN = "offline mode forbids the download"  # more than "offline", which is in the name of a test's folder
+
+
+def test_offline_asks_nobody_and_says_how_to_get_the_file_by_hand(tmp_path, hub):
     with pytest.raises(WeightsError) as caught:
         LayerFiles([tmp_path], offline=True).find("layer_sd15_joint")
-    for part in (NAME, HUB_REPOSITORY, str(tmp_path), "--models", "offline"):
+    for part in (NAME, HUB_REPOSITORY, str(tmp_path), "--models", FORBIDDEN):
         assert part in str(caught.value)
+    assert not hub.starts and not (tmp_path / NAME).exists()
 
 
-def test_offline_by_the_hubs_own_switch(tmp_path, monkeypatch):
+def test_offline_by_the_hubs_own_switch_asks_nobody(tmp_path, hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(WeightsError, match="offline"):
+    with pytest.raises(WeightsError, match=FORBIDDEN):
         LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert not hub.starts and not (tmp_path / NAME).exists()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

@@ -1,0 +1,25 @@
+"""Which seed every picture of a run gets, whatever the batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.hosts.run_plan import Plan
+from lib_layerdiffuse.settings import MAX_SEED, GenerateSettings
+
+
+def seeds(method: str | None, **settings) -> list[int]:
+    """Seeds of all rows of a run, in order."""
+    plan = Plan(GenerateSettings("a cat", **settings), find_method(method) if method else None)
+    return [seed for job in plan.jobs() for seed in job.seeds]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize(("method", "frames"), [(None, 1), ("sd15_joint", 3), ("sd15_fg2bg", 2)])
+def test_seeds_go_on_over_batches_and_frames(method, frames, batch) -> None:
+    assert seeds(method, count=4, seed=7, batch=batch) == list(range(7, 7 + 4 * frames))
+
+
+def test_seeds_begin_anew_after_the_last_one() -> None:
+    assert seeds("sd15_joint", count=2, seed=MAX_SEED - 3, batch=1) == [*range(MAX_SEED - 3, MAX_SEED + 1), 0, 1]
