@@ -237,6 +237,28 @@ METHODS = (
 )
 
 
+NUMBERED = (  # the Forge extension's list: recipes for its API name a method by its place in it
+    "sd15_fg",
+    "sd15_joint",
+    "sd15_fg2bg",
+    "sd15_bg2fg",
+    "xl_fg_attn",
+    "xl_fg_conv",
+    "xl_fg2blend",
+    "xl_bg2blend",
+    "xl_fgblend2bg",
+    "xl_bgblend2fg",
+)
+
+
+def method_at(place: int) -> Method:
+    """The method at this place, from 0, in the Forge extension's list; InputError lists the places."""
+    if not 0 <= place < len(NUMBERED):
+        places = ", ".join(f"{number} ({name})" for number, name in enumerate(NUMBERED))
+        raise InputError(f"method {place}", f"a place in the list of methods: {places}", "choose one, or an id")
+    return find_method(NUMBERED[place])
+
+
 def find_method(name: str) -> Method:
     """The method with this id or label (case and spaces do not matter); InputError lists the valid ones."""
     wanted = _plain(name)

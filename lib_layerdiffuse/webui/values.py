@@ -6,6 +6,8 @@ import base64
 import binascii
 import io
 import math
+import numbers
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +15,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.core.methods import find_method, method_at
 
 if TYPE_CHECKING:
     from lib_layerdiffuse.webui.arguments import Argument
 
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+PLACE = re.compile(r"-?[0-9]{1,9}")
 IMAGE_FORMS = "a base64 text of a PNG, WebP or JPEG file, a PIL image or an array [H,W], [H,W,3] or [H,W,4] of uint8"
 
 
@@ -75,12 +78,17 @@ def parse_choice(argument: Argument, raw: Any) -> Any:
 
 
 def parse_method(argument: Argument, raw: Any) -> str:
-    """Identifier of a method from its identifier or label; empty stays empty (the loaded base decides)."""
+    """Identifier of a method from its identifier, label or place in a list; empty: the loaded base decides."""
     if raw is None:
         return ""
+    if isinstance(raw, numbers.Real) and not isinstance(raw, bool) and raw == raw // 1:
+        return method_at(int(raw)).id
     if not isinstance(raw, str):
         raise refuse(argument, raw, "the name of a method")
-    return find_method(raw).id if raw else ""
+    text = raw.strip()
+    if PLACE.fullmatch(text):
+        return method_at(int(text)).id
+    return find_method(raw).id if text else ""
 
 
 def parse_text(argument: Argument, raw: Any) -> str:

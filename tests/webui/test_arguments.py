@@ -159,12 +159,36 @@ def test_unknown_methods_and_names_list_the_valid_ones():
         parse_positional([False] * (len(ARGUMENTS) + 1))
 
 
+PLACES = {0: "sd15_fg", 1: "sd15_joint", 2: "sd15_fg2bg", 3: "sd15_bg2fg", 4: "xl_fg_attn", 5: "xl_fg_conv"}
+PLACES |= {6: "xl_fg2blend", 7: "xl_bg2blend", 8: "xl_fgblend2bg", 9: "xl_bgblend2fg"}
+
+
+@pytest.mark.parametrize("kind", [int, str, float, np.int64, lambda place: f" {place} "])
+@pytest.mark.parametrize("place", PLACES)
+def test_forge_63_110_a_method_by_its_place_in_the_list(place, kind):
+    assert parse_positional([{"method": kind(place)}]).method == PLACES[place]
+    assert parse_positional([True, kind(place)]).method == PLACES[place]
+    assert from_infotext({"layerdiffusion_method": kind(place)}).method == PLACES[place]
+
+
+def test_places_are_those_of_the_list_that_users_know():
+    known = [method.label for method in METHODS if method.base != "demo"]
+    assert [find_method(PLACES[place]).label for place in range(len(PLACES))] == known
+
+
+@pytest.mark.parametrize("sent", [10, -1, "10", "-1", 4.5, float("nan"), float("inf"), True, False, [4], "4th"])
+def test_no_place_in_the_list(sent):
+    with pytest.raises(InputError, match="xl_fg_attn|name of a method") as caught:
+        parse_positional([{"method": sent}])
+    assert caught.value.what_to_do and len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize("word", ["true", "True", " on", "yes", 1, True, np.True_])
 def test_switches_know_words_and_numbers(word):
     assert parse_mapping({"enabled": word}).enabled is True
 
 
-@pytest.mark.parametrize("sent", ["resize and  FILL", "Resize and Fill", 2])
+@pytest.mark.parametrize("sent", ["resize and  FILL", "Resize and Fill", 2, "2", 2.0])
 def test_choices_forgive_case_and_spaces_and_count_from_zero(sent):
     assert parse_mapping({"resize_mode": sent}).resize_mode == "Resize and Fill"
 

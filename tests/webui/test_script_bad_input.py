@@ -68,7 +68,8 @@ def usable(make_webui) -> Usable:
     ("layer", "words"),
     [
         ({"method": "(SD1.5) Only Generate Opaque Image"}, ("Only Generate Opaque", "sd15_fg")),
-        ({"method": 7}, ("method",)),
+        ({"method": 7}, ("method xl_bg2blend", "sd15_fg")),
+        ({"method": 10}, ("method 10", "4 (xl_fg_attn)")),
         ({"method": "sd15_fg", "weight": "much"}, ("weight", "much")),
         ({"method": "sd15_fg", "weight": float("nan")}, ("weight",)),
         ({"method": "sd15_fg", "weight": 9}, ("weight", "0 to 2")),
