@@ -71,6 +71,7 @@ def parse_choice(argument: Argument, raw: Any) -> Any:
     places = {str(place): choice for place, choice in enumerate(argument.choices) if isinstance(choice, str)}
     titled = {fold(title): choice for title, choice in zip(argument.titles, argument.choices, strict=False)}
     by_text = places | titled | {fold(choice): choice for choice in argument.choices}
+    raw = int(raw) if isinstance(raw, float) and raw.is_integer() else raw
     choice = None if isinstance(raw, bool) else by_text.get(fold(raw))
     if choice is None:
         raise refuse(argument, raw, "one of " + ", ".join(str(choice) for choice in argument.choices))
