@@ -2,7 +2,8 @@
 
 Alpha and colour come from the shipped demo codec (encode, VAE decode, transparency decode). Its VAE sees padded
 colours, where published codecs see pictures on grey; so there are two sets of opaque pictures: the codec's own, and
-what the same VAE makes of the pictures on grey. The faults (grey seam, faint, hole) are made here, on purpose.
+what the same VAE makes of the pictures on grey. The faults (grey seam, faint, hole) are made here, on purpose. Haze is
+in what the demo codec decodes anyway; it is also measured in pictures that the demo model paints.
 
 python benchmarks/alpha_care.py --pictures docs/pictures
 """
@@ -21,9 +22,26 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib_layerdiffuse.core.alpha import GREY, composite_on_grey, from_tensor
-from lib_layerdiffuse.core.alpha_care import estimate_foreground, fill_holes, remove_fringe, rescue_opacity
+from lib_layerdiffuse.api import generate, load
+from lib_layerdiffuse.core.alpha import (
+    GREY,
+    TRIM_THRESHOLD,
+    Box,
+    composite_on_grey,
+    from_tensor,
+    rgba_array,
+    to_tensor,
+    trim_box,
+)
+from lib_layerdiffuse.core.alpha_care import (
+    clear_haze,
+    estimate_foreground,
+    fill_holes,
+    remove_fringe,
+    rescue_opacity,
+)
 from lib_layerdiffuse.core.errors import MissingExtraError
+from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
 from lib_layerdiffuse.hosts.vocabulary import DEMO_FOLDER
 from lib_layerdiffuse.training.augment import soften
 from lib_layerdiffuse.training.data import load_captions, prepare
@@ -35,11 +53,14 @@ REPAIRS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "fill_holes": fill_holes,
     "remove_fringe": remove_fringe,
     "rescue_opacity": rescue_opacity,
+    "clear_haze": clear_haze,
 }
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "magenta": (1.0, 0.0, 0.6)}
 COLUMNS = ("alpha", "colour", *BACKGROUNDS, "edge")
 WHOLE = ("magenta", slice(None), slice(None))
+SHOWN = {"alpha": lambda rgba: (rgba[3:] * 60).clamp(max=1).expand(3, -1, -1)}  # faint alpha made visible
 MADE_OPACITY, HOLE_RADIUS, EDGE = 0.8, 10, 0.02
+SOFT_THINGS = ["cloud", "fog", "dashing away", "ghost", "droplet", "bubbles", "ice", "fire", "comet", "water wave"]
 
 
 @dataclass(frozen=True)
@@ -165,11 +186,56 @@ def compare_with_pymatting(all_cases: list[Case]) -> None:
             print(row(f"{case.name}: {name}", errors(torch.cat([colour, alpha], dim=1), case.truth), ""))
 
 
+def haze_table(all_cases: dict[str, Case], host: DiffusersHost) -> None:
+    """Shares of faint pixels, trim boxes and alpha errors before and after the haze is cleared."""
+    plain, soft = (all_cases[f"{kind}, the demo codec"] for kind in ("plain", "soft"))
+    print("| set | pictures | alpha 1..3 | trim box | alpha error | worse |")
+    print("|---|---|---|---|---|---|")
+    haze_row("plain", plain.decoded, plain.truth)
+    haze_row("soft", soft.decoded, soft.truth)
+    haze_row("painted by the demo model", painted_pictures(host, list(host.captions)[::3]))
+    haze_row("painted, soft things", painted_pictures(host, SOFT_THINGS))
+
+
+def haze_row(name: str, decoded: torch.Tensor, truth: torch.Tensor | None = None) -> None:
+    """One set; the trim box is the box of all alpha above 0, in areas of the box at 16 of 255."""
+    cleared = clear_haze(decoded)
+    cells = [f"{faint(decoded):.4f}, {faint(cleared):.4f}", f"{larger(decoded):.3f}, {larger(cleared):.3f}"]
+    if truth is not None:
+        before, after = ((one - truth)[:, 3].abs().mean((1, 2)) for one in (decoded, cleared))
+        worse = int((after > before).sum())
+        cells += [f"{before.mean():.5f}, {after.mean():.5f}", f"{worse}"]
+    print(f"| {name} | {len(decoded)} | " + " | ".join(cells) + " |")
+
+
+def faint(rgba: torch.Tensor) -> float:
+    """Share of pixels with an alpha of 1, 2 or 3 of 255."""
+    alpha = torch.stack([torch.from_numpy(rgba_array(image)[..., 3]) for image in from_tensor(rgba)])
+    return ((alpha >= 1) & (alpha <= 3)).float().mean().item()
+
+
+def larger(rgba: torch.Tensor) -> float:
+    """How many times larger the box of all alpha above 0 is than that of what is visible, in the mean."""
+    images = from_tensor(rgba)
+    boxes = [(area(trim_box(image, 1)), area(trim_box(image, TRIM_THRESHOLD))) for image in images]
+    return sum(whole / visible for whole, visible in boxes) / len(boxes)
+
+
+def area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def painted_pictures(host: DiffusersHost, prompts: list[str]) -> torch.Tensor:
+    """One picture of each thing by the demo model, as decoded, [N,4,128,128]."""
+    pictures = generate(prompts, pipeline=host, count=1, seed=1, clear_haze=False)
+    return to_tensor([picture.image for picture in pictures])
+
+
 def draw(path: Path, case: Case, repair: str, numbers: list[int], view: tuple[str, slice, slice] = WHOLE) -> None:
     """A row for each picture: the opaque picture, before and after; `view` is background, rows and columns."""
-    background = torch.tensor(BACKGROUNDS[view[0]])[:, None, None]
+    background = torch.tensor(BACKGROUNDS.get(view[0], (0.0, 0.0, 0.0)))[:, None, None]
     after = REPAIRS[repair](case.decoded, case.opaque)
-    show = lambda rgba: rgba[:3] * rgba[3:] + background * (1 - rgba[3:])  # noqa: E731
+    show = SHOWN.get(view[0], lambda rgba: rgba[:3] * rgba[3:] + background * (1 - rgba[3:]))
     rows = [[case.opaque[i], show(case.decoded[i]), show(after[i])] for i in numbers]
     picture = torch.cat([torch.cat([part[:, view[1], view[2]] for part in row], dim=2) for row in rows], dim=1)
     picture = F.interpolate(picture[None], scale_factor=768 // picture.shape[2], mode="nearest")
@@ -190,6 +256,7 @@ def main() -> None:
     data = prepare(HELD_OUT, 128, load_captions(HELD_OUT / "captions.json"))
     all_cases = {case.name: case for case in cases(data.rgba.float() / 255, DemoCodec(data))}
     table(list(all_cases.values()))
+    haze_table(all_cases, load())
     if chosen.pymatting:
         compare_with_pymatting([case for name, case in all_cases.items() if name.endswith("seen on grey")])
     if chosen.pictures:
@@ -198,6 +265,7 @@ def main() -> None:
         corner = ("white", slice(0, 64), slice(0, 64))
         draw(name("seam"), all_cases["plain, grey seam"], "remove_fringe", [99, 100], corner)
         draw(name("soft"), all_cases["soft, grey seam"], "remove_fringe", [4, 100])
+        draw(name("haze"), all_cases["plain, the demo codec"], "clear_haze", [3, 99], ("alpha", *WHOLE[1:]))
         draw(name("opacity"), all_cases["plain, faint"], "rescue_opacity", [28, 120])
 
 

@@ -50,6 +50,7 @@ class GenerateSettings:
     weight: float = 1.0
     stop_at: float = 1.0
     passes: int = 8
+    clear_haze: bool = True  # alpha of 1 and 2 of 255 becomes 0, 253 and 254 become 255, soft gradients excepted
     batch: int = 4  # pictures (or groups) that go through the model at once
     foreground: Any = None
     background: Any = None

@@ -34,6 +34,12 @@ HOW = (
     Option("--weight", "weight", "strength of the method: 1 as published, 0 the ordinary model", {"type": float}),
     Option("--stop-at", "stop_at", "share of the sampling after which the ordinary model goes on", {"type": float}),
     Option("--passes", "passes", "orientations that the alpha is averaged over", {"type": int, "choices": PASSES}),
+    Option(
+        "--keep-haze",
+        "clear_haze",
+        "leave alpha of 1, 2, 253 and 254 of 255 as it is decoded",
+        {"action": "store_false"},
+    ),
     Option("--batch", "batch", "pictures, or groups, computed at once; fewer need less memory", {"type": int}),
 )
 IMAGES = (
@@ -76,9 +82,11 @@ def add_options(parser: argparse.ArgumentParser, title: str, options: tuple[Opti
     defaults = {row.name: None if row.default is MISSING else row.default for row in fields(settings)}
     for option in options:
         default = defaults[option.name]
-        shown = option.help if default in (None, "", False) else f"{option.help} (default {default})"
+        shown = (
+            option.help if default in (None, "") or isinstance(default, bool) else f"{option.help} (default {default})"
+        )
         more = dict(option.more)
-        if not more.keys() & {"metavar", "choices"} and more.get("action") != "store_true":
+        if not more.keys() & {"metavar", "choices"} and more.get("action") not in ("store_true", "store_false"):
             more["metavar"] = METAVARS.get(more.get("type"), "NAME")
         flags = [flag for flag in (option.short, option.flag) if flag]
         group.add_argument(*flags, dest=option.name, default=default, help=shown.replace("%", "%%"), **more)

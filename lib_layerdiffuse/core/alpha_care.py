@@ -1,4 +1,4 @@
-"""Repairs of a decoded RGBA picture, each of them optional: interior holes, grey seams at edges, too low an opacity.
+"""Repairs of a decoded RGBA picture, each optional: haze, interior holes, grey seams at edges, too low an opacity.
 
 Published decoders sometimes take an interior white for background, leave the grey they were trained on in the colour of
 edges, or keep a solid thing slightly see-through. The opaque picture, as the VAE decoded it, is the witness: a picture
@@ -27,6 +27,10 @@ SMOOTHNESS, SMALL, SMALL_ROUNDS, ROUNDS = 1e-5, 32, 10, 4  # of the colour estim
 KEPT, FARTHER = 0.98, 1.1  # the decoder's own colour stays from this alpha on, and where it is about as far from grey
 PLATEAU_WIDTH, VISIBLE, HIGHEST = 0.04, 0.1, 0.97
 WITNESSES = 0.03  # share of a thing's pixels that must show that it is more opaque than its alpha says
+HAZE, REAL = 3, 16  # levels of 255: fainter is haze, unless a gradient ends there; a speck that stays below is haze too
+SPECK = 64  # pixels, one place of the latent: the largest region that is a speck
+GENTLE, GENTLE_TOP = 16, 40  # levels: range of 3x3 pixels on a soft gradient, and up to where its faint end is sought
+REACH, LEAST_REACH = 16, 4  # a faint end goes on for a 16th of the picture, and for 4 pixels at least
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,17 @@ class AlphaCare:
     rescue_opacity: bool = False
     fill_holes: bool = False
     remove_fringe: bool = False
+    clear_haze: bool = False
 
     def __bool__(self) -> bool:
-        return self.rescue_opacity or self.fill_holes or self.remove_fringe
+        return self.rescue_opacity or self.fill_holes or self.remove_fringe or self.clear_haze
 
 
 def care_for(rgba: torch.Tensor, opaque: torch.Tensor, care: AlphaCare) -> torch.Tensor:
     """RGBA [B,4,H,W] and its opaque picture [B,3,H,W] -> RGBA with the wanted repairs, one after another."""
     _check(rgba, opaque)
+    if not care:
+        return rgba
     result, seen = rgba.cpu(), opaque.cpu()  # small work, and not every device knows all of it
     if care.rescue_opacity:
         result = rescue_opacity(result, seen)
@@ -51,7 +58,58 @@ def care_for(rgba: torch.Tensor, opaque: torch.Tensor, care: AlphaCare) -> torch
         result = fill_holes(result, seen)
     if care.remove_fringe:
         result = remove_fringe(result, seen)
+    if care.clear_haze:
+        result = clear_haze(result)
     return result.to(rgba.device)
+
+
+# --- haze
+
+
+def clear_haze(rgba: torch.Tensor, opaque: torch.Tensor | None = None) -> torch.Tensor:
+    """Makes alpha of 1 and 2 of 255 nothing and of 253 and 254 solid, but where a soft gradient comes to its end.
+
+    Faint specks, regions of at most 64 pixels that stay below 16 of 255, go too. Colours stay; what the VAE
+    decoded is not looked at.
+    """
+    _check(rgba, opaque)
+    cleared = [_without_haze(one[3].float().cpu()) for one in rgba]
+    return torch.cat([rgba[:, :3], torch.stack(cleared)[:, None].to(rgba)], dim=1) if cleared else rgba
+
+
+def _without_haze(alpha: torch.Tensor) -> torch.Tensor:
+    levels = (alpha * 255 + 1e-3).floor()  # as a file will have them
+    empty = (levels < HAZE) & ~_end_of_gradient(levels) | _specks(levels)
+    solid = (levels > 255 - HAZE) & ~_end_of_gradient(255 - levels)
+    return alpha.masked_fill(empty, 0).masked_fill(solid, 1)
+
+
+def _specks(levels: torch.Tensor) -> torch.Tensor:
+    """Bool [H,W]: small regions above haze that are nowhere really visible."""
+    regions = Regions.of((levels >= HAZE).numpy())
+    faint = regions.highest(levels.numpy()) < REAL
+    return torch.from_numpy(regions.mask(faint & (regions.sizes <= SPECK)))
+
+
+def _end_of_gradient(levels: torch.Tensor) -> torch.Tensor:
+    """Bool [H,W]: near a gentle slope, real or large, that falls to 0; an edge is steep, and haze has no slope."""
+    around = levels[None]
+    spread = (F.max_pool2d(around, 3, 1, padding=1) + F.max_pool2d(-around, 3, 1, padding=1))[0]
+    regions = Regions.of(((levels >= HAZE) & (levels <= GENTLE_TOP) & (spread <= GENTLE)).numpy())
+    real = (regions.highest(levels.numpy()) >= REAL) | (regions.sizes > SPECK)
+    if not real.any():
+        return torch.zeros_like(levels, dtype=torch.bool)
+    return _grown(torch.from_numpy(regions.mask(real)), max(LEAST_REACH, max(levels.shape) // REACH))
+
+
+def _grown(region: torch.Tensor, distance: int) -> torch.Tensor:
+    """Bool [H,W], larger by `distance` pixels on every side, in steps that double."""
+    wide, step = region[None].float(), 1
+    while distance > 0:
+        step = min(step, distance)
+        wide = F.max_pool2d(F.pad(wide, (step,) * 4), 3, stride=1, dilation=step)
+        distance, step = distance - step, 2 * step
+    return wide[0] > 0
 
 
 # --- interior holes

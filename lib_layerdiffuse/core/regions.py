@@ -43,6 +43,13 @@ class Regions:
         inside = self.labels >= 0
         return np.bincount(self.labels[inside], weights=values[inside], minlength=len(self.sizes)) / self.sizes
 
+    def highest(self, values: np.ndarray) -> np.ndarray:
+        """The highest of `values` [H,W], none negative, in each region."""
+        inside = self.labels >= 0
+        highest = np.zeros(len(self.sizes), values.dtype)
+        np.maximum.at(highest, self.labels[inside], values[inside])
+        return highest
+
     def mask(self, chosen: np.ndarray) -> np.ndarray:
         """Bool [H,W]: the pixels of the regions for which `chosen` (bool, one a region) holds."""
         return np.append(chosen, False)[self.labels]

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from ..core.alpha import AlphaSummary, from_tensor
+from ..core.alpha_care import AlphaCare, care_for
 from ..core.codec import TransparencyCodec, VaeLatent, to_vae_space
 from ..core.errors import InputError
 from ..core.memory import is_out_of_memory, release
@@ -236,6 +237,7 @@ class _Run:
             rgba = self.host.decoder.decode(
                 pixels[rows], part, passes=self.plan.settings.passes, progress=self.decode_progress
             )
+            rgba = care_for(rgba, pixels[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
             for row, image in zip(rows, from_tensor(rgba), strict=True):
                 images[row] = image
         return images

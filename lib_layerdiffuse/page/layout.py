@@ -103,6 +103,12 @@ class Layout:
                     form[name] = gradio.Slider(
                         SIZE_MIN, 2048, defaults.size, step=8, label=name.capitalize(), elem_id=f"page_{name}"
                     )
+            form["clear_haze"] = gradio.Checkbox(
+                True,
+                label="Clear haze",
+                info="Almost invisible pixels become invisible, almost solid ones solid; soft gradients stay.",
+                elem_id="page_clear_haze",
+            )
             form["negative_prompt"] = gradio.Textbox(label="Negative prompt", elem_id="page_negative_prompt")
             form["init"] = gradio.Image(
                 type="pil", image_mode="RGBA", sources=["upload"], height=200, label="Start from a picture (optional)",

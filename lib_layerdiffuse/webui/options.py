@@ -69,6 +69,9 @@ class Options:
         choices=alike("auto", "float32", "float16", "bfloat16"),
     )
     checkerboard: bool = setting(True, "Checkerboard behind transparent pictures in the galleries")
+    clear_haze: bool = setting(
+        True, "Alpha care: clear haze (almost invisible becomes invisible, almost solid solid; soft gradients stay)"
+    )
     rescue_opacity: bool = setting(False, "Alpha care: make solid things fully opaque that came out see-through")
     fill_holes: bool = setting(False, "Alpha care: fill transparent holes inside of things, such as lost white areas")
     remove_fringe: bool = setting(False, "Alpha care: take grey seams out of soft edges")

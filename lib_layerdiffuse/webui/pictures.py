@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def decode_one(job: Job, codec: TransparencyCodec, picture: tuple[torch.Tensor, 
 def with_care(job: Job, rgba: torch.Tensor, opaque: torch.Tensor) -> torch.Tensor:
     """RGBA [1,4,H,W] with the repairs of the settings page; as it was, and a note, where one of them fails."""
     options = job.options
-    care = AlphaCare(options.rescue_opacity, options.fill_holes, options.remove_fringe)
+    care = AlphaCare(*(getattr(options, row.name) for row in fields(AlphaCare)))
     if not care:
         return rgba
     try:

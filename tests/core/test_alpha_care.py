@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib_layerdiffuse.core.alpha import composite_on_grey
+from lib_layerdiffuse.core.alpha import composite_on_grey, from_tensor, trim_box
 from lib_layerdiffuse.core.alpha_care import (
     AlphaCare,
     care_for,
+    clear_haze,
     estimate_foreground,
     fill_holes,
     grey_background,
@@ -23,7 +24,7 @@ from lib_layerdiffuse.core.alpha_care import (
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.regions import Regions
 
-ALL = AlphaCare(True, True, True)
+ALL = AlphaCare(True, True, True, True)
 
 
 def disc(size: int, radius: float, soft: float = 1.0) -> torch.Tensor:
@@ -265,11 +266,110 @@ def test_smoke_has_no_plateau():
     assert plateau(torch.full((100,), 0.7)) == pytest.approx(0.7)
 
 
+# --- haze
+
+
+def levels(alpha: torch.Tensor) -> torch.Tensor:
+    """A picture [1,4,H,W] whose alpha [H,W] is given in levels of 255."""
+    return torch.cat([torch.full((3, *alpha.shape), 0.5), alpha[None].float() / 255])[None]
+
+
+def alpha_levels(rgba: torch.Tensor) -> torch.Tensor:
+    return (rgba[0, 3] * 255 + 1e-3).floor()
+
+
+def hazy(kind: str, size: int = 128) -> torch.Tensor:
+    """A solid disc with haze around it and in it: everywhere, or in random places."""
+    solid = disc(size, size / 4)
+    generator = torch.Generator().manual_seed(0)
+    noise = {"even": torch.full((size, size), 2.0), "noise": torch.randint(0, 3, (size, size), generator=generator)}
+    return levels((solid * 255).round().clamp(min=noise[kind], max=255 - noise[kind]))
+
+
+@pytest.mark.parametrize("kind", ["even", "noise"])
+def test_haze_becomes_nothing_and_almost_solid_solid(kind):
+    before, after = hazy(kind), clear_haze(hazy(kind))
+    was, now = alpha_levels(before), alpha_levels(after)
+    assert ((was > 0) & (was < 3)).float().mean() > 0.3
+    assert set(now.unique().tolist()) - set(range(3, 253)) <= {0, 255}
+    between = (was >= 3) & (was <= 252)
+    assert torch.equal(after[0, 3][between], before[0, 3][between]) and torch.equal(after[:, :3], before[:, :3])
+
+
+def test_haze_no_longer_keeps_a_picture_from_being_trimmed():
+    before, after = (from_tensor(rgba)[0] for rgba in (hazy("noise"), clear_haze(hazy("noise"))))
+    assert before.getchannel("A").getbbox() == (0, 0, 128, 128)
+    assert after.getchannel("A").getbbox() == trim_box(before) == trim_box(after)
+
+
+@pytest.mark.parametrize(("side", "level", "gone"), [(8, 15, True), (9, 15, False), (8, 16, False), (1, 3, True)])
+def test_only_small_faint_specks_go(side, level, gone):
+    """A square of `side` pixels; the faint thing that is larger may be meant."""
+    alpha = torch.zeros(128, 128)
+    alpha[20 : 20 + side, 30 : 30 + side] = level
+    assert (alpha_levels(clear_haze(levels(alpha))).max() == 0) == gone
+
+
+GLOWS = {
+    "linear": lambda r, wide: (1 - r / (2 * wide)).clamp(0, 1),
+    "gauss": lambda r, wide: torch.exp(-((r / wide) ** 2) / 2),
+    "around a disc": lambda r, wide: torch.exp(-(((r - 20).clamp(min=0) / wide) ** 2) / 2),
+}
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize("kind", GLOWS)
+def test_glow_keeps_its_faint_end(kind, strength):
+    """To the bit but for a step of at most 1.5 levels, which nobody sees, where the end goes on for ever."""
+    place = torch.arange(256) - 127.5
+    alpha = GLOWS[kind]((place[:, None].square() + place.square()).sqrt(), 26) * strength
+    before = torch.cat([torch.full((3, 256, 256), 0.5), alpha[None]])[None]
+    change = ((clear_haze(before) - before)[0, 3] * 255).abs()
+    low = (alpha * 255 >= 1) & (alpha * 255 < 3)
+    assert low.any() and change.max() <= 1.5 and (change[low] == 0).float().mean() > 0.6
+
+
+def test_a_soft_end_of_solid_stays_as_an_end_of_nothing_does():
+    ramp = torch.linspace(0, 255, 400).round().repeat(60, 1)
+    assert torch.equal(clear_haze(levels(ramp)), levels(ramp))
+
+
+def test_haze_right_beside_a_hard_edge_goes():
+    alpha = torch.zeros(64, 64)
+    alpha[:, 32:], alpha[:, 30:32], alpha[:, 28:30] = 255, 2, 1
+    assert set(alpha_levels(clear_haze(levels(alpha))).unique().tolist()) == {0, 255}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (67, 33)])
+@pytest.mark.parametrize("level", [0, 2, 15, 128, 253, 255])
+def test_haze_of_any_size_and_level(size, level):
+    result = clear_haze(levels(torch.full(size, level)))
+    assert result.shape == (1, 4, *size)
+    assert ((result[0, 3] >= 0) & (result[0, 3] <= 1)).all()
+
+
+def test_clearing_haze_twice_changes_no_more():
+    once = clear_haze(hazy("noise"))
+    assert torch.equal(clear_haze(once), once)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_haze_in_half_precision_and_in_an_empty_batch(dtype):
+    assert clear_haze(hazy("even").to(dtype)).dtype == dtype
+    assert clear_haze(torch.zeros(0, 4, 8, 8, dtype=dtype)).shape == (0, 4, 8, 8)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (1, 3, 8, 8)])
+def test_haze_of_what_is_no_picture_is_refused(shape):
+    with pytest.raises(InputError, match="RGBA"):
+        clear_haze(torch.zeros(shape))
+
+
 # --- all of it
 
 
 def test_all_is_off_by_default():
-    assert AlphaCare() == AlphaCare(False, False, False) and not AlphaCare() and ALL
+    assert AlphaCare() == AlphaCare(False, False, False, False) and not AlphaCare() and ALL
     broken = with_seam(with_hole(with_alpha(thing(), 0.8)))
     assert torch.equal(care_for(broken, composite_on_grey(thing()), AlphaCare()), broken)
 

@@ -11,16 +11,17 @@ from lib_layerdiffuse.core.alpha import composite_on_grey
 from lib_layerdiffuse.webui import pictures
 from lib_layerdiffuse.webui.options import Options
 
-SWITCHES = ("rescue_opacity", "fill_holes", "remove_fringe")
+SWITCHES = ("rescue_opacity", "fill_holes", "remove_fringe", "clear_haze")
 
 
 def job(**switches: bool) -> SimpleNamespace:
     notes: list[str] = []
-    return SimpleNamespace(options=Options(**switches), note=notes.append, notes=notes)
+    options = Options(**{name: switches.get(name, False) for name in SWITCHES})
+    return SimpleNamespace(options=options, note=notes.append, notes=notes)
 
 
 def faulty() -> tuple[torch.Tensor, torch.Tensor]:
-    """RGBA [1,4,64,64], a faint red square with a grey seam and a lost white spot, and what the VAE decoded."""
+    """RGBA [1,4,64,64], a faint red square with a grey seam, a lost white spot and haze, and what the VAE decoded."""
     alpha = torch.zeros(1, 1, 64, 64)
     alpha[..., 12:52, 12:52] = 1
     alpha = torch.nn.functional.avg_pool2d(alpha, 5, stride=1, padding=2)
@@ -29,12 +30,17 @@ def faulty() -> tuple[torch.Tensor, torch.Tensor]:
     opaque = composite_on_grey(torch.cat([rgb, alpha], dim=1))
     decoded = torch.cat([opaque, alpha * 0.85], dim=1)
     decoded[:, 3, 28:36, 28:36] = 0
+    decoded[:, 3, 3, 3] = 12 / 255
     return decoded, opaque
 
 
-def test_nothing_happens_by_default():
+def test_nothing_happens_with_all_switches_off():
     rgba, opaque = faulty()
     assert pictures.with_care(job(), rgba, opaque) is rgba
+
+
+def test_haze_alone_is_cleared_by_default():
+    assert [name for name in SWITCHES if getattr(Options(), name)] == ["clear_haze"]
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -42,8 +48,13 @@ def test_each_switch_does_its_own_work(switch):
     rgba, opaque = faulty()
     work = job(**{switch: True})
     change = (pictures.with_care(work, rgba, opaque) - rgba).abs()
-    places = {"rescue_opacity": (3, 20, 20), "fill_holes": (3, 32, 32), "remove_fringe": (1, 11, 30)}
-    changed = {name: change[0][place].item() > 0.05 for name, place in places.items()}
+    places = {
+        "rescue_opacity": (3, 20, 20),
+        "fill_holes": (3, 32, 32),
+        "remove_fringe": (1, 11, 30),
+        "clear_haze": (3, 3, 3),
+    }
+    changed = {name: change[0][place].item() > 0.04 for name, place in places.items()}
     assert changed == {name: name == switch for name in SWITCHES} and not work.notes
 
 

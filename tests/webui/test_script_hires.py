@@ -14,6 +14,7 @@ from lib_layerdiffuse.core.codec import TransparencyCodec, to_vae_space
 from lib_layerdiffuse.core.methods import find_method
 
 HIRES = {"enable_hr": True, "steps": 1}
+AS_DECODED = {"layerdiffuse_clear_haze": False}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,8 @@ def decoder(layers) -> TransparencyCodec:
 @pytest.mark.parametrize("upscaler", ["Lanczos", "Latent"])
 def test_forge_2_hires_fix_gives_transparency(sd15, decoder, upscaler) -> None:
     state = Snapshot.of(sd15)
-    outcome = run(sd15, {"method": "sd15_fg", "output_origin": True}, hr_upscaler=upscaler, **HIRES)
+    with sd15.settings(**AS_DECODED):
+        outcome = run(sd15, {"method": "sd15_fg", "output_origin": True}, hr_upscaler=upscaler, **HIRES)
     assert outcome.modes == ["RGBA", "RGB"] and outcome.error is None and not sd15.errors
     assert [picture.size for picture in outcome.pictures] == [(128, 128)] * 2
     calls = {"AUTOMATIC1111": 2, "Forge": 3}[sd15.engine.name]  # Forge's second one is for nothing
@@ -37,7 +39,8 @@ def test_forge_2_hires_fix_gives_transparency(sd15, decoder, upscaler) -> None:
 
 
 def test_issue_119_alpha_is_that_of_the_last_latents(a1111, decoder) -> None:
-    outcome = run(a1111, {"method": "sd15_fg", "output_origin": True}, steps=1)
+    with a1111.settings(**AS_DECODED):
+        outcome = run(a1111, {"method": "sd15_fg", "output_origin": True}, steps=1)
     check_decoded(outcome, a1111.first_pass, decoder)
 
 
