@@ -175,6 +175,47 @@ def round_up(length: int) -> int:
     return math.ceil(length / 64) * 64
 
 
+class UltimateUpscale(Selectable):
+    """Enlarges the picture, and has one rectangle after the other painted anew within the picture of the job before."""
+
+    cuts = False  # for a test: jobs get a part of the picture
+
+    def title(self) -> str:
+        return "Ultimate SD upscale"
+
+    def run(self, p: Any, tile: int, scale: float, passes: int) -> Processed:
+        start = self.images.flatten(p.init_images[0], p.webui.opts.img2img_background_color)
+        size = tuple(int(side * scale) for side in start.size)
+        image, joined, info = start.resize(size, Image.Resampling.LANCZOS), [], None
+        quiet(p)
+        p.batch_size, p.inpaint_full_res, p.inpaint_full_res_padding = 1, True, 8
+        p.setup_prompts()  # there may be no job
+        for number in range(max(passes, 1)):
+            if passes:
+                image, info = self.painted(p, image, tile // (number + 1))
+            joined.append(image)
+            self.save(p, image, info or "")
+        return Processed(p, joined, [info or ""] * len(joined))
+
+    def painted(self, p: Any, image: Image.Image, tile: int) -> tuple[Image.Image, str]:
+        """All rectangles painted anew; what a stopped job lacks stays."""
+        for y, x in itertools.product(range(0, image.height, tile), range(0, image.width, tile)):
+            if p.webui.state.interrupted:
+                break
+            box = x, y, min(x + tile, image.width), min(y + tile, image.height)
+            mask = Image.new("L", image.size)
+            mask.paste(255, box)
+            p.init_images, p.image_mask = [image], mask
+            if self.cuts:
+                p.init_images, p.image_mask = [image.crop(box)], mask.crop(box)
+            processed = process_images(p)
+            if self.cuts:
+                image.paste(processed.images[0].convert("RGB"), box)
+            elif processed.images:
+                image = processed.images[0]
+        return image, processed.infotexts[0]
+
+
 class Loop(Selectable):
     """Each job starts from the picture of the one before."""
 
@@ -200,7 +241,7 @@ class Flattening(Selectable):
         return Processed(p, [image.convert("RGB") for image in processed.images], processed.infotexts)
 
 
-KINDS = (SDUpscale, PoorMansOutpainting, OutpaintingMk2, Loop, Flattening)
+KINDS = (SDUpscale, PoorMansOutpainting, OutpaintingMk2, UltimateUpscale, Loop, Flattening)
 
 
 def run_script(webui: Any, kind: type, layer: Any, *values: Any, **fields: Any) -> Outcome:

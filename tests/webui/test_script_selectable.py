@@ -6,6 +6,7 @@ import base64
 import importlib
 import inspect
 import io
+import itertools
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from fakes.selectable import (
     OutpaintingMk2,
     PoorMansOutpainting,
     SDUpscale,
+    UltimateUpscale,
     run_script,
 )
 from PIL import Image
@@ -33,8 +35,15 @@ SINGLE = {"method": "sd15_fg"}
 ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 UPSCALE, POOR = (16, 1.5), (32, ["left", "down"])
-SCRIPTS_AND_ARGUMENTS = [(SDUpscale, UPSCALE), (PoorMansOutpainting, POOR), (OutpaintingMk2, POOR)]
-for_scripts = pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2"])
+ULTIMATE = (64, 1.5, 1)
+SCRIPTS_AND_ARGUMENTS = [
+    (SDUpscale, UPSCALE),
+    (PoorMansOutpainting, POOR),
+    (OutpaintingMk2, POOR),
+    (UltimateUpscale, ULTIMATE),
+]
+ENLARGING = (SDUpscale, UltimateUpscale)
+for_scripts = pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2", "ultimate"])
 
 
 def runner():
@@ -118,7 +127,7 @@ def test_the_joined_picture_is_rgba_in_the_gallery_and_the_file(listed, kind, va
     state = Snapshot.of(listed)
     outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], **ONE)
     assert outcome.modes == ["RGBA"] and outcome.error is None and not listed.errors
-    assert outcome.pictures[0].size == ((96, 96) if kind is SDUpscale else outcome.pictures[0].size)
+    assert outcome.pictures[0].size == ((96, 96) if kind in ENLARGING else outcome.pictures[0].size)
     (path,) = files(listed)
     with Image.open(path) as saved:
         assert saved.format == "PNG" and np.array_equal(np.asarray(saved), outcome.arrays[0])
@@ -282,6 +291,37 @@ def test_a_version_of_mk2_with_other_arguments_is_told(listed, monkeypatch) -> N
     monkeypatch.setattr(OutpaintingMk2, "run", run)
     outcome = run_script(listed, OutpaintingMk2, SINGLE, *POOR, init_images=[picture(seed=5)], **ONE)
     assert outcome.modes == ["RGB"] and "another version" in outcome.note
+
+
+def test_ultimate_upscale_starts_with_the_alpha_and_goes_on_with_what_jobs_gave(listed, tiles) -> None:
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    image.paste((200, 40, 30, 255), (16, 16, 48, 48))
+    outcome = run_script(listed, UltimateUpscale, SINGLE, 64, 2, 1, init_images=[image], **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None and not outcome.note and len(tiles) == 4
+    first = np.asarray(tiles[0])
+    visible = first[first[..., 3] > 0].astype(int)
+    assert np.abs(visible[:, :3] - (200, 40, 30)).max() <= 2 and 0.2 < (first[..., 3] > 128).mean() < 0.3
+    for before, after in itertools.pairwise([*map(np.asarray, tiles), outcome.arrays[0]]):
+        changed = (before != after).any(axis=2)
+        assert changed.any() and changed.mean() <= 0.25  # only its own rectangle
+
+
+def test_ultimate_upscale_with_several_passes_or_none(listed) -> None:
+    image = picture(seed=5)
+    twice = run_script(listed, UltimateUpscale, SINGLE, 64, 1, 2, init_images=[image], **ONE)
+    assert twice.modes == ["RGBA"] * 2 and not np.array_equal(*twice.arrays) and len(files(listed)) == 2
+    never = run_script(listed, UltimateUpscale, SINGLE, 64, 1, 0, init_images=[image], **ONE)
+    assert never.modes == ["RGBA"] and np.array_equal(never.arrays[0], np.asarray(image)) and len(files(listed)) == 3
+
+
+def test_a_version_of_ultimate_upscale_that_gives_jobs_a_part_is_told(listed, monkeypatch) -> None:
+    monkeypatch.setattr(UltimateUpscale, "cuts", True)
+    image = Image.new("RGBA", (64, 64), (255, 255, 255, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    image.putpixel((0, 0), (9, 9, 9, 255))
+    outcome = run_script(listed, UltimateUpscale, SINGLE, 32, 2, 1, init_images=[image], **ONE)
+    assert "the transparency is lost" in outcome.note and "Ultimate SD upscale" in outcome.note
+    assert "a part of the picture" in outcome.note and not listed.errors
 
 
 # --- other scripts

@@ -57,6 +57,7 @@ def run_selected(p: Any, script: Any, arguments: tuple[Any, ...], run: Callable[
             if selected.failed is None:
                 raise
             logger.info("%s ended early, as its jobs failed", selected.title)
+        if selected.failed is not None:
             processed = host_module("processing").process_images(p)  # which says why, and makes no picture
         selected.deliver(processed)
         if selected.whole is not None:

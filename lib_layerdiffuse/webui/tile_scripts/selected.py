@@ -19,6 +19,7 @@ from ...hosts.webui.modules import host_module
 from .. import files
 from ..job import NOTE_KEY, Job
 from ..pictures import ADVICE, Layer
+from .in_turn import InTurn
 from .joining import enlarged, joined, on_canvas, start_layer
 from .outpainting import Outpainting
 
@@ -33,7 +34,7 @@ class Selected:
 
     def __init__(self, p: Any, title: str, arguments: Mapping[str, Any]):
         self.p, self.title, self.arguments = p, title, arguments
-        self.way: Joining | SideBySide | None = None
+        self.way: Way | None = None
         self.failed: LayerDiffuseError | None = None
         self.transparent = False  # whether any of its jobs gave a transparent picture
         self.whole: Image.Image | None = None  # the last joined picture
@@ -51,7 +52,7 @@ class Selected:
                 self.lose(error)
         return self
 
-    def _prepare(self, make: Callable[..., Joining | SideBySide]) -> None:
+    def _prepare(self, make: Callable[..., Way]) -> None:
         start = start_layer(self.p.init_images[0])
         self.way = make(self, start)
         self.p.init_images = [start.opaque, *self.p.init_images[1:]]
@@ -96,6 +97,8 @@ class Selected:
 
     def note(self, text: str) -> None:
         """Tell the user something, as a job does."""
+        if text in self.notes:
+            return
         logger.warning("%s", text)
         self.p.comment(f"LayerDiffuse: {text}")
         self._keep(text)
@@ -220,10 +223,12 @@ class SideBySide:
         return found if files.is_ours(found, None) else self.selected.finished(found)
 
 
-WAYS: dict[str, Callable[..., Joining | SideBySide]] = {  # by title, in small letters
+Way = Joining | SideBySide | InTurn
+WAYS: dict[str, Callable[..., Way]] = {  # by title, in small letters
     "sd upscale": functools.partial(Joining, place=enlarged),
     "poor man's outpainting": functools.partial(Joining, place=on_canvas),
     "outpainting mk2": SideBySide,
+    "ultimate sd upscale": InTurn,
 }
 
 
