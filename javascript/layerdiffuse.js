@@ -1,35 +1,99 @@
-// The box "Checkerboard preview" and the setting of that name, as a class on the page's body; style.css does the rest.
+// A checkerboard behind the pictures of a tab, and an accordion that knows the loaded checkpoint.
+// Both only while LayerDiffuse's box is ticked in that tab: without it, nothing here touches the page.
 (function() {
-    const CLASS = "layerdiffuse-checkerboard";
-    const BOXES = '[id$="_layerdiffuse_checkerboard"] input[type="checkbox"]';
-    const PICTURES = "#txt2img_gallery img, #img2img_gallery img, #extras_gallery img, #lightboxModal img";
-    const seen = new Map();
+    const GALLERIES = {txt2img: "#txt2img_gallery", img2img: "#img2img_gallery"};
+    const SHARED = "#extras_gallery, #lightboxModal";
+    const PICTURES = [...Object.values(GALLERIES), ...SHARED.split(", ")].map((place) => `${place} img`).join(", ");
+    const COLOURS = {light: ["#f0f0f0", "#c4c4c4"], dark: ["#3c3c3c", "#5a5a5a"]};
+    const SQUARE = 12; // pixels on the screen
+    const PROPERTIES = ["background-image", "background-position", "background-size", "background-repeat"];
+    const STATE = "./internal/layerdiffuse/checkpoint";
+    const PERIOD = 2000; // milliseconds
+    const shown = new Map(); // what each tab's accordion was last told about the checkpoint
+    let drawn = "";
 
-    // The box that changed last decides, in whichever tab it is.
+    function isTicked(id) {
+        return Boolean(gradioApp().querySelector(`#${id} input[type="checkbox"]`)?.checked);
+    }
+
+    function isEnabled(tab) {
+        return isTicked(`${tab}_layerdiffuse_accordion-checkbox`);
+    }
+
+    function hasBoard(tab) {
+        return isEnabled(tab) && isTicked(`${tab}_layerdiffuse_checkerboard`) && opts.layerdiffuse_checkerboard !== false;
+    }
+
+    function tabsWith(condition) {
+        return Object.keys(GALLERIES).filter(condition);
+    }
+
+    function isOnBoard(picture) {
+        const tab = Object.keys(GALLERIES).find((name) => picture.closest(GALLERIES[name]));
+        return tab ? hasBoard(tab) : tabsWith(hasBoard).length > 0;
+    }
+
+    // A drawing of the picture's own proportions: an image element is often larger than its picture.
+    function boardOf(picture, fit) {
+        const [width, height] = [picture.naturalWidth, picture.naturalHeight];
+        const [across, down] = [picture.clientWidth / width, picture.clientHeight / height];
+        const square = SQUARE / (Math[fit === "cover" ? "max" : "min"](across, down) || 1);
+        const [one, other] = COLOURS[document.body.classList.contains("dark") ? "dark" : "light"];
+        const size = (side) => `width='${side}' height='${side}'`;
+        const dark = `<g fill='${other}'><rect ${size(square)}/><rect x='${square}' y='${square}' ${size(square)}/></g>`;
+        const tile = `<rect fill='${one}' ${size(2 * square)}/>${dark}`;
+        const pattern = `<pattern id='p' ${size(2 * square)} patternUnits='userSpaceOnUse'>${tile}</pattern>`;
+        const frame = `xmlns='http://www.w3.org/2000/svg' width='${width}' height='${height}'`;
+        const drawing = `<svg ${frame}>${pattern}<rect width='100%' height='100%' fill='url(#p)'/></svg>`;
+        return `url("data:image/svg+xml,${encodeURIComponent(drawing)}")`;
+    }
+
+    // A background and nothing else: a mask, a filter or an opacity would lift the picture over the gallery's buttons.
+    function draw(picture) {
+        if (!picture.naturalWidth || !isOnBoard(picture)) {
+            if (picture.style.backgroundImage) PROPERTIES.forEach((name) => picture.style.removeProperty(name));
+            return;
+        }
+        const fit = getComputedStyle(picture).objectFit === "cover" ? "cover" : "contain";
+        const values = [boardOf(picture, fit), "center", fit, "no-repeat"];
+        PROPERTIES.forEach((name, place) => picture.style.setProperty(name, values[place], "important"));
+    }
+
     function follow() {
-        for (const box of gradioApp().querySelectorAll(BOXES)) {
-            if (seen.get(box) === box.checked) continue;
-            seen.set(box, box.checked);
-            document.body.classList.toggle(CLASS, box.checked && opts.layerdiffuse_checkerboard !== false);
+        const state = `${tabsWith(isEnabled)} ${tabsWith(hasBoard)}`;
+        if (state === drawn) return;
+        drawn = state;
+        document.querySelectorAll(PICTURES).forEach(draw); // the lightbox stands beside the app
+        ask();
+    }
+
+    // The checkpoint may change by a drop-down list, by a job and by the API: ask, and let open accordions follow.
+    async function ask() {
+        const tabs = tabsWith(isEnabled);
+        for (const tab of shown.keys()) {
+            if (!tabs.includes(tab)) shown.delete(tab);
+        }
+        if (!tabs.length || document.hidden) return;
+        const answer = await fetch(STATE).catch(() => null); // the WebUI may be restarting
+        const state = answer?.ok ? await answer.text() : null;
+        for (const tab of state === null ? [] : tabs) {
+            if (shown.get(tab) === state) continue;
+            shown.set(tab, state);
+            gradioApp().querySelector(`#${tab}_layerdiffuse_refresh`)?.click();
         }
     }
 
-    // An element is often larger than its picture: tell the style sheet the picture's proportions.
-    function measure(event) {
-        const picture = event.target;
-        if (picture.tagName !== "IMG" || !picture.naturalWidth || !picture.matches(PICTURES)) return;
-        const size = `width='${picture.naturalWidth}' height='${picture.naturalHeight}'`;
-        const drawing = `<svg xmlns='http://www.w3.org/2000/svg' ${size}><rect width='100%' height='100%'/></svg>`;
-        const url = `url("data:image/svg+xml,${encodeURIComponent(drawing)}")`;
-        picture.style.setProperty("--layerdiffuse-rectangle", url);
-    }
-
-    document.addEventListener("load", measure, true); // it does not bubble
+    document.addEventListener("load", (event) => { // it does not bubble
+        if (event.target.matches?.(PICTURES)) draw(event.target);
+    }, true);
     document.addEventListener("change", follow);
-    onUiLoaded(follow);
+    onUiLoaded(() => {
+        follow();
+        setInterval(ask, PERIOD);
+    });
     onAfterUiUpdate(follow); // what was pasted into the page
-    onOptionsChanged(function() {
-        seen.clear();
+    onOptionsChanged(() => {
+        drawn = "";
         follow();
     });
 })();

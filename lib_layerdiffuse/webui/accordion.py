@@ -30,7 +30,7 @@ from lib_layerdiffuse.webui.pasting import PasteKey, key_of_argument, key_of_met
 
 TITLE = "Transparent picture (LayerDiffuse)"
 WEBUI_TITLE = "LayerDiffuse"
-AUTOMATIC = ("Automatic: what fits the checkpoint", "")
+AUTOMATIC = ("Automatic", "")
 SINGLE = next(iter(MODES))
 # Arguments that stand side by side; `enabled` is in the header.
 MAIN: tuple[tuple[str, ...], ...] = (
@@ -178,17 +178,26 @@ class LayerAccordion:
         kept = method if method and find_method(method) in methods_for(self.place.loaded_base) else None
         return self.choose_method(kept)
 
+    def watch(self, mode: str, method: str | None) -> list[Any]:
+        """Updates after the checkpoint was changed by whomever; none in the middle of the user's change of the mode."""
+        settled = self.row_of(method).mode == mode
+        return self.refresh(method) if settled else self.nothing()
+
     def follow(self, mode: str, method: str | None) -> list[Any]:
         """Updates after method and mode were set from elsewhere: choices and what shows, but no values."""
         row = self.row_of(method)
         if row.mode != mode:  # the user's change of the mode, which is being answered
-            return [self.gradio.update() for _ in self.outputs]
+            return self.nothing()
         updates = self.updates(row, self.is_automatic(method))
         values = {id(self.mode), id(self.components["method"])}
         return [
             {key: value for key, value in update.items() if key != "value" or id(component) not in values}
             for component, update in zip(self.outputs, updates, strict=True)
         ]
+
+    def nothing(self) -> list[Any]:
+        """Updates of `outputs` that leave all as it is."""
+        return [self.gradio.update() for _ in self.outputs]
 
     def row_of(self, method: str | None) -> Method:
         """The row of a method; of none, the one that the loaded base would choose."""
@@ -313,5 +322,13 @@ def connect(accordion: LayerAccordion) -> None:
     accordion.mode.input(accordion.choose_mode, [accordion.mode], accordion.outputs, **QUIET)
     method.input(accordion.choose_method, [method], accordion.outputs, **QUIET)
     enabled.change(lambda enabled, method: accordion.refresh(method), [enabled, method], accordion.outputs, **QUIET)
-    if accordion.place.in_webui:  # pasted settings, and those of another tab
-        method.change(accordion.follow, [accordion.mode, method], accordion.outputs, **QUIET)
+    if accordion.place.in_webui:
+        connect_page(accordion, [accordion.mode, method])
+
+
+def connect_page(accordion: LayerAccordion, chosen: list[Any]) -> None:
+    """Ties what a WebUI does by itself: pasted settings, those of another tab, and another checkpoint."""
+    chosen[1].change(accordion.follow, chosen, accordion.outputs, **QUIET)
+    refresh = accordion.gradio.Button("Refresh", visible=False, elem_id=f"{accordion.place.prefix}_refresh")
+    refresh.do_not_save_to_config = True
+    refresh.click(accordion.watch, chosen, accordion.outputs, **QUIET)  # javascript/layerdiffuse.js presses it

@@ -107,7 +107,7 @@ class LayerArguments:
         kind="choice",
         choices=RESIZE_MODES,
         needed=needs_any_image,
-        help="How the images above are brought to the picture's size.",
+        help="How given images are brought to the picture's size.",
     )
     output_origin: bool = row(
         False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..hosts.webui.modules import host_module
-from . import files, stealth
+from . import files, page_state, stealth
 from .axes import register_axes
 from .job import ATTRIBUTE
 from .options import read_options, register_options
@@ -38,6 +38,7 @@ def register() -> None:
     callbacks.on_image_grid(files.on_checkerboard)
     callbacks.on_ui_settings(register_options)
     callbacks.on_before_ui(register_axes)
+    callbacks.on_app_started(page_state.add_routes)
     for wrapper in (runner, stealth):
         wrapper.install()
         callbacks.on_script_unloaded(wrapper.remove)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -40,15 +39,6 @@ from lib_layerdiffuse.settings import GenerateSettings, ModelSettings  # noqa: E
 from lib_layerdiffuse.webui.arguments import LayerArguments  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PATIENCE = 60_000  # milliseconds; a busy machine is slow, a broken page is for ever
 
 
@@ -209,16 +199,9 @@ def test_stop_works_while_another_visitor_uses_the_model(demo):
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """Headless Chromium; the tests are skipped where it or playwright is missing."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        # One context for all tests: its cache keeps the page's scripts.
-        yield chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-        chromium.close()
+def browser(chromium):
+    """One context for all tests: its cache keeps the page's scripts."""
+    return chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
 
 
 class Visitor:

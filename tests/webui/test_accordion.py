@@ -25,6 +25,7 @@ from lib_layerdiffuse.webui.arguments import (
 from lib_layerdiffuse.webui.components import upload_only
 from lib_layerdiffuse.webui.last_result import LastResult
 from lib_layerdiffuse.webui.options import PREFIX, Options
+from lib_layerdiffuse.webui.page_state import ADDRESS
 
 gradio = pytest.importorskip("gradio")
 ROOT = Path(__file__).parents[2]
@@ -331,13 +332,40 @@ def test_the_preview_is_the_users_whatever_is_pasted(monkeypatch):
 def test_script_and_style_sheet_know_the_accordions_names(monkeypatch):
     script = (ROOT / "javascript" / "layerdiffuse.js").read_text(encoding="utf-8")
     style = (ROOT / "style.css").read_text(encoding="utf-8")
-    accordion = build_webui(monkeypatch)
-    (box,) = re.findall(r"id\$=\"(\w+_checkerboard)\"", script)
-    assert accordion.components["checkerboard"].elem_id.endswith(box)
-    (name,) = re.findall(r"const CLASS = \"([\w-]+)\"", script)
-    assert f".{name} " in style
-    for variable in re.findall(r"\"(--layerdiffuse-\w+)\"", script):
-        assert f"var({variable}" in style
-    (note,) = re.findall(r"id\$=\"(\w+_note)\"", style)
-    assert accordion.note.elem_id.endswith(note)
+    build_webui(monkeypatch)
+    known = {block.elem_id for block in build_webui(monkeypatch).gradio_blocks if block.elem_id}
+    named = set(re.findall(r"\$\{tab\}(_layerdiffuse_[\w-]+)", script))
+    assert len(named) >= 3
+    for name in named | set(re.findall(r"id\$=\"(_layerdiffuse_\w+)\"", style)):
+        assert any(element.endswith(name) for element in known), name
     assert any(f"opts.{PREFIX}{row.name} " in script for row in fields(Options))
+    assert f'"./{ADDRESS.lstrip("/")}"' in script
+
+
+def test_another_checkpoint_is_followed_but_not_against_the_user(monkeypatch):
+    """What the page's script asks for when the checkpoint was changed by a list, a job or the API."""
+    loaded = {"base": "sd15"}
+    ui.put_modules(monkeypatch, ui_components=SimpleNamespace(InputAccordion=ui.input_accordion(gradio)))
+    accordion = build(lambda: loaded["base"], header=input_accordion_header, prefix="txt2img_layerdiffuse")
+
+    def modes(updates: list) -> list[str]:
+        return [mode for _, mode in by_component(accordion, updates)["mode"]["choices"]]
+
+    assert modes(accordion.watch("joint", "sd15_joint")) == ["single", "from-foreground", "from-background", "joint"]
+    loaded["base"] = "demo"
+    gone = by_component(accordion, accordion.watch("joint", "sd15_joint"))
+    assert (gone["mode"]["value"], gone["method"]["value"], gone["mode"]["visible"]) == ("single", "", False)
+    loaded["base"] = "sdxl"
+    assert modes(accordion.watch("single", "")) == ["single", "from-foreground", "from-background"]
+    unsettled = accordion.watch("from-foreground", "")  # the user's choice of a mode is just being answered
+    assert all("value" not in update and "choices" not in update for update in unsettled)
+
+
+def test_the_page_can_ask_for_the_loaded_checkpoint(make_webui):
+    webui = make_webui("a1111", "sd15")
+    routes = {}
+    app = SimpleNamespace(add_api_route=lambda path, answer, **_: routes.update({path: answer}))
+    webui.callbacks.fire("app_started", None, app)
+    assert routes[ADDRESS]() == {"base": "sd15", "note": ""}
+    webui.engine.model_data.sd_model = None
+    assert routes[ADDRESS]() == {"base": None, "note": ""}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,6 @@ from cases import difference
 from client import is_transparent, layered
 from PIL import Image, ImageDraw
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 PATIENCE = 120_000  # milliseconds; a busy machine is slow, a broken page is for ever
 SEED = 11
 PREFIX = "txt2img_layerdiffuse"
@@ -36,15 +33,9 @@ FIRST_IMAGE = "(document.querySelector('#{tab}_gallery img')?.src ?? '')"
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """Headless Chromium; the tests are skipped where it or playwright is missing."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        yield chromium.new_context(viewport={"width": 1500, "height": 1100}, accept_downloads=True)
-        chromium.close()
+def browser(chromium):
+    """One context for all tests: its cache keeps the page's scripts."""
+    return chromium.new_context(viewport={"width": 1500, "height": 1100}, accept_downloads=True)
 
 
 class Page:
