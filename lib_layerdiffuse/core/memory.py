@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import torch
 
 UNKNOWN = 4 * 2**30  # bytes assumed where the system does not say
@@ -30,21 +33,24 @@ def _free_mps(device: torch.device) -> int:
 
 
 def _free_cpu(device: torch.device) -> int:
-    return _told_by_linux("MemAvailable") or UNKNOWN  # it counts what the page cache would give back
+    memory = _system_memory()
+    return UNKNOWN if memory is None else memory.available  # it counts what the page cache would give back
 
 
-def _told_by_linux(name: str) -> int | None:
+def _total_cpu(device: torch.device) -> int:
+    memory = _system_memory()
+    return 4 * UNKNOWN if memory is None else memory.total
+
+
+def _system_memory() -> Any:
+    """psutil's figures of the machine, on every system; None without psutil, which all hosts bring."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-    except (OSError, StopIteration):
+        return importlib.import_module("psutil").virtual_memory()
+    except (ImportError, OSError, RuntimeError):  # a sandbox may hide the figures
         return None
 
 
-_TOTAL = {
-    "cuda": lambda device: torch.cuda.mem_get_info(device)[1],
-    "cpu": lambda _: _told_by_linux("MemTotal") or 4 * UNKNOWN,
-}
+_TOTAL = {"cuda": lambda device: torch.cuda.mem_get_info(device)[1], "cpu": _total_cpu}
 _FREE = {"cuda": _free_cuda, "mps": _free_mps, "cpu": _free_cpu}
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+
+import psutil
 import pytest
 import torch
 
@@ -15,10 +18,15 @@ def test_real_out_of_memory_is_recognised():
 
 
 def test_free_memory_is_told_or_assumed():
-    cpu = free_bytes(torch.device("cpu"))
-    assert 2**20 < cpu < 2**50
+    cpu, machine = free_bytes(torch.device("cpu")), psutil.virtual_memory()
+    assert cpu == pytest.approx(machine.available, rel=0.3) and cpu < machine.total
     assert free_bytes(torch.device("meta")) == UNKNOWN
     release(torch.device("cpu"))
+
+
+def test_without_psutil_little_is_assumed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert free_bytes(torch.device("cpu")) == UNKNOWN and not is_roomy(torch.device("cpu"))
 
 
 def test_a_device_is_roomy_while_more_than_half_of_it_is_free(monkeypatch):
