@@ -56,11 +56,13 @@ def demo(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """Run ruff and the tests."""
+    """Run ruff and the tests, in two processes of one thread each: many threads only wait for each other here."""
     prepare("test.txt")
     run("-m", "ruff", "check", ".")
     run("-m", "ruff", "format", "--check", ".")
-    run("-m", "pytest", *arguments)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    run("-m", "pytest", *(arguments or ["-n", "2", "--dist", "loadfile"]))
 
 
 def page(arguments: list[str]) -> None:
