@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -137,7 +138,10 @@ def _pyramid(premultiplied: np.ndarray) -> list[np.ndarray]:
         levels.append(resample(levels[-1], area_taps(H, height), area_taps(W, width)))
 
 
-def composite_on_grey(rgba: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
+
+
+def composite_on_grey(rgba: Pixels) -> Pixels:
     """On mid grey, what a network sees: 0.5 + (rgb - 0.5) * alpha.
 
     A tensor [B,4,H,W] in [0,1] -> [B,3,H,W]; an array [H,W,4], uint8 or float in [0,1] -> float32 [H,W,3].
@@ -168,7 +172,7 @@ def checkerboard_previews(rgba: torch.Tensor, square: int = SQUARE) -> list[Imag
 
 def _on_checkerboard(rgba: np.ndarray, square: int) -> Image.Image:
     colour, alpha = rgba[..., :3], rgba[..., 3:]
-    board = checkerboard(*rgba.shape[:2], square)[..., None]
+    board = checkerboard(rgba.shape[0], rgba.shape[1], square)[..., None]
     return Image.fromarray(_bytes(colour * alpha + board * (1 - alpha)))
 
 

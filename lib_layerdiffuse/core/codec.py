@@ -137,9 +137,9 @@ class TransparencyCodec:
     def offset(self, rgba: torch.Tensor) -> torch.Tensor:
         """RGBA [B,4,H,W] in [0,1] -> the encoder's raw offset [B,C,ceil(H/f),ceil(W/f)], in units."""
         _check_rgba(rgba)
-        weight = self.encoder.blocks[0].weight
+        weight = next(self.encoder.parameters())
         argb = torch.cat([rgba[:, 3:], padded_rgb(rgba)], dim=1)
-        return self.encoder(argb.to(weight.device, weight.dtype)).float()
+        return self.encoder(argb.to(weight)).float()
 
     @torch.no_grad()
     def encode(self, rgba: torch.Tensor, posterior: Posterior) -> VaeLatent:

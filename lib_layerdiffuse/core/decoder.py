@@ -7,7 +7,7 @@ latent joins, through a zero-initialised 1x1 convolution, where the picture has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,11 +61,11 @@ class SelfAttention(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         B, C, H, W = hidden.shape
         tokens = self.group_norm(hidden).flatten(2).transpose(1, 2)  # [B,H*W,C]
-        heads = [
+        query, key, value = (
             project(tokens).view(B, H * W, C // HEAD_SIZE, HEAD_SIZE).transpose(1, 2)
             for project in (self.to_q, self.to_k, self.to_v)
-        ]
-        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(B, H * W, C)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(B, H * W, C)
         return hidden + self.to_out[0](attended).transpose(1, 2).reshape(B, C, H, W)
 
 
@@ -82,13 +82,26 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    """One level, down or up: residual blocks of widths `inputs` -> `outputs`, attention after each where wanted."""
+    """One level, down or up: residual blocks of widths `inputs` -> `outputs`, attention after each where wanted.
+
+    `downsamplers` or `upsamplers`, of one `Resample` each, lead to the next level; the last of a way has none.
+    """
+
+    downsamplers: nn.ModuleList
+    upsamplers: nn.ModuleList
 
     def __init__(self, inputs: Sequence[int], outputs: int, attention: bool):
         super().__init__()
         self.resnets = nn.ModuleList([ResidualBlock(width, outputs) for width in inputs])
         if attention:
             self.attentions = nn.ModuleList([SelfAttention(outputs) for _ in inputs])
+
+    @staticmethod
+    def each(way: nn.ModuleList) -> Iterator[Level]:
+        """The levels of a way down or up."""
+        for level in way:
+            assert isinstance(level, Level)
+            yield level
 
     def block(self, number: int, hidden: torch.Tensor) -> torch.Tensor:
         hidden = self.resnets[number](hidden)
@@ -132,8 +145,8 @@ class TransparencyUNet(nn.Module):
         self.conv_in = nn.Conv2d(3, channels[0], 3, padding=1)
         self.latent_conv_in = nn.Conv2d(latent_channels, channels[latent_level - 1], 1)
         # an untrained decoder must see the picture alone, or the latent's noise drowns it
-        nn.init.zeros_(self.latent_conv_in.weight)
-        nn.init.zeros_(self.latent_conv_in.bias)
+        for parameter in self.latent_conv_in.parameters():
+            nn.init.zeros_(parameter)
         self.down_blocks, self.up_blocks = self._way_down(), self._way_up()
         self.mid_block = Middle(channels[-1], attention_levels > 0)
         self.conv_norm_out = nn.GroupNorm(GROUPS, channels[0], EPSILON)
@@ -169,7 +182,7 @@ class TransparencyUNet(nn.Module):
         self._check_inputs(pixel, latent)
         hidden = self.conv_in(pixel)
         skips = [hidden]
-        for number, level in enumerate(self.down_blocks):
+        for number, level in enumerate(Level.each(self.down_blocks)):
             if number == self.latent_level:
                 hidden = hidden + self.latent_conv_in(latent)
             for block in range(self.layers):
@@ -179,7 +192,7 @@ class TransparencyUNet(nn.Module):
                 hidden = level.downsamplers[0](hidden)
                 skips.append(hidden)
         hidden = self.mid_block(hidden)
-        for level in self.up_blocks:
+        for level in Level.each(self.up_blocks):
             for block in range(self.layers + 1):
                 hidden = level.block(block, torch.cat([hidden, skips.pop()], dim=1))
             if hasattr(level, "upsamplers"):

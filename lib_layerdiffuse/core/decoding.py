@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
@@ -66,7 +67,8 @@ class TransparencyDecoder:
         weight = network.conv_in.weight
         self.device = torch.device(device) if device is not None else weight.device
         self.dtype = torch.float32 if self.device.type == "cpu" else dtype or weight.dtype
-        network.to(self.device, self.dtype, memory_format=torch.channels_last)
+        network.to(self.device, self.dtype)
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
         self.network = network
 
     def decode(
@@ -115,7 +117,8 @@ class TransparencyDecoder:
         def work(pixels: tuple[slice, slice], latents: tuple[slice, slice]) -> torch.Tensor:
             return self._decode(pixel[(..., *pixels)], latent[(..., *latents)], passes, None, None)
 
-        return tiled(tuple(pixel.shape[-2:]), tile, self.network.factor, work)
+        H, W = pixel.shape[-2:]
+        return tiled((H, W), tile, self.network.factor, work)
 
     def padded(self, pixel: torch.Tensor, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Both continued by reflection to the right and below, to the next size that the network takes."""
@@ -256,7 +259,7 @@ def median(values: list[torch.Tensor]) -> torch.Tensor:
         smaller = torch.minimum(values[low], values[high])
         values[high] = torch.maximum(values[low], values[high])
         values[low] = smaller
-    return sum(values[rank] for rank in ranks) / len(ranks)
+    return reduce(torch.add, [values[rank] for rank in ranks]) / len(ranks)
 
 
 def exchanges(count: int) -> Iterator[tuple[int, int]]:

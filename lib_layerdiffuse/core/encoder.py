@@ -33,8 +33,8 @@ class OffsetEncoder(nn.Module):
             before = width
         last = nn.Conv2d(before, latent_channels, 3, padding=1)
         # an untrained encoder must leave the frozen VAE's latent as it is
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.blocks = nn.Sequential(*layers, last)
 
     def forward(self, argb: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,9 @@ def _convolution_effect(module: nn.Conv2d, terms: _Terms, sample: Tensor) -> Ten
         kernel = down.reshape(len(down), -1, *module.kernel_size)
         total = _sum(total, F.conv2d(module._conv_forward(sample, kernel, None), up[:, :, None, None]))
     if terms.full is not None:
-        wide = terms.full.shape[1] > sample.shape[1] // module.groups
-        seen = torch.cat([sample, terms.concat.beside(sample)], 1) if wide else sample
+        seen = sample
+        if terms.concat is not None and terms.full.shape[1] > sample.shape[1] // module.groups:
+            seen = torch.cat([sample, terms.concat.beside(sample)], 1)
         total = _sum(total, module._conv_forward(seen, terms.full, None))
     return total if terms.bias is None else _sum(total, terms.bias[:, None, None])
 
@@ -91,7 +93,7 @@ def _layer_norm_effect(module: nn.LayerNorm, terms: _Terms, sample: Tensor) -> T
     return F.layer_norm(sample, module.normalized_shape, weight, terms.bias, module.eps)
 
 
-Effect = Callable[[nn.Module, _Terms, Tensor], "Tensor | None"]
+Effect = Callable[[Any, _Terms, Tensor], "Tensor | None"]  # of a module of the effect's own kind
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -131,7 +133,8 @@ class Hooked(Installed):
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if not self.active:
                 return None
-            return output + effect(module, source.on(inputs[0]), inputs[0]).to(output.dtype)
+            added = effect(module, source.on(inputs[0]), inputs[0])
+            return None if added is None else output + added.to(output.dtype)
 
         return hook
 

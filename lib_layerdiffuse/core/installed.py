@@ -64,6 +64,14 @@ class Installed:
         self.remove()
 
 
+def parameter_at(module: nn.Module, attribute: str) -> nn.Parameter:
+    """The parameter object that a module holds under this name; KeyError where it has none, or an empty place."""
+    parameter = module._parameters[attribute]
+    if parameter is None:
+        raise KeyError(attribute)
+    return parameter
+
+
 def parameter_of(modules: Mapping[str, nn.Module], name: str) -> tuple[nn.Module, str]:
     """The module of a parameter, and what it is called there."""
     path, _, attribute = name.rpartition(".")

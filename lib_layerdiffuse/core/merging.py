@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .fingerprint import fingerprint
-from .installed import ConcatLatents, Installed, parameter_of
+from .installed import ConcatLatents, Installed, parameter_at, parameter_of
 from .offsets import Offset, OffsetSet, merge_parameter
 
 
@@ -54,7 +54,7 @@ class _Swap:
     def put(self, active: bool, spare: bool) -> None:
         """Give the module the merged parameter or the original: the object that it was, on the device of the other."""
         now, other = (self.merged, self.original) if active else (self.original, self.merged)
-        there = self.module._parameters[self.attribute]
+        there = parameter_at(self.module, self.attribute)
         if there.is_meta and not now.is_meta:  # the host threw the whole model away meanwhile
             return
         if now.device != there.device:  # a host that is short of memory moved the layer meanwhile
@@ -84,7 +84,7 @@ class Merged(Installed):
             with torch.no_grad():
                 for name, parts in offsets.entries.items():
                     module, attribute = parameter_of(modules, name)
-                    original = module._parameters[attribute]
+                    original = parameter_at(module, attribute)
                     merged = copies.merged(name, original, parts, strength)
                     self._swap_in(_Swap(module, attribute, original, merged))
         except BaseException:
@@ -108,6 +108,7 @@ class Merged(Installed):
             self._handles.append(self._wide.register_forward_pre_hook(self._widen))
 
     def _widen(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        assert self._concat is not None  # as checked before anything was merged
         return (torch.cat([inputs[0], self._concat.beside(inputs[0])], 1), *inputs[1:])
 
     def _forget(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .errors import InputError, WeightsError
 from .hooking import Hooked
-from .installed import ConcatLatents, Installed, parameter_of
+from .installed import ConcatLatents, Installed, parameter_at, parameter_of
 from .merging import Merged, MergedCopies
 from .offsets import OffsetSet, checked_offsets, is_quantised
 
@@ -39,8 +39,9 @@ def parameter_shapes(modules: Mapping[str, nn.Module]) -> dict[str, tuple[int, .
 
 
 def _plain_shape(module: nn.Module, name: str, parameter: Tensor) -> tuple[int, ...]:
-    if name == "weight" and hasattr(module, "in_features"):  # packed weights have another shape
-        return (module.out_features, module.in_features)
+    sides = (getattr(module, "out_features", None), getattr(module, "in_features", None))
+    if name == "weight" and isinstance(sides[0], int) and isinstance(sides[1], int):  # packed weights differ
+        return (sides[0], sides[1])
     return tuple(parameter.shape)
 
 
@@ -65,17 +66,17 @@ def merge_offsets(
 
 def can_merge(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> bool:
     """Whether all touched parameters are plain floating-point numbers in memory."""
-    parameters = [
-        modules[path]._parameters[attribute]
-        for path, _, attribute in (name.rpartition(".") for name in offsets.entries)
-    ]
+    parameters = _touched(offsets, modules)
     return not any(parameter.is_meta or is_quantised(parameter) for parameter in parameters)
 
 
 def merged_bytes(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> int:
     """Size of a second copy of all touched parameters."""
-    touched = [parameter_of(modules, name) for name in offsets.entries]
-    return sum(module._parameters[attribute].nbytes for module, attribute in touched)
+    return sum(parameter.nbytes for parameter in _touched(offsets, modules))
+
+
+def _touched(offsets: OffsetSet, modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:
+    return [parameter_at(*parameter_of(modules, name)) for name in offsets.entries]
 
 
 def hook_offsets(
@@ -104,7 +105,7 @@ def _prepared(
 
 
 def _refuse_quantised(name: str, module: nn.Module, attribute: str) -> None:
-    parameter = module._parameters[attribute]
+    parameter = parameter_at(module, attribute)
     if parameter.is_meta or is_quantised(parameter):
         kind = "weights that are not in memory" if parameter.is_meta else f"quantised weights ({parameter.dtype})"
         raise WeightsError(

@@ -78,11 +78,16 @@ def resample(image: np.ndarray, vertical: Taps, horizontal: Taps) -> np.ndarray:
 
 def _along(image: np.ndarray, taps: Taps, axis: int) -> np.ndarray:
     shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
-    result = None
-    for rows, weights in zip(taps.rows.T, taps.weights.T, strict=True):
-        term = np.take(image, rows, axis=axis)
-        term *= weights.reshape(shape)
-        result = term if result is None else np.add(result, term, out=result)
+    first, *others = zip(taps.rows.T, taps.weights.T, strict=True)
+
+    def term(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        taken = np.take(image, rows, axis=axis)
+        taken *= weights.reshape(shape)
+        return taken
+
+    result = term(*first)
+    for rows, weights in others:
+        result += term(rows, weights)
     return result
 
 

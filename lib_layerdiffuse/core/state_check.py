@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,7 +13,10 @@ from .errors import WeightsError
 SHOWN = 3  # keys named in a message: enough to recognise the file, short enough to read
 
 
-def load_checked(network: nn.Module, state: Mapping[str, torch.Tensor], what: str) -> nn.Module:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def load_checked(network: Network, state: Mapping[str, torch.Tensor], what: str) -> Network:
     """Loads `state` as float32 into `network`, even on the meta device; WeightsError where a key or shape differs."""
     wanted = network.state_dict()
     differences = state_differences(_shapes(wanted), _shapes(state))

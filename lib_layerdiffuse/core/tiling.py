@@ -6,9 +6,12 @@ large as they can be, and nothing is tiled that fits whole.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
+
+from .errors import InputError
 
 OVERLAP = 64  # pixels that neighbours share
 SMALLEST = 256  # pixels; a tile below that knows too little of the picture
@@ -22,17 +25,16 @@ def tiled(size: tuple[int, int], tile: int, factor: int, work: Work) -> torch.Te
     `tile` is a multiple of `factor`, the pixels beneath one latent.
     """
     H, W = size
-    total = weight = None
-    for rows in spans(H, tile, factor):
-        for columns in spans(W, tile, factor):
-            part = work((rows, columns), (_latent(rows, factor), _latent(columns, factor)))
-            if total is None:
-                total = part.new_zeros(*part.shape[:2], H, W)
-                weight = part.new_zeros(1, 1, H, W)
-            share = ramp(rows, H).to(part)[:, None] * ramp(columns, W).to(part)
-            total[..., rows, columns] += part * share
-            weight[..., rows, columns] += share
-    return total / weight
+    sums: tuple[torch.Tensor, torch.Tensor] | None = None  # of the blended parts [B,C,H,W], of their shares [1,1,H,W]
+    for rows, columns in itertools.product(spans(H, tile, factor), spans(W, tile, factor)):
+        part = work((rows, columns), (_latent(rows, factor), _latent(columns, factor)))
+        total, weight = sums = sums or (part.new_zeros(*part.shape[:2], H, W), part.new_zeros(1, 1, H, W))
+        share = ramp(rows, H).to(part)[:, None] * ramp(columns, W).to(part)
+        total[..., rows, columns] += part * share
+        weight[..., rows, columns] += share
+    if sums is None:
+        raise InputError(f"a picture of {W}x{H}", "at least one pixel", "give a picture that is not empty")
+    return sums[0] / sums[1]
 
 
 def spans(length: int, tile: int, factor: int) -> Iterator[slice]:

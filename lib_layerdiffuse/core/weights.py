@@ -49,6 +49,8 @@ class WeightFile:
 
     def tensor(self, key: str) -> torch.Tensor:
         """One tensor on the CPU, in the dtype of the file."""
+        if self._handle is None:
+            raise WeightsError(f"{self.path}, which is closed", "an open file", "read tensors before closing it")
         return self._handle.get_tensor(key)
 
     def tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
