@@ -2,17 +2,20 @@
 
 from lib_layerdiffuse.api import generate
 for picture in generate("a red apple", count=4, seed=1):
-    picture.image.save(f"apple-{picture.seed}.png")
+    picture.save(f"apple-{picture.seed}.png")
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from .core.errors import InputError, MissingExtraError
+from .core.errors import InputError
+from .extras import require
 from .pictures import Picture, Pictures, Watchers
+from .ranges import shown
 from .settings import GenerateSettings, ModelSettings
 
 if TYPE_CHECKING:
@@ -20,23 +23,26 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerateSettings", "ModelSettings", "Picture", "Pictures", "generate", "load", "words"]
 
-EXTRA = 'pip install "sd-webui-layerdiffuse[standalone]"'
-STANDALONE_MODULES = ("torch", "diffusers", "transformers", "huggingface_hub", "tqdm")
+Model = ModelSettings | str | os.PathLike | None
 
 
-def load(model: ModelSettings | None = None, **choices: Any) -> DiffusersHost:
-    """A loaded model for `generate(..., pipeline=...)`; `choices` are fields of ModelSettings."""
+def load(model: Model = None, **choices: Any) -> DiffusersHost:
+    """A loaded model for `generate(..., pipeline=...)`: settings, or a checkpoint's path; none is the demo model.
+
+    `choices` are fields of ModelSettings.
+    """
+    settings = _chosen(_model_settings(model), choices).validated()
     require_standalone()
     from .hosts.loading import load_host
 
-    return load_host(_chosen(model or ModelSettings(), choices))
+    return load_host(settings)
 
 
 def generate(
     prompt: str | Sequence[str] | GenerateSettings,
     *,
     pipeline: DiffusersHost | None = None,
-    model: ModelSettings | None = None,
+    model: Model = None,
     progress: Callable[[float, str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_picture: Callable[[Picture], object] | None = None,
@@ -49,10 +55,12 @@ def generate(
     """
     settings = prompt if isinstance(prompt, GenerateSettings) else GenerateSettings(prompt)
     settings, notes = _chosen(settings, choices).validated()
-    watchers = Watchers(progress, should_stop, on_picture)
-    host = pipeline if pipeline is not None else _load_for(settings, model or ModelSettings(), watchers)
+    watchers = Watchers(*_callables(progress=progress, should_stop=should_stop, on_picture=on_picture))
+    chosen = _model_settings(model).validated()
+    host = _checked_host(pipeline) if pipeline is not None else _load_for(settings, chosen, watchers)
     pictures = host.run(settings, watchers)
-    pictures.notes[:0] = notes
+    unused = ["the settings of the model are not used: a loaded one was given"] if pipeline and model else []
+    pictures.notes[:0] = [*notes, *(unused or ([] if pipeline else chosen.notes()))]
     return pictures
 
 
@@ -67,20 +75,38 @@ def _load_for(settings: GenerateSettings, model: ModelSettings, watchers: Watche
     return load_host(model)
 
 
-def words(model: ModelSettings | None = None) -> dict[str, list[str]]:
-    """The words that the demo model was trained on, by group."""
+def words(model: Model = None) -> dict[str, list[str]]:
+    """The names of the things that the demo model was trained on, by group."""
     from .hosts.vocabulary import read_vocabulary
 
-    return read_vocabulary((model or ModelSettings()).demo)
+    return read_vocabulary(_model_settings(model).validated().demo)
 
 
 def require_standalone() -> None:
     """MissingExtraError with the line to type when a module of the standalone extra is not installed."""
-    from importlib.util import find_spec
+    require("standalone")
 
-    missing = [name for name in STANDALONE_MODULES if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(f"no module {', '.join(missing)}", "the standalone extra", EXTRA)
+
+def _model_settings(model: Model) -> ModelSettings:
+    """Settings of whatever a caller names a model by."""
+    if model is None or isinstance(model, ModelSettings):
+        return model or ModelSettings()
+    if isinstance(model, (str, os.PathLike)):
+        return ModelSettings(checkpoint=model)
+    raise InputError(f"model {shown(model)}", "ModelSettings, or a checkpoint's path", "name one of them")
+
+
+def _checked_host(pipeline: Any) -> DiffusersHost:
+    if not callable(getattr(pipeline, "run", None)):
+        raise InputError(f"pipeline {shown(pipeline)}", "what `load` gave", "load a model first, and pass it on")
+    return pipeline
+
+
+def _callables(**given: Any) -> list[Callable | None]:
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise InputError(f"{name} {shown(value)}", "a function", f"pass a function as {name}, or leave it out")
+    return list(given.values())
 
 
 def _chosen(settings: Any, choices: dict[str, Any]) -> Any:

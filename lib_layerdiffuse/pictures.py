@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .ranges import Range, checked_path
 
 if TYPE_CHECKING:
     from PIL import Image
+
+VISIBLE = 16  # of 255: alpha below it is haze that nobody sees
+MARGIN = Range(0, 16_384, whole=True)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,37 @@ class Picture:
     def transparent(self) -> bool:
         """Whether the image has an alpha channel."""
         return self.image.mode == "RGBA"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture with its seed and settings; returns the path.
+
+        A name ending in .png or .webp (lossless) is written as named, over an older file. In a folder the file is
+        named after prompt and seed, and nothing is overwritten.
+        """
+        from .hosts.outputs import save_picture
+
+        return save_picture(self, Path(checked_path("path", path, optional=False)))
+
+    def box(self, threshold: int = VISIBLE) -> tuple[int, int, int, int] | None:
+        """Left, top, right and bottom of all pixels with alpha >= `threshold` of 255; None where there is none."""
+        from .core.alpha import trim_box
+
+        return trim_box(self.image, threshold)
+
+    def trimmed(self, threshold: int = VISIBLE, margin: int = 0) -> Picture:
+        """The picture cut to its `box` and `margin` pixels more, where it has them; whole where the box is empty."""
+        from .core.alpha import trimmed
+
+        return replace(self, image=trimmed(self.image, threshold, MARGIN.checked("margin", margin)))
+
+    def cleaned(self) -> Picture:
+        """The picture without haze: alpha of 1 and 2 of 255 becomes 0, 253 and 254 become 255, gradients excepted."""
+        if not self.transparent:
+            return self
+        from .core.alpha import from_tensor, to_tensor
+        from .core.alpha_care import clear_haze
+
+        return replace(self, image=from_tensor(clear_haze(to_tensor(self.image)))[0])
 
 
 @dataclass

@@ -5,14 +5,15 @@ No torch here: the command line's help and the page's form must come up at once.
 
 from __future__ import annotations
 
-import math
+import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .core.errors import InputError
+from .ranges import Range, checked_choice, checked_path, checked_text, shown
 
 MODES = {
     "single": "a transparent picture from a prompt",
@@ -22,6 +23,7 @@ MODES = {
 }
 RESIZE_MODES = ("just-resize", "crop-and-resize", "resize-and-fill")
 PASSES = (1, 2, 4, 8)
+PRECISIONS = ("float32", "float16", "bfloat16")
 SIZE_STEP, SIZE_MIN, SIZE_MAX = 8, 64, 16_384
 MAX_SEED = 2**32 - 1
 IMAGE_FIELDS = ("foreground", "background", "blended", "init")
@@ -66,20 +68,27 @@ class GenerateSettings:
     def prompts(self) -> tuple[str, ...]:
         """The prompts as a tuple, stripped."""
         prompts = (self.prompt,) if isinstance(self.prompt, str) else tuple(self.prompt)
-        return tuple(str(prompt).strip() for prompt in prompts)
+        return tuple(prompt.strip() for prompt in prompts)
 
     def validated(self) -> tuple[GenerateSettings, list[str]]:
         """These settings with sizes rounded up to 8 and a seed drawn, and notes on what changed; else InputError."""
-        _check_prompts(self.prompts)
-        for rule in NUMBER_RULES:
-            rule.check(getattr(self, rule.name))
-        for name, choices in CHOICE_RULES.items():
-            _check_choice(name, getattr(self, name), choices)
+        _check_prompts(self.prompt)
         changes: dict[str, Any] = {"prompt": self.prompts}
+        for name, rule in NUMBER_RULES.items():
+            value = getattr(self, name)
+            changes[name] = None if value is None and name in OPTIONAL_NUMBERS else rule.checked(name, value)
+        for name, choices in CHOICE_RULES.items():
+            changes[name] = checked_choice(name, getattr(self, name), choices)
+        for name in TEXT_FIELDS:
+            changes[name] = checked_text(name, getattr(self, name), optional=name in OPTIONAL_TEXTS)
+        for name in IMAGE_FIELDS:
+            _check_image(name, getattr(self, name))
+        for name in SWITCHES:
+            _check_switch(name, getattr(self, name))
         notes: list[str] = []
         for name in ("width", "height"):
-            changes[name] = _rounded_size(name, getattr(self, name), notes)
-        if self.seed < 0:
+            changes[name] = _rounded_size(name, changes[name], notes)
+        if changes["seed"] < 0:
             changes["seed"] = secrets.randbelow(2**31)
         return replace(self, **changes), notes
 
@@ -90,67 +99,86 @@ class ModelSettings:
 
     checkpoint: str | Path | None = None
     config: str | Path | None = None  # a folder in diffusers' layout, for loading a checkpoint without a network
-    models: Sequence[str | Path] = field(default_factory=tuple)  # folders with layer files, looked in first
+    models: str | Path | Sequence[str | Path] = field(
+        default_factory=tuple
+    )  # folders with layer files, looked in first
     demo: str | Path | None = None  # another demo model folder than the shipped one
     offline: bool = False
     device: str | None = None  # cpu, cuda, mps; None: the best there is
     precision: str | None = None  # float32, float16, bfloat16; None: what suits the device
 
+    def validated(self) -> ModelSettings:
+        """These settings with `models` as a tuple of paths; InputError for what is no path, text or switch."""
+        for name in ("checkpoint", "config", "demo"):
+            checked_path(name, getattr(self, name))
+        _check_switch("offline", self.offline)
+        models = (self.models,) if isinstance(self.models, (str, os.PathLike)) else self.models
+        if models is None or not isinstance(models, Iterable):
+            raise InputError(f"models {shown(models)}", "a folder or several", "name folders with layer files")
+        models = tuple(checked_path("models", folder, optional=False) for folder in models)
+        device = None if self.device is None else checked_text("device", str(self.device))
+        if self.precision is not None:
+            checked_choice("precision", self.precision, PRECISIONS)
+        return replace(self, models=models, device=device)
 
-@dataclass(frozen=True)
-class NumberRule:
-    """The range of a number among the settings, ends included."""
-
-    name: str
-    low: float
-    high: float
-    whole: bool = False
-    optional: bool = False
-
-    def check(self, value: Any) -> None:
-        """Nothing when `value` is a finite number in the range; else InputError with the range."""
-        if value is None and self.optional:
-            return
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if number and self.low <= value <= self.high and (not self.whole or float(value).is_integer()):
-            return
-        kind = "a whole number" if self.whole else "a number"
-        raise InputError(
-            f"{self.name} {value!r}",
-            f"{kind} from {self.low:g} to {self.high:g}",
-            f"choose {self.name} in that range",
-        )
+    def notes(self) -> list[str]:
+        """Notes on settings that change nothing beside the others."""
+        unused = {
+            "demo": self.demo is not None and self.checkpoint is not None,
+            "config": self.config is not None and self.checkpoint is None,
+        }
+        why = {"demo": "a checkpoint was named", "config": "it belongs to a checkpoint, and none was named"}
+        return [f"{name} is not used: {why[name]}" for name, is_unused in unused.items() if is_unused]
 
 
-NUMBER_RULES = (
-    NumberRule("count", 1, 1000, whole=True),
-    NumberRule("seed", -1, MAX_SEED, whole=True),
-    NumberRule("steps", 1, 1000, whole=True),
-    NumberRule("batch", 1, 1000, whole=True),
-    NumberRule("guidance", 0, 100, optional=True),
-    NumberRule("weight", 0, 2),
-    NumberRule("stop_at", 0, 1),
-    NumberRule("denoise", 0, 1),
-)
+NUMBER_RULES = {
+    "count": Range(1, 1000, whole=True),
+    "seed": Range(-1, MAX_SEED, whole=True),
+    "steps": Range(1, 1000, whole=True),
+    "batch": Range(1, 1000, whole=True),
+    "guidance": Range(0, 100),
+    "weight": Range(0, 2),
+    "stop_at": Range(0, 1),
+    "denoise": Range(0, 1),
+    "width": Range(SIZE_MIN, SIZE_MAX, whole=True),
+    "height": Range(SIZE_MIN, SIZE_MAX, whole=True),
+}
+OPTIONAL_NUMBERS = ("guidance", "width", "height")
 CHOICE_RULES: dict[str, Sequence[Any]] = {"mode": tuple(MODES), "resize_mode": RESIZE_MODES, "passes": PASSES}
+SWITCHES = ("transparent", "clear_haze")
+OPTIONAL_TEXTS = ("method", "sampler")
+TEXT_FIELDS = ("negative_prompt", "foreground_prompt", "background_prompt", "blended_prompt", *OPTIONAL_TEXTS)
 
 
-def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    if value not in choices:
-        listed = ", ".join(str(choice) for choice in choices)
-        raise InputError(f"{name} {value!r}", f"one of {listed}", f"choose {name} among them")
-
-
-def _check_prompts(prompts: Sequence[str]) -> None:
-    if not prompts or not all(prompts):
+def _check_prompts(prompt: Any) -> None:
+    prompts = (prompt,) if isinstance(prompt, str) else prompt
+    if not isinstance(prompts, Iterable) or isinstance(prompts, (bytes, Mapping)):
+        raise InputError(f"prompt {shown(prompt)}", "a text, or several", 'write for example "a red apple"')
+    prompts = tuple(prompts)
+    for each in prompts:
+        checked_text("prompt", each)
+    if not prompts or not all(each.strip() for each in prompts):
         raise InputError("an empty prompt", "a few words", 'say what the picture shows, such as "a red apple"')
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} {shown(value)}", "True or False", f"set {name} to one of them")
+
+
+def _check_image(name: str, value: Any) -> None:
+    """A PIL image is told by what it has, so that nothing is imported for those who give a path or none."""
+    if value is None or (hasattr(value, "getpixel") and hasattr(value, "mode")):
+        return
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} {shown(value)}", "a PIL image or the path of one", f"open the file of {name} first")
+    checked_path(name, value)
 
 
 def _rounded_size(name: str, value: int | None, notes: list[str]) -> int | None:
     if value is None:
         return None
-    NumberRule(name, SIZE_MIN, SIZE_MAX, whole=True).check(value)
-    rounded = -(-int(value) // SIZE_STEP) * SIZE_STEP
+    rounded = -(-value // SIZE_STEP) * SIZE_STEP
     if rounded != value:
         notes.append(f"{name} {value} rounded up to {rounded}: latents come in steps of {SIZE_STEP} pixels")
     return rounded
@@ -162,7 +190,7 @@ def parse_size(text: str) -> tuple[int, int]:
     try:
         width, height = (int(parts[0]), int(parts[-1])) if len(parts) <= 2 else (0, 0)
     except ValueError:
-        width = 0
+        width = height = 0
     if width < 1 or height < 1:
-        raise InputError(f"size {text!r}", "WIDTHxHEIGHT in pixels", "write for example --size 512x768")
+        raise InputError(f"size {shown(text)}", "WIDTHxHEIGHT in pixels", "write for example --size 512x768")
     return width, height

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 import tiny
 from PIL import Image
+from safetensors.torch import save_file
 
-from lib_layerdiffuse import __version__, api
+from lib_layerdiffuse import __version__, api, extras
 from lib_layerdiffuse.cli.main import COMMANDS, Command, main
+from lib_layerdiffuse.core.decoder import TransparencyUNet
 from lib_layerdiffuse.core.errors import InputError
 
 FAST = ["--steps", "1", "--passes", "1"]
@@ -116,10 +119,10 @@ def test_out_is_a_file(demo, tmp_path, capsys):
 
 
 def test_a_missing_module_names_the_extra(monkeypatch, capsys):
-    monkeypatch.setattr(api, "STANDALONE_MODULES", ("torch", "no_such_module"))
+    monkeypatch.setitem(extras.MODULES, "standalone", ("torch", "no_such_module"))
     assert main(["generate", "a cat"]) == 6
     line = only_error(capsys)
-    assert "no_such_module" in line and 'pip install "sd-webui-layerdiffuse[standalone]"' in line
+    assert "no_such_module" in line and 'pip install ".[standalone]" in the folder of this project' in line
 
 
 @pytest.mark.parametrize("place", ["at import", "when run"])
@@ -132,7 +135,7 @@ def test_a_command_without_its_extra_names_it(place, tmp_path, monkeypatch, caps
     monkeypatch.delitem(sys.modules, "needs_a_package", raising=False)
     monkeypatch.setitem(COMMANDS, "train", Command("needs_a_package", "help", "training"))
     assert main(["train"]) == 6
-    assert 'pip install "sd-webui-layerdiffuse[training]"' in only_error(capsys)
+    assert 'pip install ".[training]"' in only_error(capsys)
 
 
 def test_unexpected_errors_are_one_line_unless_verbose(demo, tmp_path, capsys, monkeypatch):
@@ -172,9 +175,68 @@ def test_ctrl_c_leaves_whole_files_only(demo, tmp_path):
             image.load()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.parametrize(("presses", "code"), [(2, 0), (3, 130)])
+def test_more_ctrl_c_changes_nothing_until_the_third(tmp_path, presses, code):
+    program = """
+import signal, sys
+from lib_layerdiffuse.cli.interrupts import Interrupts
+with Interrupts():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        for _ in range(int(sys.argv[1]) - 1):
+            signal.raise_signal(signal.SIGINT)  # while the command writes its last file
+        print("finished")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(presses)], capture_output=True, text=True)
+    assert done.returncode == code and done.stderr == ""
+    assert done.stdout == ("finished\n" if presses == 2 else "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX command line")
+def test_bytes_that_are_no_text_are_refused_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "lib_layerdiffuse", "generate", b"a \xff cat", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "no text" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_failed_run_leaves_no_folder(demo, tmp_path, capsys):
+    assert generate(demo, tmp_path / "a" / "out", "a cat", "--mode", "joint") == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder that nobody can write to")
+def test_a_folder_that_takes_no_file_is_told_before_the_model_is_loaded(demo, capsys, monkeypatch):
+    monkeypatch.setattr(api, "generate", lambda *_args, **_options: pytest.fail("loaded the model"))
+    assert generate(demo, Path("/proc/self/out"), "a red apple") == 5
+    assert "/proc/self/out" in only_error(capsys)
+
+
+@pytest.mark.parametrize("file", ["demo_vae_transparent_decoder", "layer_demo_transparent"])
+@pytest.mark.parametrize("content", ["encoder", "checkpoint", "other channels", "pointer"])
+def test_a_foreign_file_in_the_demo_folder_is_named(demo, tmp_path, capsys, file, content):
+    folder = shutil.copytree(demo, tmp_path / "demo")
+    path = folder / f"{file}.safetensors"
+    if content == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    elif content == "other channels":
+        wide = TransparencyUNet(channels=(8, 8, 16, 16), latent_channels=16, latent_level=3, attention_levels=1)
+        save_file(dict(wide.state_dict()), str(path))
+    else:
+        other = {"encoder": "demo_vae_transparent_encoder", "checkpoint": "demo"}[content]
+        shutil.copyfile(folder / f"{other}.safetensors", path)
+    assert generate(folder, tmp_path / "out", "a red apple", "-n", "1") in (3, 4)
+    assert only_error(capsys).startswith("error: got ") and not (tmp_path / "out").exists()
+
+
 def test_words(demo, capsys):
     assert main(["words", "--demo", str(demo), "apple"]) == 0
-    assert capsys.readouterr().out == "concepts (3)\n  apple\n  green apple\n  red apple\n"
+    assert capsys.readouterr().out == "concepts (2 things, 3 names)\n  green apple, or apple\n  red apple, or apple\n"
+    assert main(["words", "--demo", str(demo), "zzz"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "note: the demo model knows no name that contains 'zzz'\n"
 
 
 def test_methods(capsys):

@@ -6,10 +6,11 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.settings import GenerateSettings, parse_size
+from lib_layerdiffuse.settings import GenerateSettings, ModelSettings, parse_size
 
 
 @pytest.mark.parametrize("prompt", ["", "  ", [], ["a cat", " "]])
@@ -61,3 +62,39 @@ def test_settings_and_help_need_no_torch():
     code = "import sys; from lib_layerdiffuse.cli.main import build_parser; import lib_layerdiffuse.api; "
     code += "build_parser('generate').format_help(); assert not {'torch', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prompt", None), ("prompt", 7), ("prompt", [7]), ("prompt", b"a cat"), ("prompt", {"a": 1}),
+        ("prompt", "a\udcffcat"), ("prompt", "a\0cat"),
+        ("negative_prompt", None), ("negative_prompt", "\udcff"), ("method", 3), ("sampler", 3), ("mode", ["single"]),
+        ("foreground_prompt", 7), ("init", 7), ("init", ""), ("foreground", b"x"), ("transparent", "no"),
+        ("count", "2"), ("count", None), ("count", 10**400), ("steps", 1e400), ("seed", 10**400), ("width", "64"),
+        ("passes", True), ("passes", "8"), ("passes", None), ("guidance", "7"),
+    ],
+)  # fmt: skip
+def test_values_of_the_wrong_type_are_refused_by_name(name, value):
+    with pytest.raises(InputError, match=name) as caught:
+        GenerateSettings(**{"prompt": "a cat", name: value}).validated()
+    assert len(str(caught.value)) < 300
+
+
+def test_whole_numbers_of_any_type_are_taken():
+    settings, _ = GenerateSettings(
+        "a cat", count=2.0, seed=np.int64(3), width=np.float32(64), passes=np.int32(4)
+    ).validated()
+    assert (settings.count, settings.seed, settings.width, settings.passes) == (2, 3, 64, 4)
+    assert {type(value) for value in (settings.count, settings.seed, settings.width, settings.passes)} == {int}
+
+
+def test_bounds_are_written_as_people_write_them():
+    with pytest.raises(InputError, match=f"seed -2; expected a whole number from -1 to {2**32 - 1}"):
+        GenerateSettings("a cat", seed=-2).validated()
+
+
+def test_what_a_model_does_not_use_is_said():
+    assert ModelSettings(checkpoint="a", demo="b").notes() == ["demo is not used: a checkpoint was named"]
+    assert "none was named" in ModelSettings(config="c").notes()[0]
+    assert ModelSettings(checkpoint="a", config="c").notes() == ModelSettings(demo="b").notes() == []

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from ..ranges import path_option, text_option
 from ..settings import GenerateSettings
 from . import options
 
@@ -26,9 +27,12 @@ def add_parser(subparsers) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("prompt", nargs="+", help="what the picture shows; several prompts make several sets")
-    parser.add_argument("--out", default="out", metavar="FOLDER", help="where the pictures go (default out)")
-    parser.add_argument("--size", metavar="WxH", help="in pixels, such as 512x768; default: the model's own")
+    prompt_help = "what the picture shows; several prompts make several sets"
+    parser.add_argument("prompt", nargs="+", type=text_option, help=prompt_help)
+    out_help = "where the pictures go (default out)"
+    parser.add_argument("--out", default="out", type=path_option, metavar="FOLDER", help=out_help)
+    size_help = "in pixels, such as 512x768; default: the model's own"
+    parser.add_argument("--size", type=options.size_option, metavar="WxH", help=size_help)
     parser.add_argument("--plain", action="store_true", help="the ordinary opaque picture, without the method")
     options.add_options(parser, "what to paint", options.WHAT, GenerateSettings)
     options.add_options(parser, "how to paint", options.HOW, GenerateSettings)
@@ -43,16 +47,16 @@ def run(arguments: argparse.Namespace) -> None:
     from .. import api
 
     api.require_standalone()
-    from ..hosts.outputs import SHEET_NAME, PictureFolder
+    from ..hosts.outputs import PictureFolder
 
-    folder = PictureFolder(arguments.out)
+    folder = PictureFolder(arguments.out)  # told now rather than after the painting
     with ProgressBar() as progress:
         model = options.model_settings(arguments)
         pictures = api.generate(settings, model=model, progress=progress, on_picture=folder.save)
-    folder.save_sheet(pictures.items)
+    sheet = folder.save_sheet(pictures.items)
     sys.stderr.writelines(f"note: {note}\n" for note in [*notes, *pictures.notes])
     plural = "picture" if len(pictures) == 1 else "pictures"
-    sys.stdout.write(f"{len(pictures)} {plural} and {SHEET_NAME} are in {folder.folder.resolve()}\n")
+    sys.stdout.write(f"{len(pictures)} {plural} and {sheet.name} are in {folder.folder.resolve()}\n")
 
 
 class ProgressBar:

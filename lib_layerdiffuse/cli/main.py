@@ -14,9 +14,11 @@ from typing import NoReturn
 
 from .. import __version__
 from ..core.errors import LayerDiffuseError, MissingExtraError
+from ..extras import install_line
+from .interrupts import INTERRUPTED, Interrupts
 
 PROGRAM = "python -m lib_layerdiffuse"
-INTERRUPTED, UNEXPECTED, USAGE = 130, 1, 2
+UNEXPECTED, USAGE = 1, 2
 DESCRIPTION = """Paint pictures with a real alpha channel from a prompt (latent transparency, arXiv 2402.17113).
 
 A small model comes along, so this works at once, offline, on any machine:
@@ -50,14 +52,21 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports a wrong command line in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(USAGE, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    prepare_logging("--verbose" in argv)
+    prepare_streams()
+    with Interrupts():
+        return run(argv)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and say what went wrong; returns the exit code."""
     verbose = "--verbose" in argv
-    prepare_logging(verbose)
     try:
         return dispatch(argv)
     except LayerDiffuseError as error:
@@ -136,9 +145,14 @@ def naming_the_extra(row: Command | None) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if row is None or (error.name or "").split(".")[0] == "lib_layerdiffuse":
             raise
-        raise MissingExtraError(
-            f"no module {error.name}", f"the {row.extra} extra", f'pip install "sd-webui-layerdiffuse[{row.extra}]"'
-        ) from error
+        raise MissingExtraError(f"no module {error.name}", f"the {row.extra} extra", install_line(row.extra)) from error
+
+
+def prepare_streams() -> None:
+    """What a terminal cannot show is written as an escape: a note must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def prepare_logging(verbose: bool) -> None:

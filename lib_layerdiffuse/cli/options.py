@@ -6,7 +6,20 @@ import argparse
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from ..settings import MODES, PASSES, RESIZE_MODES, GenerateSettings, ModelSettings, parse_size
+from ..core.errors import InputError
+from ..ranges import file_option, path_option, shown, text_option
+from ..settings import (
+    MODES,
+    NUMBER_RULES,
+    PASSES,
+    PRECISIONS,
+    RESIZE_MODES,
+    SIZE_MAX,
+    SIZE_MIN,
+    GenerateSettings,
+    ModelSettings,
+    parse_size,
+)
 
 
 @dataclass(frozen=True)
@@ -20,19 +33,23 @@ class Option:
     short: str | None = None
 
 
+TEXT = {"type": text_option, "metavar": "TEXT"}
+IMAGE = {"type": file_option, "metavar": "PNG"}
+FILE = {"type": file_option, "metavar": "FILE"}
+FOLDER = {"type": path_option, "metavar": "FOLDER"}
 WHAT = (
     Option("--mode", "mode", "; ".join(f"{name}: {text}" for name, text in MODES.items()), {"choices": list(MODES)}),
     Option("--method", "method", "a method by id or label (see the command `methods`); default: the first of the mode"),
-    Option("--negative", "negative_prompt", "what the picture should not show", {"metavar": "TEXT"}),
-    Option("--count", "count", "pictures, or groups of layers, for each prompt", {"type": int}, "-n"),
-    Option("--seed", "seed", "seed of the first picture, the next ones count on; -1 draws one", {"type": int}),
+    Option("--negative", "negative_prompt", "what the picture should not show", TEXT),
+    Option("--count", "count", "pictures, or groups of layers, for each prompt", short="-n"),
+    Option("--seed", "seed", "seed of the first picture, the next ones count on; -1 draws one"),
 )
 HOW = (
-    Option("--steps", "steps", "sampling steps", {"type": int}),
-    Option("--guidance", "guidance", "classifier-free guidance scale; default: the model's own", {"type": float}),
+    Option("--steps", "steps", "sampling steps"),
+    Option("--guidance", "guidance", "classifier-free guidance scale; default: the model's own"),
     Option("--sampler", "sampler", "such as euler, ddim or dpm++-2m-karras; default: the model's own"),
-    Option("--weight", "weight", "strength of the method: 1 as published, 0 the ordinary model", {"type": float}),
-    Option("--stop-at", "stop_at", "share of the sampling after which the ordinary model goes on", {"type": float}),
+    Option("--weight", "weight", "strength of the method: 1 as published, 0 the ordinary model"),
+    Option("--stop-at", "stop_at", "share of the sampling after which the ordinary model goes on"),
     Option("--passes", "passes", "orientations that the alpha is averaged over", {"type": int, "choices": PASSES}),
     Option(
         "--keep-haze",
@@ -40,39 +57,32 @@ HOW = (
         "leave alpha of 1, 2, 253 and 254 of 255 as it is decoded",
         {"action": "store_false"},
     ),
-    Option("--batch", "batch", "pictures, or groups, computed at once; fewer need less memory", {"type": int}),
+    Option("--batch", "batch", "pictures, or groups, computed at once; fewer need less memory"),
 )
 IMAGES = (
-    Option("--foreground", "foreground", "foreground for a method that needs one; may have alpha", {"metavar": "PNG"}),
-    Option("--background", "background", "background for a method that needs one", {"metavar": "PNG"}),
-    Option(
-        "--blended", "blended", "picture of foreground on background, for a method that needs one", {"metavar": "PNG"}
-    ),
-    Option("--init", "init", "picture to start from (image to image); its alpha counts", {"metavar": "PNG"}),
-    Option("--denoise", "denoise", "how much to change --init: 0 nothing, 1 everything", {"type": float}),
+    Option("--foreground", "foreground", "foreground for a method that needs one; may have alpha", IMAGE),
+    Option("--background", "background", "background for a method that needs one", IMAGE),
+    Option("--blended", "blended", "picture of foreground on background, for a method that needs one", IMAGE),
+    Option("--init", "init", "picture to start from (image to image); its alpha counts", IMAGE),
+    Option("--denoise", "denoise", "how much to change --init: 0 nothing, 1 everything"),
     Option("--resize-mode", "resize_mode", "how images are brought to size", {"choices": RESIZE_MODES}),
-    Option("--foreground-prompt", "foreground_prompt", "extra words for the foreground", {"metavar": "TEXT"}),
-    Option("--background-prompt", "background_prompt", "extra words for the background", {"metavar": "TEXT"}),
-    Option("--blended-prompt", "blended_prompt", "extra words for the blended picture", {"metavar": "TEXT"}),
+    Option("--foreground-prompt", "foreground_prompt", "extra words for the foreground", TEXT),
+    Option("--background-prompt", "background_prompt", "extra words for the background", TEXT),
+    Option("--blended-prompt", "blended_prompt", "extra words for the blended picture", TEXT),
 )
-METAVARS = {int: "N", float: "X"}
 MODEL = (
-    Option(
-        "--checkpoint", "checkpoint", "an SD1.5 or SDXL .safetensors file; default: the demo model", {"metavar": "FILE"}
-    ),
-    Option("--config", "config", "its configuration in diffusers' layout, for loading offline", {"metavar": "FOLDER"}),
+    Option("--checkpoint", "checkpoint", "an SD1.5 or SDXL .safetensors file; default: the demo model", FILE),
+    Option("--config", "config", "its configuration in diffusers' layout, for loading offline", FOLDER),
     Option(
         "--models",
         "models",
         "folder with layer files, or a WebUI's models folder; repeatable",
-        {"action": "append", "metavar": "FOLDER"},
+        {"action": "append", **FOLDER},
     ),
-    Option("--demo", "demo", "another demo model folder than the one that ships", {"metavar": "FOLDER"}),
+    Option("--demo", "demo", "another demo model folder than the one that ships", FOLDER),
     Option("--offline", "offline", "never download anything", {"action": "store_true"}),
     Option("--device", "device", "cpu, cuda, cuda:1 or mps; default: the best there is"),
-    Option(
-        "--precision", "precision", "default: what suits the device", {"choices": ["float32", "float16", "bfloat16"]}
-    ),
+    Option("--precision", "precision", "default: what suits the device", {"choices": PRECISIONS}),
 )
 
 
@@ -82,14 +92,33 @@ def add_options(parser: argparse.ArgumentParser, title: str, options: tuple[Opti
     defaults = {row.name: None if row.default is MISSING else row.default for row in fields(settings)}
     for option in options:
         default = defaults[option.name]
-        shown = (
-            option.help if default in (None, "") or isinstance(default, bool) else f"{option.help} (default {default})"
-        )
-        more = dict(option.more)
-        if not more.keys() & {"metavar", "choices"} and more.get("action") not in ("store_true", "store_false"):
-            more["metavar"] = METAVARS.get(more.get("type"), "NAME")
+        named = default in (None, "") or isinstance(default, bool)
+        text = option.help if named else f"{option.help} (default {default})"
         flags = [flag for flag in (option.short, option.flag) if flag]
-        group.add_argument(*flags, dest=option.name, default=default, help=shown.replace("%", "%%"), **more)
+        more = {**_number_or_name(option), **option.more}
+        group.add_argument(*flags, dest=option.name, default=default, help=text.replace("%", "%%"), **more)
+
+
+def _number_or_name(option: Option) -> dict[str, Any]:
+    """What argparse is told of an option whose row does not say it: a number in its range, or a name."""
+    if option.more.get("action") in ("store_true", "store_false") or "choices" in option.more:
+        return {}
+    rule = NUMBER_RULES.get(option.name)
+    if rule is None:
+        return {"type": text_option, "metavar": "NAME"}
+    return {"type": rule.parse, "metavar": "N" if rule.whole else "X"}
+
+
+def size_option(text: str) -> tuple[int, int]:
+    """argparse's type of --size: (width, height)."""
+    try:
+        size = parse_size(text)
+    except InputError:
+        size = (0, 0)
+    if not all(SIZE_MIN <= side <= SIZE_MAX for side in size):
+        sides = f"each side from {SIZE_MIN} to {SIZE_MAX}"
+        raise argparse.ArgumentTypeError(f"got {shown(text)}; expected WIDTHxHEIGHT in pixels, {sides}")
+    return size
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -106,5 +135,5 @@ def model_settings(arguments: argparse.Namespace) -> ModelSettings:
 def generate_settings(arguments: argparse.Namespace) -> GenerateSettings:
     """GenerateSettings of parsed arguments."""
     values = {option.name: getattr(arguments, option.name) for option in (*WHAT, *HOW, *IMAGES)}
-    width, height = parse_size(arguments.size) if arguments.size else (None, None)
+    width, height = arguments.size or (None, None)
     return GenerateSettings(arguments.prompt, transparent=not arguments.plain, width=width, height=height, **values)

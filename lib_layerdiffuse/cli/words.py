@@ -5,20 +5,33 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..hosts.vocabulary import read_vocabulary
+from ..hosts.vocabulary import read_things
+from ..ranges import path_option, text_option
 
 
 def add_parser(subparsers) -> None:
     """Add the command `words`."""
     parser = subparsers.add_parser("words", help="list the words that the demo model knows")
-    parser.add_argument("--demo", metavar="FOLDER", help="another demo model than the one that ships")
-    parser.add_argument("contains", nargs="?", default="", help="only those that contain this text")
+    parser.add_argument("--demo", type=path_option, metavar="FOLDER", help="another demo model than the one that ships")
+    parser.add_argument("contains", nargs="?", type=text_option, default="", help="only those that contain this text")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the captions, a heading a group."""
-    for group, captions in read_vocabulary(arguments.demo).items():
-        matching = [caption for caption in captions if arguments.contains.lower() in caption.lower()]
+    """Print the things with their other names, a heading a group."""
+    wanted = arguments.contains.strip().lower()
+    found = 0
+    for group, things in read_things(arguments.demo).items():
+        matching = sorted(names for names in things if any(wanted in name.lower() for name in names))
         if matching:
-            sys.stdout.write(f"{group} ({len(matching)})\n" + "".join(f"  {caption}\n" for caption in sorted(matching)))
+            found += len(matching)
+            names = len({name for thing in matching for name in thing})
+            sys.stdout.write(f"{group} ({counted(len(matching), 'thing')}, {counted(names, 'name')})\n")
+            sys.stdout.writelines(f"  {', or '.join(thing)}\n" for thing in matching)
+    if not found:
+        sys.stderr.write(f"note: the demo model knows no name that contains {arguments.contains!r}\n")
+
+
+def counted(number: int, what: str) -> str:
+    """`1 thing`, `2 things`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -38,13 +38,22 @@ def rgba_array(image: Image.Image) -> np.ndarray:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit greys scaled down: PIL's own conversion clips them to white."""
+    """16-bit greys and greys in float scaled down: PIL's own conversion clips them."""
+    if image.mode == "F":
+        return Image.fromarray(_float_levels(np.array(image)))
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
     values = np.array(image).astype(np.int64)
     if image.mode != "I" or values.max() > 255:  # mode I may hold either range
         values = (values * 255 + 32767) // 65535
     return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+def _float_levels(values: np.ndarray) -> np.ndarray:
+    """Greys float [H,W], in [0,1], [0,255] or [0,65535] as their largest says -> uint8; 0 where they are no number."""
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    top = next((top for top in (1, 255, 65535) if values.max() <= top), values.max())
+    return (values.clip(0) * (255 / top)).round().astype(np.uint8)
 
 
 def to_tensor(images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:

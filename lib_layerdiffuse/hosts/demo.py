@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..core.errors import WeightsError
+from .downloads import first_line
 from .ldm_keys import clip_to_transformers, unet_to_diffusers, vae_to_diffusers
 from .vocabulary import demo_folder
 
@@ -29,7 +30,7 @@ def load_demo(folder: str | Path | None = None, dtype: torch.dtype = torch.float
     unet_config = diffusers_unet_config(params["unet_config"]["params"])
     vae_config = diffusers_vae_config(params["first_stage_config"]["params"], params["scale_factor"])
     vae, unet = AutoencoderKL(**vae_config), UNet2DConditionModel(**unet_config)
-    text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(str(folder / TOKENIZER_NAME), local_files_only=True))
+    text_encoder, tokenizer = read_text_parts(folder / TOKENIZER_NAME)
     _fill(unet, unet_to_diffusers(_part(state, "model.diffusion_model."), unet.config))
     _fill(vae, vae_to_diffusers(_part(state, "first_stage_model."), vae.config))
     text_state = _part(state, "cond_stage_model.transformer.")
@@ -37,7 +38,7 @@ def load_demo(folder: str | Path | None = None, dtype: torch.dtype = torch.float
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
-        tokenizer=CLIPTokenizer.from_pretrained(str(folder / TOKENIZER_NAME), local_files_only=True),
+        tokenizer=tokenizer,
         unet=unet,
         scheduler=demo_scheduler(params),
         safety_checker=None,
@@ -49,6 +50,15 @@ def load_demo(folder: str | Path | None = None, dtype: torch.dtype = torch.float
         if dtype != torch.float32:
             module.to(dtype)
     return pipeline
+
+
+def read_text_parts(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    """A text model of the folder's shape, not filled yet, and its tokenizer; WeightsError naming the folder."""
+    try:
+        config = CLIPTextConfig.from_pretrained(str(folder), local_files_only=True)
+        return CLIPTextModel(config), CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # transformers raises a dozen types for a folder that is missing or foreign
+        raise WeightsError(f"{folder}: {first_line(error)}", "the demo model's tokenizer", REMEDY) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

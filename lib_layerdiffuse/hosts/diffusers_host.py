@@ -16,7 +16,7 @@ from PIL import Image
 from ..core.alpha import AlphaSummary, from_tensor
 from ..core.alpha_care import AlphaCare, care_for
 from ..core.codec import TransparencyCodec, VaeLatent, to_vae_space
-from ..core.errors import InputError
+from ..core.errors import InputError, WeightsError
 from ..core.memory import is_out_of_memory, release
 from ..core.methods import BASES, Method
 from ..core.weights import WeightFile, keep_latest, stamp
@@ -96,6 +96,7 @@ class DiffusersHost:
     def decoder(self) -> TransparencyCodec:
         """The transparency decoder of this base, loaded once."""
         with WeightFile(self.files.find(BASES[self.base].decoder)) as file:
+            check_decoder(file, self.pipeline.vae.config.latent_channels)
             return TransparencyCodec.from_state_dicts(
                 decoder=file.tensors(), device=self.pipeline.device, dtype=self.pipeline.unet.dtype
             )
@@ -263,6 +264,17 @@ class _Run:
         """Tell the watchers; `share` in [0,1] is of the present job."""
         number, total = self.position
         self.watchers.report((number + share) / total, text)
+
+
+def check_decoder(file: WeightFile, channels: int) -> None:
+    """WeightsError when a decoder is made for another number of latent channels; other faults its reader names."""
+    shape = file.shapes.get("latent_conv_in.weight", (0, channels))
+    if shape[1:2] != (channels,):
+        raise WeightsError(
+            f"{file.path}, a decoder for {shape[1]} latent channels",
+            f"one for the {channels} of this model's VAE",
+            "put the decoder of this base in its place",
+        )
 
 
 def image_to_image(pipeline: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..core.errors import BaseMismatchError, InputError, WeightsError
 from ..core.methods import BASES
+from ..core.weights import FOREIGN_STARTS
 from ..settings import ModelSettings
 from .downloads import LayerFiles, first_line
 from .vocabulary import demo_folder
@@ -66,6 +68,12 @@ def checkpoint_shapes(path: Path) -> dict[str, Shape]:
     """Shapes of a checkpoint's tensors, from its header alone; WeightsError for anything but whole safetensors."""
     if not path.is_file():
         raise InputError(f"no file {path}", "a checkpoint file", "correct --checkpoint FILE")
+    if (kind := foreign_kind(path)) is not None:
+        raise WeightsError(
+            f"{path}, which is {kind}",
+            "a checkpoint in safetensors format (a .ckpt file can hold programs and is not opened)",
+            "download it again, or get the .safetensors version of it",
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
@@ -75,6 +83,13 @@ def checkpoint_shapes(path: Path) -> dict[str, Shape]:
             "a whole checkpoint in safetensors format (a .ckpt file can hold programs and is not opened)",
             "download it again, or get the .safetensors version of it",
         ) from error
+
+
+def foreign_kind(path: Path) -> str | None:
+    """What a file is that begins as another kind does; None for safetensors and for what is not known."""
+    with path.open("rb") as file:
+        start = file.read(24).lower()
+    return next((kind for signature, kind in FOREIGN_STARTS if start.startswith(signature.lower())), None)
 
 
 def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
@@ -105,7 +120,8 @@ def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dt
     """A diffusers pipeline from one checkpoint file, its configuration from `--config`, the hub's cache or the hub."""
     import diffusers
 
-    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": model.offline or model.config is not None}
+    local = model.offline or model.config is not None
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": local}
     if model.config is not None:
         if not Path(model.config).is_dir():
             raise InputError(f"no folder {model.config}", "a folder in diffusers' layout", "correct --config FOLDER")
@@ -113,14 +129,45 @@ def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dt
     if base == "sd15":
         options.update(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     try:
-        return getattr(diffusers, PIPELINES[base]).from_single_file(str(path), **options)
+        with offline_hub() if local else nullcontext():
+            return getattr(diffusers, PIPELINES[base]).from_single_file(str(path), **options)
     except Exception as error:
+        missing = local and not_cached(error)
+        reason = "its configuration is not in the hub's cache, and nothing is downloaded" if missing else None
         raise WeightsError(
-            f"{path} not loaded ({first_line(error)})",
+            f"{path} not loaded ({reason or first_line(error)})",
             f"a whole {BASES[base].title} checkpoint and its configuration files",
             "without a network, pass --config FOLDER: the model's folder in diffusers' layout "
             "(model_index.json, configurations and tokenizer; its weights are not needed)",
         ) from error
+
+
+def not_cached(error: BaseException | None) -> bool:
+    """Whether an error goes back to a file that only the hub has."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    while error is not None:
+        if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def offline_hub() -> Iterator[None]:
+    """No request by the hub's client, whoever calls it: diffusers asks the hub again when its own cache is empty."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
+
+    # older clients read the switch when they make a session, newer ones at each request
+    renew = getattr(_http, "reset_sessions", lambda: None)
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    renew()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        renew()
 
 
 def choose_placement(model: ModelSettings) -> Placement:
@@ -128,7 +175,7 @@ def choose_placement(model: ModelSettings) -> Placement:
     name = model.device or _best_device()
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # `meta` makes tensors that hold nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend refuses in its own way
         raise InputError(
             f"device {name!r} ({first_line(error)})", "a device of this machine", "try --device cpu"

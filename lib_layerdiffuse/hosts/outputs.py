@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-import os
-import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..core.alpha import checkerboard_preview
-from ..core.errors import OutputError
+from ..core.errors import InputError
 from ..pictures import Picture
+from .whole_files import check_folder, unwritable, write_new, write_whole
 
-SHEET_NAME = "contact-sheet.png"
-SLUG_LENGTH = 60
+SHEET_STEM = "contact-sheet"
+SLUG_LENGTH, SLUG_BYTES = 60, 120
+SLUG_SEEN = 1000  # characters that are looked at: a prompt may be a book
 CELL_MAX, MARGIN, LABEL_HEIGHT = 512, 12, 34
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 class PictureFolder:
-    """A folder that pictures are written to; never overwrites another picture."""
+    """A folder that pictures are written to, made with the first of them; never overwrites another file."""
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.folder = check_folder(folder)
         self.paths: list[Path] = []
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.folder, error) from error
 
     def save(self, picture: Picture) -> Path:
         """Write one picture as PNG, `parameters` in its text; returns the path."""
-        path = free_path(self.folder, file_stem(picture))
-        save_png(picture.image, path, picture.parameters)
+        path = self._write(file_stem(picture), lambda partial: save_png(picture.image, partial, picture.parameters))
         self.paths.append(path)
         return path
 
     def save_sheet(self, pictures: Sequence[Picture]) -> Path:
-        """Write the contact sheet of all `pictures`, in place of an older one."""
-        path = self.folder / SHEET_NAME
-        save_png(contact_sheet(pictures), path)
-        return path
+        """Write the contact sheet of all `pictures`; returns the path."""
+        sheet = contact_sheet(pictures)
+        return self._write(SHEET_STEM, lambda partial: save_png(sheet, partial))
+
+    def _write(self, stem: str, write: Callable[[Path], object]) -> Path:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        return write_new(self.folder, stem, ".png", write)
 
 
 def file_stem(picture: Picture) -> str:
@@ -52,18 +54,24 @@ def file_stem(picture: Picture) -> str:
 
 
 def slug(text: str) -> str:
-    """Lower-case words joined by hyphens, at most 60 characters; "picture" when nothing is left of `text`."""
-    plain = unicodedata.normalize("NFKD", text).lower()
-    words = re.sub(r"[^\w]+|_", "-", plain, flags=re.UNICODE).strip("-")
-    return words[:SLUG_LENGTH].strip("-") or "picture"
+    """Lower-case words of any script, joined by hyphens, at most 60 characters and 120 bytes; "picture" for none."""
+    # marks are parts of letters in many scripts, and no letters to regular expressions
+    plain = unicodedata.normalize("NFC", text[:SLUG_SEEN].lower())
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in plain)
+    words = "-".join(kept.split())[:SLUG_LENGTH].encode()[:SLUG_BYTES].decode(errors="ignore")
+    return words.strip("-") or "picture"
 
 
-def free_path(folder: Path, stem: str) -> Path:
-    """`stem.png`, or `stem_2.png` and so on when that is taken."""
-    path, number = folder / f"{stem}.png", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}_{number}.png"
+def save_picture(picture: Picture, path: Path) -> Path:
+    """Write a picture as PNG or lossless WebP with its settings; into a folder under a name of its own."""
+    if path.is_dir():
+        return PictureFolder(path).save(picture)
+    save = SAVERS.get(path.suffix.lower())
+    if save is None:
+        raise InputError(f"the file name {path.name}", f"one that ends in {' or '.join(SAVERS)}", "rename it")
+    check_folder(path.parent, "path")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda partial: save(picture.image, partial, picture.parameters))
     return path
 
 
@@ -72,27 +80,18 @@ def save_png(image: Image.Image, path: Path, parameters: str = "") -> None:
     info = PngImagePlugin.PngInfo()
     if parameters:
         info.add_text("parameters", parameters)
-    write_whole(path, lambda partial: image.save(partial, format="PNG", pnginfo=info))
+    image.save(path, format="PNG", pnginfo=info)
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then name it; OutputError, and nothing left behind, when that fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:  # also on Ctrl-C
-        partial.unlink(missing_ok=True)
+def save_webp(image: Image.Image, path: Path, parameters: str = "") -> None:
+    """Write a lossless WebP, colours under alpha 0 too, with the EXIF comment that WebUIs read settings from."""
+    exif = Image.Exif()
+    if parameters:
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + parameters.encode("utf-16-be")
+    image.save(path, format="WEBP", lossless=True, exact=True, exif=exif)
 
 
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """The OutputError for a path that could not be written."""
-    reason = error.strerror or str(error)
-    return OutputError(
-        f"{reason} while writing {path}", "room and permission to write there", "free space or choose another --out"
-    )
+SAVERS = {".png": save_png, ".webp": save_webp}
 
 
 def contact_sheet(pictures: Sequence[Picture]) -> Image.Image:
@@ -130,10 +129,10 @@ def _details(picture: Picture) -> str:
 
 
 def shortened(text: str, width: int, font: ImageFont.ImageFont) -> str:
-    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
+    """`text` in one line, cut with an ellipsis where it is wider than `width` pixels."""
+    text = " ".join(text[: SLUG_SEEN + width].split())
     text = text.encode("latin-1", "replace").decode("latin-1")  # Pillow's built-in bitmap font knows no more
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    fitting = bisect_right(range(1, len(text) + 1), width, key=lambda end: font.getlength(text[:end] + "..."))
+    return text[:fitting] + "..."

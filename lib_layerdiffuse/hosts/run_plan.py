@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.methods import BASES, Method, check_images, choose_method, frame_prompts
 from ..settings import IMAGE_FIELDS, MAX_SEED, GenerateSettings
-from .images import alpha_notes, open_image
+from .images import read_image
 from .samplers import SAMPLERS
 
 GUIDANCE = {"demo": 1.5, "sd15": 7.0, "sdxl": 7.0}
@@ -82,18 +82,89 @@ def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
     """The plan of validated `settings` on a pipeline of `base`; a typed error for whatever cannot work."""
     method = checked_method(settings, base)
     given = [name for name in IMAGE_FIELDS if getattr(settings, name) is not None]
-    settings = with_defaults(settings, base, pipeline)
-    check_memory(settings, pipeline)
+    complete = with_defaults(settings, base, pipeline)
+    check_memory(complete, pipeline)
     wanted = {"init", *(method.images if method else ())}
-    images = {name: open_image(getattr(settings, name), name) for name in given if name in wanted}
-    notes = [note for name, rgba in images.items() for note in alpha_notes(rgba, name)]
-    notes += [f"the {name} image is not used by this method" for name in given if name not in wanted]
-    return Plan(settings, method, images, notes)
+    size = (complete.height, complete.width)
+    opened = {name: read_image(getattr(settings, name), name, size) for name in given if name in wanted}
+    notes = [note for image in opened.values() for note in image.notes]
+    chosen = replace(settings, guidance=complete.guidance)
+    notes += size_notes(complete, base, own_size(pipeline)) + unused_notes(chosen, method, list(opened))
+    return Plan(complete, method, {name: image.rgba for name, image in opened.items()}, notes)
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Settings that change nothing where `holds(settings, method, names of the images in use)`, and why."""
+
+    names: tuple[str, ...]
+    holds: Callable[[GenerateSettings, Method | None, Sequence[str]], bool]
+    reason: str
+
+
+FRAMES = ("foreground", "background", "blended")
+UNUSED = (
+    *(
+        Unused(
+            (frame,), lambda settings, method, used, frame=frame: frame not in used, "the method takes no such image"
+        )
+        for frame in FRAMES
+    ),
+    *(
+        Unused(
+            (f"{frame}_prompt",),
+            lambda settings, method, used, frame=frame: method is None or frame not in method.extra_prompts,
+            "the method has no such layer with a prompt of its own",
+        )
+        for frame in FRAMES
+    ),
+    Unused(
+        ("mode", "method", "weight", "stop_at", "passes", "clear_haze"),
+        lambda settings, method, used: method is None,
+        "a plain picture has no method",
+    ),
+    Unused(("denoise",), lambda settings, method, used: "init" not in used, "there is no image to start from"),
+    Unused(("resize_mode",), lambda settings, method, used: not used, "there is no image to bring to size"),
+    Unused(
+        ("negative_prompt",),
+        lambda settings, method, used: settings.guidance <= 1,
+        "with a guidance of 1 or less the model does not look at it",
+    ),
+)
+
+
+def unused_notes(settings: GenerateSettings, method: Method | None, used: Sequence[str]) -> list[str]:
+    """A note on each setting that was chosen and changes nothing."""
+    usual = {field.name: field.default for field in fields(settings)}
+    return [
+        f"{name} is not used: {row.reason}"
+        for row in UNUSED
+        for name in row.names
+        if row.holds(settings, method, used) and getattr(settings, name) not in (usual[name], None)
+    ]
+
+
+def own_size(pipeline: Any) -> int:
+    """Pixels of a side of the pictures that a model was trained on."""
+    return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+
+
+# how much larger or smaller than its own a base bears, in pixels of the whole picture
+SIZE_BOUNDS = {"demo": (1.0, 1.0), "sd15": (0.4, 2.5), "sdxl": (0.4, 2.5)}
+
+
+def size_notes(settings: GenerateSettings, base: str, own: int) -> list[str]:
+    """A note on a size that the model has not learned."""
+    low, high = SIZE_BOUNDS[base]
+    share = settings.width * settings.height / own**2
+    if low <= share <= high and (low != high or settings.width == settings.height):
+        return []
+    return [f"the model learned {own}x{own}; at {settings.width}x{settings.height} it may paint things twice, or mush"]
 
 
 def with_defaults(settings: GenerateSettings, base: str, pipeline: Any) -> GenerateSettings:
     """`settings` with the model's own size and guidance where none are chosen, and no more passes than are any good."""
-    own = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    own = own_size(pipeline)
     return replace(
         settings,
         width=settings.width or own,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core.errors import WeightsError
@@ -13,6 +13,10 @@ from ..core.errors import WeightsError
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 VOCABULARY_NAME = "vocabulary.json"
 FILLER = frozenset("a an and at by for in of on or the to with its no not".split())
+JOINTS = frozenset("of with".split())  # what names a thing stands before these
+MAX_HINTS, MAX_NAMED = 5, 4
+SPELLING = 0.82  # how alike two words are that may be one: "aple" and "apple" are, "purple" and "apple" are not
+WORDS_SEEN = 400  # words of a prompt that are looked at
 SEE_ALL = "`python -m lib_layerdiffuse words` lists them all"
 
 
@@ -28,41 +32,105 @@ def demo_folder(folder: str | Path | None = None) -> Path:
     return chosen
 
 
-def read_vocabulary(folder: str | Path | None = None) -> dict[str, list[str]]:
-    """Captions by group from `vocabulary.json`: `{group: [caption or {"concept": caption, "also": [captions]}]}`."""
+def read_things(folder: str | Path | None = None) -> dict[str, list[tuple[str, ...]]]:
+    """The things of `vocabulary.json` by group, each with all its names.
+
+    The file: `{group: [caption or {"concept": caption, "also": [captions]}]}`.
+    """
     path = demo_folder(folder) / VOCABULARY_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        groups = content if isinstance(content, dict) else {"concepts": content}
+        groups = {"concepts": groups["concepts"]} if "concepts" in groups else groups  # the rest is for the training
+        listed = {name: [_names(entry) for entry in rows] for name, rows in groups.items() if isinstance(rows, list)}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: {error}", "the demo model's list of words", "install the package again") from error
-    groups = content if isinstance(content, dict) else {"concepts": content}
-    groups = {"concepts": groups["concepts"]} if "concepts" in groups else groups  # the rest is for the training
-    listed = {name: _captions(entries) for name, entries in groups.items() if isinstance(entries, list)}
-    return {name: captions for name, captions in listed.items() if captions}
+    things = {name: [names for names in rows if names] for name, rows in listed.items()}
+    return {name: rows for name, rows in things.items() if rows}
 
 
-def _captions(entries: list) -> list[str]:
-    captions: list[str] = []
-    for entry in entries:
-        row = entry if isinstance(entry, dict) else {"concept": entry}
-        captions += [str(text) for text in (row.get("concept", ""), *row.get("also", ())) if text]
-    return list(dict.fromkeys(captions))
+def read_vocabulary(folder: str | Path | None = None) -> dict[str, list[str]]:
+    """All names of things by group, each once: one thing may have several, and two things may share one."""
+    return {
+        group: list(dict.fromkeys(name for names in things for name in names))
+        for group, things in read_things(folder).items()
+    }
+
+
+def _names(entry: str | dict) -> tuple[str, ...]:
+    row = entry if isinstance(entry, dict) else {"concept": entry}
+    return tuple(str(text) for text in (row.get("concept", ""), *row.get("also", ())) if text)
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case words of a prompt, without fillers such as articles."""
-    return [word for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in FILLER]
+    """Lower-case words of a prompt in any script, without fillers such as articles."""
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in text.lower())
+    return [word for word in kept.split() if word not in FILLER]
 
 
 def unknown_word_hints(prompts: Iterable[str], captions: Iterable[str], see_all: str = SEE_ALL) -> list[str]:
-    """One hint a word that no caption contains, with the nearest known words and where to see them all."""
-    known = sorted({word for caption in captions for word in split_words(caption)})
-    unknown = dict.fromkeys(word for prompt in prompts for word in split_words(prompt) if word not in known)
-    return [_hint(word, known, see_all) for word in unknown]
+    """Hints on words that the model does not know, or knows only of other things; a handful at most."""
+    known = _Known(list(captions))
+    hints = list(dict.fromkeys(hint for prompt in prompts for hint in known.hints(prompt)))
+    if len(hints) > MAX_HINTS:
+        hints = [*hints[: MAX_HINTS - 1], f"{HINT} {len(hints) - MAX_HINTS + 1} more"]
+    return [f"{hint} ({see_all})" for hint in hints]
 
 
-def _hint(word: str, known: list[str], see_all: str) -> str:
-    singular = word[:-1] if word.endswith("s") and word[:-1] in known else ""
-    near = [singular] if singular else difflib.get_close_matches(word, known, n=4, cutoff=0.6)
-    suggestion = f"; near it: {', '.join(near)}" if near else ""
-    return f"the demo model does not know the word '{word}'{suggestion} ({see_all})"
+HINT = "the demo model does not know the word"  # what every hint begins with
+
+
+class _Known:
+    """The captions of a model, and which words stand where in them."""
+
+    def __init__(self, captions: Sequence[str]):
+        self.captions = {caption: frozenset(split_words(caption)) for caption in captions}
+        self.words = sorted({word for words in self.captions.values() for word in words})
+        self.things = {_thing(caption) for caption in captions}
+
+    def hints(self, prompt: str) -> list[str]:
+        """Hints on the words that no thing of this prompt has in its name."""
+        words = list(dict.fromkeys(split_words(prompt)))[:WORDS_SEEN]
+        if not words:
+            return [f"{HINT}s of {prompt[:40].strip()!r}: it knows English names of things"]
+        named = [caption for caption, parts in self.captions.items() if parts and parts <= set(words)]
+        covered = frozenset().union(*(self.captions[caption] for caption in named))
+        loose = [word for word in words if word not in covered]
+        unknown = [word for word in loose if word not in self.words]
+        near = {word: close for word in unknown if (close := self._near(word))}
+        strange = [word for word in unknown if word not in near]
+        hints = [f"{HINT} '{word}'; near it: {', '.join(close)}" for word, close in near.items()]
+        hints += [_strange(strange, named)] if strange else []
+        return hints if near else hints + self._elsewhere([word for word in loose if word in self.words])
+
+    def _elsewhere(self, words: Sequence[str]) -> list[str]:
+        """Hints on words that stand before other things only: blue is known of a heart, not of a car."""
+        # half of a name will do, as bubbles of soap bubbles
+        places = {word: self._captions_with(word) for word in words if word not in self.things}
+        return [f"{HINT} '{word}' of this, only of {_listed(captions)}" for word, captions in places.items()]
+
+    def _captions_with(self, word: str) -> list[str]:
+        return [caption for caption, parts in self.captions.items() if word in parts]
+
+    def _near(self, word: str) -> list[str]:
+        singular = word[:-1] if word.endswith("s") and word[:-1] in self.words else ""
+        return [singular] if singular else difflib.get_close_matches(word, self.words, n=2, cutoff=SPELLING)
+
+
+def _strange(words: Sequence[str], named: Sequence[str]) -> str:
+    plural = "" if len(words) == 1 else "s"
+    hint = f"{HINT}{plural} {_listed([repr(word) for word in words])}"
+    if not any(word.isascii() for word in words):
+        return f"{hint}; it knows English names of things"
+    return f"{hint}; of this prompt it knows {_listed(named)}" if named else hint
+
+
+def _thing(caption: str) -> str:
+    """The word of a caption that names the thing: the last, or the last before "of" or "with"."""
+    words = caption.lower().split()
+    end = next((place for place, word in enumerate(words) if word in JOINTS), len(words))
+    return (split_words(" ".join(words[:end])) or [""])[-1]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:MAX_NAMED]) + (" and others" if len(texts) > MAX_NAMED else "")

@@ -165,6 +165,19 @@ def test_alpha_summary():
     assert empty.all_empty and not empty.all_opaque and "transparent everywhere" in empty.hint
 
 
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+def test_greys_in_float_keep_their_levels(top):
+    values = np.linspace(0, top, 256, dtype=np.float32).reshape(16, 16)
+    image = Image.fromarray(values)
+    assert image.mode == "F"
+    assert np.array_equal(rgba_array(image)[..., 0], np.arange(256, dtype=np.uint8).reshape(16, 16))
+
+
+def test_floats_that_are_no_numbers_are_black():
+    values = np.array([[np.nan, np.inf], [-3.0, 0.5]], np.float32)
+    assert rgba_array(Image.fromarray(values))[..., 0].tolist() == [[0, 0], [0, 128]]
+
+
 # --- trimming
 
 

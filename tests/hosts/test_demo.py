@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from tiny import CONCEPTS, demo_unet, lively, load_tokenizer, text_model, vae_mo
 
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.hosts.demo import load_demo
-from lib_layerdiffuse.hosts.vocabulary import read_vocabulary, unknown_word_hints
+from lib_layerdiffuse.hosts.vocabulary import read_things, read_vocabulary, unknown_word_hints
 from lib_layerdiffuse.training.convert import export_demo, ldm_unet_params
 
 
@@ -98,7 +101,7 @@ def test_a_unet_that_ldm_cannot_express_is_refused():
         ldm_unet_params(config)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "missing", "no yaml"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "missing", "no yaml", "no tokenizer", "no text config"])
 def test_broken_demo_folders_are_named(tmp_path, damage):
     folder = write_demo_folder(tmp_path)
     checkpoint = folder / "demo.safetensors"
@@ -108,6 +111,10 @@ def test_broken_demo_folders_are_named(tmp_path, damage):
         save_file({"model.diffusion_model.out.0.weight": torch.zeros(3)}, str(checkpoint))
     elif damage == "missing":
         checkpoint.unlink()
+    elif damage == "no tokenizer":
+        shutil.rmtree(folder / "tokenizer")
+    elif damage == "no text config":
+        (folder / "tokenizer" / "config.json").write_text("[]")
     else:
         (folder / "demo.yaml").write_text("nothing: here")
     with pytest.raises(WeightsError, match="demo"):
@@ -124,6 +131,45 @@ def test_vocabulary_lists_concepts_and_their_other_names(tmp_path):
     assert set(CONCEPTS) < set(words["concepts"]) and "bubbles" in words["concepts"]
     (tmp_path / "vocabulary.json").write_text('{"food": ["red apple"], "things": ["bell"]}')
     assert read_vocabulary(tmp_path) == {"food": ["red apple"], "things": ["bell"]}
+
+
+WORDS = [*CONCEPTS, "blue heart", "car", "ghost", "turtle", "house"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted", "unwanted"),
+    [
+        ("purple ghost", ["'purple'", "of this prompt it knows ghost"], ["apple", "turtle", "near it"]),
+        ("blue car", ["'blue' of this, only of blue heart"], ["near it"]),
+        ("blue heart", [], []),
+        ("кошка", ["'кошка'", "English"], ["near it"]),
+        ("りんご", ["りんご", "English"], []),
+        ("लाल सेब", ["'लाल', 'सेब'", "English"], []),
+        ("🍎", ["🍎", "English"], []),
+        ("a horse", ["'horse'"], ["house"]),
+        ("a cat in the style of monet, masterpiece, trending, best", ["'cat', 'style', 'monet'", "and others"], []),
+        ("bubbles", [], []),
+    ],
+)
+def test_hints_help(prompt, wanted, unwanted):
+    text = "\n".join(unknown_word_hints([prompt], WORDS))
+    assert all(part in text for part in wanted) and bool(text) == bool(wanted)
+    assert not any(part in text for part in unwanted)
+    assert all(line.startswith("the demo model does not know the word") for line in text.splitlines())
+
+
+def test_a_long_prompt_has_few_hints_and_costs_no_time():
+    began = time.monotonic()
+    hints = unknown_word_hints([" ".join(f"word{number} appl{number}" for number in range(5000))] * 20, WORDS)
+    assert len(hints) <= 5 and max(map(len, hints)) < 250 and time.monotonic() - began < 2
+
+
+def test_the_same_number_of_words_stands_everywhere():
+    things = [names for group in read_things().values() for names in group]
+    assert len(things) == 139
+    root = Path(__file__).parents[2]
+    for place in ("README.md", "docs/demo-model.md", "lib_layerdiffuse/demo_model/README.md"):
+        assert f"{len(things)} " in (root / place).read_text(encoding="utf-8")
 
 
 def test_hints_name_near_words_only_for_unknown_ones():

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import tiny
@@ -53,6 +59,22 @@ def test_files_that_are_no_safetensors(tmp_path, content):
         load(checkpoint=path)
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>sign in</html>", "web page"),
+        (b"PK\x03\x04 torch.save", "PyTorch checkpoint"),
+        (b"\x80\x02}q\x00.", "pickled"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])
+def test_what_a_foreign_checkpoint_is_is_said(tmp_path, content, kind, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=kind):
+        load(tmp_path / name)
+
+
 def test_a_truncated_checkpoint(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({ENTRY: torch.zeros(320, 4, 3, 3), CONTEXT: torch.zeros(320, 768)}, str(path))
@@ -68,8 +90,28 @@ def test_missing_paths_and_devices_are_named(tmp_path):
         load(device="abacus")
     with pytest.raises(InputError, match="precision"):
         load(precision="float8")
+    with pytest.raises(InputError, match="device 'meta'"):
+        load(device="meta")
     with pytest.raises(InputError, match="colour"):
         load(colour="red")
+
+
+def test_a_path_is_a_checkpoint_or_a_folder_of_layer_files(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*gone.safetensors"):
+        load(str(tmp_path / "gone.safetensors"))
+    folder = tiny.write_demo_folder(tmp_path)
+    for models in (str(folder), folder, [str(folder)]):
+        assert load(demo=folder, models=models).files.folders[0] == folder
+
+
+@pytest.mark.parametrize(
+    "choices", [{"models": 7}, {"models": None}, {"models": [None]}, {"checkpoint": 7}, {"demo": ""}, {"offline": "no"}]
+)
+def test_model_settings_of_the_wrong_type_are_named(choices):
+    with pytest.raises(InputError, match=next(iter(choices))):
+        load(**choices)
+    with pytest.raises(InputError, match="model 7"):
+        load(7)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +145,54 @@ def test_without_a_network_the_configuration_is_asked_for(checkpoint, monkeypatc
         load(checkpoint=path, offline=True)
     with pytest.raises(InputError, match="no folder"):
         load(checkpoint=path, config=config / "gone")
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    """A hub that only notes who asks."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    do_HEAD = do_POST = do_GET  # the names that the library calls
+
+    def log_message(self, *_arguments):
+        """Nothing: the list is the log."""
+
+
+@pytest.fixture
+def hub():
+    Listener.asked.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("option", "asks"), [("--offline", False), ("--batch=1", True)])
+def test_offline_asks_nobody(checkpoint, hub, tmp_path, option, asks):
+    path, _, _ = checkpoint
+    command = [sys.executable, "-m", "lib_layerdiffuse", "generate", "a cat", "--checkpoint", str(path), "--plain"]
+    environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+    command += [option, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=300)
+    assert done.returncode == 3 and "--config FOLDER" in done.stderr, done.stderr
+    assert bool(Listener.asked) == asks  # without --offline it asks: the listener is where it would go
+    assert not (tmp_path / "out").exists()
+    if not asks:
+        assert "not in the hub's cache" in done.stderr
+
+
+def test_the_switch_is_put_back_after_loading_offline():
+    from huggingface_hub import constants
+
+    with loading.offline_hub():
+        assert constants.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
 
 
 def test_issue_133_a_wrong_method_is_told_before_the_checkpoint_is_loaded(checkpoint, monkeypatch):
