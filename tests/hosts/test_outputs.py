@@ -255,6 +255,6 @@ def test_cleaning_takes_haze_away_and_leaves_colours():
     image = Image.new("RGBA", (40, 30), (9, 8, 7, 2))
     image.paste((255, 0, 0, 254), (10, 5, 20, 25))
     clean = picture(image=image).cleaned()
-    assert clean.image.getbbox() == (0, 0, 40, 30) and clean.image.getchannel("A").getbbox() == (10, 5, 20, 25)
+    assert clean.image.getchannel("A").getbbox() == (10, 5, 20, 25)
     assert clean.image.getpixel((12, 12)) == (255, 0, 0, 255) and clean.image.getpixel((0, 0)) == (9, 8, 7, 0)
     assert clean.parameters == picture().parameters and picture(mode="RGB").cleaned().image.mode == "RGB"
