@@ -10,6 +10,7 @@
     const STATE = "./internal/layerdiffuse/checkpoint";
     const PERIOD = 2000; // milliseconds
     const shown = new Map(); // what each tab's accordion was last told about the checkpoint
+    const visitor = {key: "layerdiffuse_visitor", name: ""};
     let drawn = "";
 
     function isTicked(id) {
@@ -63,8 +64,33 @@
         const state = `${tabsWith(isEnabled)} ${tabsWith(hasBoard)}`;
         if (state === drawn) return;
         drawn = state;
+        tabsWith(isEnabled).forEach(name);
         document.querySelectorAll(PICTURES).forEach(draw); // the lightbox stands beside the app
         ask();
+    }
+
+    // By this name the WebUI knows whose last results the button "Use last result" may show.
+    function name(tab) {
+        visitor.name ||= kept() || newName();
+        const field = gradioApp().querySelector(`#${tab}_layerdiffuse_visitor :is(textarea, input)`);
+        if (!field || field.value === visitor.name) return;
+        field.value = visitor.name;
+        field.dispatchEvent(new Event("input"));
+    }
+
+    function newName() {
+        const numbers = crypto.getRandomValues(new Uint8Array(16));
+        return kept([...numbers].map((number) => number.toString(16).padStart(2, "0")).join(""));
+    }
+
+    // Across reloads of the page, where the browser allows it.
+    function kept(name) {
+        try {
+            if (name) sessionStorage.setItem(visitor.key, name);
+            return name ?? sessionStorage.getItem(visitor.key);
+        } catch {
+            return name;
+        }
     }
 
     // The checkpoint may change by a drop-down list, by a job and by the API: ask, and let open accordions follow.

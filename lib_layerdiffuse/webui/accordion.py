@@ -84,7 +84,7 @@ class Surroundings:
     prefix: str = "layerdiffuse"  # begins every element's id
     hidden: tuple[str, ...] = ()  # arguments that this interface never shows
     base_note: Callable[[], str] | None = None  # says what is wrong with the loaded checkpoint; "" when nothing is
-    last_result: Callable[[str], Any] | None = None  # the last picture of a frame, or None
+    last_result: Callable[[str, str], Any] | None = None  # a visitor's last picture of a frame, or None
 
     @property
     def in_webui(self) -> bool:
@@ -105,6 +105,7 @@ class LayerAccordion:
     place: Surroundings
     mode: Any = None
     note: Any = None
+    visitor: Any = None  # a hidden text, which names the page; only where last results are known
     components: dict[str, Any] = field(default_factory=dict)
     lines: list[tuple[Any, tuple[str, ...]]] = field(default_factory=list)
 
@@ -207,9 +208,9 @@ class LayerAccordion:
         """Whether the method is left to the checkpoint."""
         return self.place.in_webui and not method
 
-    def use_last(self, frame: str) -> list[Any]:
-        """Updates of an image and of its button: the last result of this frame, if there is one."""
-        image, update = self.place.last_result(frame), self.gradio.update
+    def use_last(self, frame: str, visitor: str) -> list[Any]:
+        """Updates of an image and of its button: the visitor's last result of this frame, if there is one."""
+        image, update = self.place.last_result(visitor, frame), self.gradio.update
         return [update(), update(value=f"No {frame} yet")] if image is None else [image, update(value=USE_LAST)]
 
     def infotext_fields(self) -> list[tuple[Any, PasteKey]]:
@@ -271,6 +272,9 @@ def build_top(accordion: LayerAccordion, method: Method) -> None:
     accordion.mode.do_not_save_to_config = True
     note = accordion.note_html(method)
     accordion.note = gradio.HTML(note, visible=bool(note), elem_id=f"{place.prefix}_note")
+    if place.last_result is not None:  # javascript/layerdiffuse.js writes it
+        accordion.visitor = gradio.Textbox("", visible=False, label="Page", elem_id=f"{place.prefix}_visitor")
+        accordion.visitor.do_not_save_to_config = True
 
 
 def build_line(accordion: LayerAccordion, names: tuple[str, ...], method: Method) -> None:
@@ -311,7 +315,7 @@ def image_column(accordion: LayerAccordion, name: str, visible: bool) -> Iterato
         button = gradio.Button(USE_LAST, size="sm", elem_id=element)
     button.do_not_save_to_config = True
     use_last = functools.partial(accordion.use_last, FRAME_OF[name])
-    button.click(use_last, None, [accordion.components[name], button], **QUIET)
+    button.click(use_last, [accordion.visitor], [accordion.components[name], button], **QUIET)
     accordion.lines.append((column, (name,)))
 
 

@@ -59,6 +59,7 @@ class Job:
         self.init_images: Any = None
         self.second_pass: Any = None
         self.is_tile = False  # of a picture that a chosen script joins
+        self.visitor = ""  # the page that wants it; empty for an API's
         self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
         self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job

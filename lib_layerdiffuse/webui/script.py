@@ -15,12 +15,12 @@ from ..hosts.webui.host import computing_device, loaded_base, loaded_base_note
 from ..hosts.webui.modules import host_module, option
 from . import files
 from .accordion import build_accordion, input_accordion_header
-from .arguments import BY_NAME, INFOTEXT_PREFIX, parse_positional
+from .arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from .downloads import HostLayerFiles
 from .init_images import InitImages
 from .job import ATTRIBUTE, Job, fresh
 from .keeping import with_alpha
-from .last_result import LastResult
+from .last_result import LastResults, visitor_in
 from .networks import Networks
 from .options import read_options
 from .pictures import Layer, check_latents, decode_batch
@@ -53,9 +53,9 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 class LayerDiffuseScript(Scripts.Script):
-    """LayerDiffuse in txt2img and img2img: one object each, which share what is in memory and the last result."""
+    """LayerDiffuse in txt2img and img2img: one object each, which share what is in memory and the last results."""
 
-    networks, last = Networks(), LastResult()
+    networks, last = Networks(), LastResults()
 
     def title(self) -> str:
         return TITLE
@@ -64,7 +64,7 @@ class LayerDiffuseScript(Scripts.Script):
         return Scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        """The accordion; its components in the order of the table of arguments."""
+        """The accordion; its components in the order of the table of arguments, then the name of the page."""
         tab = "img2img" if is_img2img else "txt2img"
         accordion = build_accordion(
             base=loaded_base,
@@ -75,7 +75,7 @@ class LayerDiffuseScript(Scripts.Script):
         )
         self.infotext_fields = accordion.infotext_fields()
         self.paste_field_names = accordion.paste_field_names
-        return accordion.inputs
+        return [*accordion.inputs, accordion.visitor]
 
     def before_process(self, p: Any, *values: Any) -> None:
         """A new job where the box is ticked; before the WebUI counts its pictures."""
@@ -95,6 +95,7 @@ class LayerDiffuseScript(Scripts.Script):
 
     @guarded
     def _start(self, job: Job, values: tuple[Any, ...]) -> None:
+        job.visitor, values = visitor_in(values, len(ARGUMENTS)), values[: len(ARGUMENTS)]
         if values and isinstance(values[0], dict):  # one mapping; the WebUI fills up with the page's values
             values = values[:1]
         job.take(fresh(job.p, parse_positional(values)))
@@ -174,7 +175,7 @@ class LayerDiffuseScript(Scripts.Script):
         if layer.rgba is not None:
             picture.image = finished(job, layer, picture.image)
         files.mark(picture.image, layer.frame, several=len(job.method.frames) > 1)
-        self.last.remember(layer.frame, picture.image)
+        self.last.remember(job.visitor, layer.frame, picture.image)
         if job.arguments.output_origin and layer.rgba is not None and not job.is_tile:
             job.origins.append((job.p.iteration * job.p.batch_size + place, layer.opaque))
 

@@ -23,7 +23,7 @@ from lib_layerdiffuse.webui.arguments import (
     visible_arguments,
 )
 from lib_layerdiffuse.webui.components import upload_only
-from lib_layerdiffuse.webui.last_result import LastResult
+from lib_layerdiffuse.webui.last_result import VISITORS, LastResults, visitor_in
 from lib_layerdiffuse.webui.options import PREFIX, Options
 from lib_layerdiffuse.webui.page_state import ADDRESS
 
@@ -185,7 +185,7 @@ def build_webui(monkeypatch, base=None, note="", last=None) -> LayerAccordion:
         base_note=lambda: note,
         header=input_accordion_header,
         prefix="txt2img_layerdiffuse",
-        last_result=(last or LastResult()).get,
+        last_result=(last or LastResults()).get,
     )
 
 
@@ -255,15 +255,35 @@ def test_issue_3_the_batch_rule_is_told_where_there_are_several_frames(monkeypat
 
 
 def test_the_last_result_fills_an_image(monkeypatch):
-    last = LastResult()
+    last = LastResults()
     accordion = build_webui(monkeypatch, "sdxl", last=last)
-    image, button = accordion.use_last("foreground")
+    image, button = accordion.use_last("foreground", "me")
     assert "value" not in image and button["value"] == "No foreground yet"
     picture = Image.new("RGBA", (4, 4), (1, 2, 3, 4))
-    last.remember("foreground", picture)
-    image, button = accordion.use_last("foreground")
+    last.remember("me", "foreground", picture)
+    image, button = accordion.use_last("foreground", "me")
     assert image is picture and button["value"] == "Use last result"
-    assert last.get("background") is None
+    assert last.get("me", "background") is None
+
+
+def test_each_visitor_has_last_results_of_his_own_and_the_api_has_none():
+    last = LastResults()
+    picture = Image.new("RGBA", (4, 4))
+    last.remember("me", "foreground", picture)
+    last.remember("", "foreground", picture)
+    assert last.get("me", "foreground") is picture
+    assert last.get("somebody else", "foreground") is None and last.get("", "foreground") is None
+    for number in range(VISITORS):  # as many as are kept
+        last.remember(str(number), "foreground", picture)
+    assert last.get("me", "foreground") is None and last.get("0", "foreground") is picture
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [((1, 2, "me"), "me"), ((1, 2), ""), ((1, 2, None), ""), ((1, 2, 3), ""), ((1, 2, "m" * 99), "")],
+)
+def test_the_name_of_a_page_is_a_short_text_after_the_arguments(values, name):
+    assert visitor_in(values, 2) == name
 
 
 def test_buttons_show_with_their_images_and_only_where_there_are_results(monkeypatch):

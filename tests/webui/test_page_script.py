@@ -51,10 +51,12 @@ body.dark {{ background: rgb(0, 0, 0); }}
 <div id="txt2img_layerdiffuse_checkerboard" class="gradio-checkbox"><div class="wrap hidden"></div>
   <div class="help">help of the box</div><label><input type="checkbox" checked><span>Checkerboard</span></label></div>
 <div id="img2img_layerdiffuse_checkerboard" class="gradio-checkbox"><label><input type="checkbox" checked></label></div>
+<div id="txt2img_layerdiffuse_visitor" class="hidden"><textarea oninput="written.push(this.value)"></textarea></div>
+<div id="img2img_layerdiffuse_visitor" class="hidden"><input oninput="written.push(this.value)"></div>
 <button id="txt2img_layerdiffuse_refresh" class="hidden" onclick="pressed.push('txt2img')"></button>
 <button id="img2img_layerdiffuse_refresh" class="hidden" onclick="pressed.push('img2img')"></button>
 <script>
-const opts = {{}}, loaded = [], updated = [], changed = [], pressed = [];
+const opts = {{}}, loaded = [], updated = [], changed = [], pressed = [], written = [];
 const gradioApp = () => document;
 const onUiLoaded = (call) => loaded.push(call);
 const onAfterUiUpdate = (call) => updated.push(call);
@@ -258,6 +260,20 @@ def test_a_webui_that_is_restarting_is_asked_again(open_page):
     assert page.pressed() == []
     page.tab.route(f"**{ADDRESS}", page.answer)
     page.tab.wait_for_function("() => pressed.length === 1")
+
+
+def test_both_tabs_of_a_page_have_one_name_that_no_other_page_has(open_page):
+    page, other = open_page(), open_page()
+    for one in (page, other):
+        assert one.tab.evaluate("() => written") == []
+        one.tick("txt2img")
+        one.tick("img2img")
+    names = [one.tab.evaluate("() => written") for one in (page, other)]
+    assert [len(set(written)) for written in names] == [1, 1] and names[0][0] != names[1][0]
+    assert len(names[0][0]) == 32
+    page.tab.reload()
+    page.tick("txt2img")
+    assert page.tab.evaluate("() => written") == names[0][:1]
 
 
 def test_the_help_of_a_check_box_stands_under_it_in_line_with_its_label(open_page):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fakes.jobs import Txt2Img
 from fakes.processing import process_images
-from fakes.running import Snapshot, layer_of, networks_of, picture, plain, run, same_pictures
+from fakes.running import Snapshot, layer_of, networks_of, picture, plain, positional, run, same_pictures
 from fakes.scripts import ALWAYS_VISIBLE, Script
 
 from lib_layerdiffuse.core.methods import find_method
@@ -169,14 +169,20 @@ def test_the_forge_asks_for_room_for_the_decoder(make_webui) -> None:
     assert run(webui, SINGLE, steps=1).modes == ["RGBA"] and webui.engine.freed and webui.engine.freed[0] > 0
 
 
-def test_the_last_result_of_each_frame_can_be_used(a1111) -> None:
-    outcome = run(a1111, {"method": "sd15_joint"}, batch_size=3, steps=1)
+def test_the_last_result_of_each_frame_can_be_used_by_the_visitor_who_made_it(a1111) -> None:
+    outcome = run(a1111, [*positional(method="sd15_joint"), "me"], batch_size=3, steps=1)
     last = a1111.runners[False].ours.last
-    found = [last.get(frame) for frame in ("foreground", "background", "blended")]
+    frames = ("foreground", "background", "blended")
+    found = [last.get("me", frame) for frame in frames]
     assert [image.mode for image in found] == ["RGBA", "RGB", "RGB"]
     assert all(np.array_equal(np.asarray(image), values) for image, values in zip(found, outcome.arrays, strict=True))
     again = run(a1111, {"method": "sd15_fg2bg", "fg_image": found[0]}, batch_size=2, steps=1)
     assert again.error is None and torch.isfinite(again.samples).all()
+    run(a1111, [*positional(method="sd15_fg"), "you"], steps=1, seed=99)
+    run(a1111, SINGLE, steps=1, seed=98)  # by the API
+    assert [last.get("me", frame) for frame in frames] == found
+    assert last.get("you", "background") is None and last.get("", "foreground") is None
+    assert a1111.runners[True].ours.last is last  # what was made in one tab is used in the other
 
 
 def test_a_plot_sets_its_values_over_the_pages(forge) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.grids import Grid, combine_grid, split_grid
-from fakes.running import Snapshot, layer_of, picture, plain, run, same_pictures
+from fakes.running import Snapshot, layer_of, picture, plain, positional, run, same_pictures
 from fakes.scripts import SCRIPTS
 from fakes.selectable import (
     KINDS,
@@ -125,7 +125,8 @@ def test_the_start_picture_is_found_on_its_canvas(image) -> None:
 @for_scripts
 def test_the_joined_picture_is_rgba_in_the_gallery_and_the_file(listed, kind, values) -> None:
     state = Snapshot.of(listed)
-    outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], **ONE)
+    layer = [*positional(**SINGLE), "me"]
+    outcome = run_script(listed, kind, layer, *values, init_images=[picture(seed=5)], **ONE)
     assert outcome.modes == ["RGBA"] and outcome.error is None and not listed.errors
     assert outcome.pictures[0].size == ((96, 96) if kind in ENLARGING else outcome.pictures[0].size)
     (path,) = files(listed)
@@ -134,7 +135,7 @@ def test_the_joined_picture_is_rgba_in_the_gallery_and_the_file(listed, kind, va
         assert saved.info["parameters"] == outcome.processed.infotexts[0]
         assert "layerdiffusion_method" in saved.info["parameters"]
     assert np.ptp(outcome.arrays[0][..., 3]) > 0
-    assert np.array_equal(np.asarray(listed.runners[True].ours.last.get("foreground")), outcome.arrays[0])
+    assert np.array_equal(np.asarray(listed.runners[True].ours.last.get("me", "foreground")), outcome.arrays[0])
     state.check(listed)
 
 

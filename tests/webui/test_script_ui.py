@@ -18,7 +18,9 @@ def test_the_page_has_a_component_for_each_argument(make_webui, is_img2img) -> N
     for _ in range(3):  # once for the page, twice for the API's defaults
         with gradio.Blocks():
             controls = script.ui(is_img2img)
+    *controls, visitor = controls
     assert len(controls) == len(ARGUMENTS) and not webui.errors
+    assert visitor.value == "" and not visitor.visible  # an API's job is no visitor's
     defaults = [control.value for control in controls]
     assert parse_positional(defaults).enabled is False
     tab = "img2img" if is_img2img else "txt2img"
@@ -39,7 +41,7 @@ def test_a_page_before_any_checkpoint_is_loaded(make_webui) -> None:
     webui = make_webui("a1111", "sd15")
     webui.engine.model_data.sd_model = None
     with gradio.Blocks():
-        assert len(webui.runners[False].ours.ui(False)) == len(ARGUMENTS)
+        assert len(webui.runners[False].ours.ui(False)) == len(ARGUMENTS) + 1
     assert not webui.errors
 
 

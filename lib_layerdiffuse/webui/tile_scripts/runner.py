@@ -61,7 +61,7 @@ def run_selected(p: Any, script: Any, arguments: tuple[Any, ...], run: Callable[
             processed = host_module("processing").process_images(p)  # which says why, and makes no picture
         selected.deliver(processed)
         if selected.whole is not None:
-            LayerDiffuseScript.last.remember(FOREGROUND, selected.whole)
+            LayerDiffuseScript.last.remember(selected.visitor, FOREGROUND, selected.whole)
         return processed
 
 

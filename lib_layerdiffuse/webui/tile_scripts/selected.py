@@ -39,6 +39,7 @@ class Selected:
         self.transparent = False  # whether any of its jobs gave a transparent picture
         self.whole: Image.Image | None = None  # the last joined picture
         self.notes: list[str] = []
+        self.visitor = ""  # the page that wants it
         self.told = False  # that transparency is lost
         self._replaced: Functions = {}
 
@@ -86,6 +87,7 @@ class Selected:
 
     def see(self, job: Job) -> None:
         """What comes of one of its jobs."""
+        self.visitor = job.visitor
         self.transparent = self.transparent or any(layer.rgba is not None for layer in job.layers)
         self._keep(job.p.extra_generation_params.get(NOTE_KEY))
         if self.way is not None:
