@@ -67,6 +67,34 @@ class Range:
             raise InputError(f"{name} {shown(value)}", str(self), f"choose {name} in that range") from error
 
 
+@dataclass(frozen=True)
+class Stem:
+    """A part of a file's name: letters, digits, dots, hyphens and underscores, `least` to 100 of them."""
+
+    least: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.least} to 100 letters, digits, dots, hyphens or underscores"
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is such a text."""
+        if not isinstance(value, str) or not self.least <= len(value) <= 100 or value.startswith("."):
+            return False
+        return all(letter.isalnum() or letter in "._-" for letter in value)
+
+    def parse(self, text: str) -> str:
+        """argparse's type."""
+        if not self.holds(text):
+            raise argparse.ArgumentTypeError(f"got {shown(text)}; expected {self}")
+        return text
+
+    def checked(self, name: str, value: Any) -> str:
+        """`value`, or InputError with the name."""
+        if not self.holds(value):
+            raise InputError(f"{name} {shown(value)}", str(self), f"correct {name}")
+        return value
+
+
 def shown(value: Any) -> str:
     """A value in a message: as Python writes it, cut where it is long."""
     try:

@@ -120,6 +120,8 @@ def check_file(path: str | Path, option: str = "--out") -> Path:
 def check_folder(folder: str | Path, option: str = "--out") -> Path:
     """A folder that can be made and written to, left as it was found; OutputError otherwise."""
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}, which is no folder", "a folder to write to", f"choose another {option}")
     made: list[Path] = []
     try:
         missing = [place for place in (folder, *folder.parents) if not place.exists()]

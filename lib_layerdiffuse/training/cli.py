@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import commands
-from .codec import CodecOptions
-from .diffusion import DiffusionOptions, UNetShape
-from .engine import RunConfig
+from ..hosts.whole_files import check_file, check_folder
+from ..ranges import Range, file_option, path_option, source_option
 from .options import add_options
-from .vae import VaeOptions, VaeShape
+from .settings import CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 
+FILE, FOLDER, SOURCE = file_option, path_option, source_option
+SIZES, IMAGES, VIEWS = Range(8, 2048, whole=True), Range(1, 10**6, whole=True), Range(1, 10**4, whole=True)
+MERGES, LIMIT = Range(0, 10**6, whole=True), Range(0, 10**9, whole=True)
+PASSES = (1, 2, 4, 8)
 SET_HELP = "file that `train prepare` wrote"
 VAE_HELP = "frozen VAE: its folder or a pipeline's in diffusers' layout, a demo model's folder, or a checkpoint file"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A row of the table of commands: what it is called, what it does, its arguments."""
+    """A row of the table of commands: what it is called and does, its arguments, the function in `commands`, and what
+    --out is: a check that it can be written.
+    """
 
     name: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    function: str
+    check_out: Callable[[str], object] = check_folder
+
+    def run(self, arguments: argparse.Namespace) -> None:
+        """Check where the result goes, then load what the work needs, and work."""
+        if getattr(arguments, "out", None) is not None:
+            self.check_out(arguments.out)
+        getattr(importlib.import_module(f"{__package__}.commands"), self.function)(arguments)
 
 
 def add_parser(subparsers) -> None:
@@ -42,109 +54,143 @@ def _add(subparsers, command: Command) -> None:
     parser.set_defaults(run=command.run)
 
 
+def number(rule: Range) -> dict[str, object]:
+    """argparse's arguments for a number in a range."""
+    return {"type": rule.parse, "metavar": "N"}
+
+
 def _prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="folder, tar or npm archive, or zip file of RGBA images")
-    parser.add_argument("--captions", help="JSON {file stem: caption}, or the npm package unicode-emoji-json;"
-                        " default: folder and file name")  # fmt: skip
-    parser.add_argument("--size", type=int, default=128, help="side of the square images in pixels (default: 128)")
-    parser.add_argument("--keep", help="vocabulary file whose captions are never held out")
-    parser.add_argument("--out", required=True, help="file to write (.safetensors)")
+    parser.add_argument("source", type=SOURCE, help="folder, tar or npm archive, or zip file of RGBA images")
+    captions = "JSON {file stem: caption}, or the npm package unicode-emoji-json; default: folder and file name"
+    parser.add_argument("--captions", type=SOURCE, help=captions)
+    parser.add_argument(
+        "--size", default=128, **number(SIZES), help="side of the square images in pixels (default: 128)"
+    )
+    parser.add_argument("--keep", type=FILE, help="vocabulary file whose captions are never held out")
+    parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
 
 
 def _statistics(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", help=SET_HELP)
+    parser.add_argument("set", type=FILE, help=SET_HELP)
 
 
 def _vae(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", help=SET_HELP)
+    parser.add_argument("set", type=FILE, help=SET_HELP)
     _run_options(parser)
     add_options(parser, VaeShape)
     add_options(parser, VaeOptions)
 
 
 def _whiten(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", help=SET_HELP)
-    parser.add_argument("--vae", required=True, help="VAE's folder")
-    parser.add_argument("--images", type=int, default=256, help="images for the statistics (default: 256)")
-    parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("--vae", type=SOURCE, required=True, help="VAE's folder")
+    parser.add_argument("--images", default=256, **number(IMAGES), help="images for the statistics (default: 256)")
+    parser.add_argument("--out", type=FOLDER, required=True, help="folder to write")
 
 
 def _codec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", help=SET_HELP)
-    parser.add_argument("--vae", required=True, help=VAE_HELP)
-    parser.add_argument("--config", help="for a checkpoint file: its folder in diffusers' layout, weights not needed")
-    parser.add_argument("--start", help="folder of a codec for this VAE to go on from; shapes and unit are its own")
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
+    parser.add_argument(
+        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
+    )
+    parser.add_argument(
+        "--start", type=FOLDER, help="folder of a codec for this VAE to go on from; shapes and unit are its own"
+    )
     parser.add_argument("--evaluate", action="store_true", help="print the figures on held-out images at the end")
     _run_options(parser)
     add_options(parser, CodecOptions)
 
 
 def _latents(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", help=SET_HELP)
-    parser.add_argument("--vae", required=True, help=VAE_HELP)
-    parser.add_argument("--config", help="for a checkpoint file: its folder in diffusers' layout, weights not needed")
-    parser.add_argument("--codec", help="folder of the codec: adjusted latents; without it, opaque pictures")
-    parser.add_argument("--vocabulary", help="only these concepts, with their looks and other captions")
-    parser.add_argument("--views", type=int, default=16, help="random views of each image (default: 16)")
-    parser.add_argument("--out", required=True, help="file to write (.safetensors)")
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
+    parser.add_argument(
+        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
+    )
+    parser.add_argument(
+        "--codec", type=FOLDER, help="folder of the codec: adjusted latents; without it, opaque pictures"
+    )
+    parser.add_argument("--vocabulary", type=FILE, help="only these concepts, with their looks and other captions")
+    parser.add_argument("--views", default=16, **number(VIEWS), help="random views of each image (default: 16)")
+    parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
 
 
 def _text2image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("latents", help="file that `train latents` wrote, of opaque pictures")
-    parser.add_argument("--vae", required=True, help="the VAE's folder")
-    parser.add_argument("--merges", type=int, default=2000, help="merges of the tokenizer's vocabulary (default: 2000)")
+    parser.add_argument("latents", type=FILE, help="file that `train latents` wrote, of opaque pictures")
+    parser.add_argument("--vae", type=SOURCE, required=True, help="the VAE's folder")
+    parser.add_argument(
+        "--merges", default=2000, **number(MERGES), help="merges of the tokenizer's vocabulary (default: 2000)"
+    )
     _run_options(parser)
     add_options(parser, UNetShape)
     add_options(parser, DiffusionOptions, skip=("mode", "rank", "checkpointing", "name"))
 
 
 def _diffusion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("latents", help="file that `train latents --codec` wrote")
-    parser.add_argument("--model", required=True, help="pipeline's folder, demo model's folder or checkpoint file")
-    parser.add_argument("--config", help="for a checkpoint file: its folder in diffusers' layout, weights not needed")
-    parser.add_argument("--codec", help="folder of the codec, to show samples as RGBA")
+    parser.add_argument("latents", type=FILE, help="file that `train latents --codec` wrote")
+    parser.add_argument(
+        "--model", type=SOURCE, required=True, help="pipeline's folder, demo model's folder or checkpoint file"
+    )
+    parser.add_argument(
+        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
+    )
+    parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to show samples as RGBA")
     _run_options(parser)
     add_options(parser, DiffusionOptions)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pipeline", help="folder that `train text2image` wrote (OUT/pipeline)")
-    parser.add_argument("--codec", help="folder of the codec, to be written beside the checkpoint")
-    parser.add_argument("--offsets", help="offset file that `train diffusion` wrote, likewise")
-    parser.add_argument("--vocabulary", help="vocabulary file, likewise: the words that users are told about")
-    parser.add_argument("--out", required=True, help="folder to write: checkpoint, yaml and tokenizer for a WebUI")
+    parser.add_argument("pipeline", type=SOURCE, help="folder that `train text2image` wrote (OUT/pipeline)")
+    parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to be written beside the checkpoint")
+    parser.add_argument("--offsets", type=FILE, help="offset file that `train diffusion` wrote, likewise")
+    parser.add_argument(
+        "--vocabulary", type=FILE, help="vocabulary file, likewise: the words that users are told about"
+    )
+    parser.add_argument(
+        "--out", type=FOLDER, required=True, help="folder to write: checkpoint, yaml and tokenizer for a WebUI"
+    )
 
 
 def _harmlessness(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", help=SET_HELP)
-    parser.add_argument("--vae", required=True, help=VAE_HELP)
-    parser.add_argument("--config", help="for a checkpoint file: its folder in diffusers' layout, weights not needed")
-    parser.add_argument("--codec", required=True, help="folder of encoder and decoder")
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
+    parser.add_argument(
+        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
+    )
+    parser.add_argument("--codec", type=FOLDER, required=True, help="folder of encoder and decoder")
     parser.add_argument("--all", action="store_true", help="all images, not only the held-out ones")
-    parser.add_argument("--limit", type=int, default=0, help="at most so many images, evenly spread; 0: all of them")
-    parser.add_argument("--passes", type=int, default=1, help="orientations that vote: 1 (default), 2, 4 or 8")
-    parser.add_argument("--out", help="write the figures into this JSON file too")
+    parser.add_argument(
+        "--limit", default=0, **number(LIMIT), help="at most so many images, evenly spread; 0: all of them"
+    )
+    parser.add_argument(
+        "--passes", default=1, type=int, choices=PASSES, help="orientations that vote: 1 (default), 2, 4 or 8"
+    )
+    parser.add_argument("--out", type=FOLDER, help="write the figures into this JSON file too")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, help="folder of the run: results, checkpoint, log, samples")
+    parser.add_argument(
+        "--out", type=FOLDER, required=True, help="folder of the run: results, checkpoint, log, samples"
+    )
     add_options(parser, RunConfig)
 
 
 COMMANDS = (
-    Command("prepare", "read RGBA images and captions into one file", _prepare, commands.prepare_set),
-    Command("statistics", "print how much of a set is transparent, soft and opaque", _statistics, commands.statistics),
-    Command("vae", "train a small VAE from nothing", _vae, commands.vae),
-    Command("whiten", "give a VAE latents of mean 0 and deviation 1", _whiten, commands.whiten_vae),
-    Command("codec", "train a transparency encoder and decoder for a frozen VAE", _codec, commands.codec),
-    Command("latents", "encode views of the images once, for the diffusion trainers", _latents, commands.latents),
-    Command("text2image", "train an ordinary small text-to-image model from nothing", _text2image, commands.text2image),
-    Command("diffusion", "make a diffusion model transparent", _diffusion, commands.diffusion),
-    Command("export", "write a trained pipeline as a checkpoint for a WebUI", _export, commands.export),
+    Command("prepare", "read RGBA images and captions into one file", _prepare, "prepare_set", check_file),
+    Command("statistics", "print how much of a set is transparent, soft and opaque", _statistics, "statistics"),
+    Command("vae", "train a small VAE from nothing", _vae, "vae"),
+    Command("whiten", "give a VAE latents of mean 0 and deviation 1", _whiten, "whiten_vae"),
+    Command("codec", "train a transparency encoder and decoder for a frozen VAE", _codec, "codec"),
+    Command("latents", "encode views of the images once, for the diffusion trainers", _latents, "latents", check_file),
+    Command("text2image", "train an ordinary small text-to-image model from nothing", _text2image, "text2image"),
+    Command("diffusion", "make a diffusion model transparent", _diffusion, "diffusion"),
+    Command("export", "write a trained pipeline as a checkpoint for a WebUI", _export, "export"),
 )
 HARMLESSNESS = Command(
     "harmlessness",
     "measure how much a transparency encoder harms its VAE, and what comes back",
     _harmlessness,
-    commands.harmlessness,
+    "harmlessness",
+    check_file,
 )

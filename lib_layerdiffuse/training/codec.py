@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
-from safetensors.torch import save_file
 
 from ..core.decoder import TransparencyUNet
 from ..core.decoding import ORIENTATIONS, Orientation
 from ..core.encoder import OffsetEncoder
 from ..core.errors import InputError
+from ..hosts.whole_files import save_tensors
 from .augment import draw_batch, soften
 from .data import PreparedSet
 from .engine import RunConfig, Task, train
@@ -33,43 +33,9 @@ from .losses import (
     offset_penalty,
     reconstruction_loss,
 )
-from .options import setting
+from .settings import UNITS, CodecOptions
 
 ENCODER_STEM, DECODER_STEM = "vae_transparent_encoder", "vae_transparent_decoder"
-UNITS = ("posterior", "latent")
-
-
-@dataclass(frozen=True)
-class CodecOptions:
-    """Shapes, loss weights and augmentation of a codec run."""
-
-    encoder_widths: tuple[int, ...] = setting((16, 32, 64, 64), "encoder's channels by scale; published: 32 64 128 256")
-    decoder_channels: tuple[int, ...] = setting(
-        (16, 24, 32, 48, 64, 64), "decoder's channels by level, multiples of 8; published: 32 32 64 128 256 512 512"
-    )
-    decoder_layers: int = setting(1, "residual blocks of a decoder's level on the way down; published: 2")
-    attention_levels: int = setting(3, "deepest levels of the decoder with self-attention")
-    unit: str = setting("posterior", "what an offset is measured in: posterior (as published) or latent")
-    reconstruction: float = setting(1.0, "weight of the reconstruction of alpha and colour")
-    identity: float = setting(1.0, "weight of the frozen VAE's picture staying as it is (harmlessness)")
-    penalty: float = setting(0.03, "weight of the mean squared offset, in latent deviations")
-    discriminator: float = setting(0.01, "weight of the PatchGAN, 0 for none")
-    adversarial_from: float = setting(0.5, "share of the run after which the PatchGAN joins")
-    soft_share: float = setting(0.5, "share of images with alpha times a smooth random field")
-    noise_share: float = setting(0.5, "share of images with latent noise, so that alpha survives a diffusion model")
-    turned_share: float = setting(0.5, "share of batches decoded in a random one of inference's orientations")
-    noise_limit: float = setting(0.3, "strongest latent noise, in latent deviations")
-    crop: int = setting(64, "side of training crops, 0 for none; four of half the side cost what one image does")
-    whole_share: float = setting(0.25, "last share of the run, on whole images")
-    free_channels_only: bool = setting(
-        False,
-        "offset only in latent channels that the VAE's decoder ignores (see --latent-noise of `train vae`): nothing is"
-        " harmed, and steps are quicker",
-    )
-    freeze_encoder: bool = setting(
-        False, "train the decoder alone, so that latents made with the encoder stay good; with --start"
-    )
-    prefix: str = setting("", "put before the names of the two files")
 
 
 class Codec(torch.nn.Module):
@@ -104,8 +70,8 @@ class Codec(torch.nn.Module):
         state[weight] *= scale[:, None, None, None]
         state[weight.removesuffix("weight") + "bias"] *= scale
         header = {"unit": self.unit, "vae_input": "padded"}
-        _save(state, folder / f"{prefix}{ENCODER_STEM}.safetensors", header)
-        _save(self.decoder.state_dict(), folder / f"{prefix}{DECODER_STEM}.safetensors", header)
+        save_tensors(state, folder / f"{prefix}{ENCODER_STEM}.safetensors", header)
+        save_tensors(self.decoder.state_dict(), folder / f"{prefix}{DECODER_STEM}.safetensors", header)
 
 
 @dataclass(frozen=True)
@@ -352,9 +318,3 @@ def _check_size(data: PreparedSet, options: CodecOptions) -> None:
     for name, side in sides.items():
         if side % multiple:
             raise InputError(f"{name} {side}", f"a multiple of {multiple}", "use fewer decoder levels or another size")
-
-
-def _save(state: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
-    fresh = path.with_suffix(".new")
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, str(fresh), metadata=header)
-    fresh.replace(path)

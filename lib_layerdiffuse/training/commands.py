@@ -13,28 +13,35 @@ import torch
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError, OutputError
-from .codec import CodecOptions, train_codec
-from .convert import export_demo, export_transparency
+from ..hosts.whole_files import ordinary_modes
+from .codec import train_codec
+from .convert import check_transparency, export_demo, export_transparency
 from .data import PreparedSet, load_captions, prepare
-from .diffusion import DiffusionOptions, UNetShape, build_pipeline, train_diffusion, train_text2image
-from .engine import RunConfig, processes
+from .diffusion import build_pipeline, train_diffusion, train_text2image
+from .engine import check_tracker, processes
 from .harmlessness import evaluate_codec, load_codec
 from .latents import LatentSet, encode_views
 from .models import load_pipeline, open_vae
 from .options import read_options
+from .settings import CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 from .text import build_tokenizer, caption_variants, load_tokenizer
-from .vae import VaeOptions, VaeShape, draw_images, evaluate_vae, load_vae, train_vae, whiten
+from .vae import draw_images, evaluate_vae, load_vae, train_vae, whiten
 from .vocabulary import Vocabulary
 
 EVALUATED = 64  # images for the figures at the end of a run
+
+
+def run_config(arguments: argparse.Namespace) -> RunConfig:
+    """The options of a run, and whether what they name is installed: read before anything is loaded."""
+    config = read_options(arguments, RunConfig, out=arguments.out)
+    check_tracker(config)
+    return config
 
 
 def prepare_set(arguments: argparse.Namespace) -> None:
     """`train prepare`."""
     captions = load_captions(arguments.captions) if arguments.captions else None
     keep = Vocabulary.load(arguments.keep).keep if arguments.keep else ()
-    if arguments.size < 8:
-        raise InputError(f"--size {arguments.size}", "at least 8 pixels", "choose the side that the VAE was made for")
     progress = partial(tqdm, desc="images", unit="", delay=1)
     data = prepare(arguments.source, arguments.size, captions, keep, progress)
     _written(arguments.out, data.save)
@@ -49,9 +56,13 @@ def statistics(arguments: argparse.Namespace) -> None:
 
 def vae(arguments: argparse.Namespace) -> None:
     """`train vae`."""
+    config, shape, options = (
+        run_config(arguments),
+        read_options(arguments, VaeShape),
+        read_options(arguments, VaeOptions),
+    )
     data = PreparedSet.load(arguments.set)
-    config = read_options(arguments, RunConfig, out=arguments.out)
-    figures = train_vae(data, config, read_options(arguments, VaeShape), read_options(arguments, VaeOptions))
+    figures = train_vae(data, config, shape, options)
     if processes().is_main_process:
         measured = evaluate_vae(load_vae(Path(config.out) / "vae"), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})
@@ -65,16 +76,16 @@ def whiten_vae(arguments: argparse.Namespace) -> None:
     before = evaluate_vae(model, _evaluated(data))
     whiten(model, images)
     _written(arguments.out, model.save_pretrained)
+    ordinary_modes(Path(arguments.out))
     _show({"held_out_psnr_before": before, "held_out_psnr": evaluate_vae(model, _evaluated(data))})
 
 
 def codec(arguments: argparse.Namespace) -> None:
     """`train codec`."""
-    data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
-    config = read_options(arguments, RunConfig, out=arguments.out)
-    options = read_options(arguments, CodecOptions)
+    config, options = run_config(arguments), read_options(arguments, CodecOptions)
     if options.freeze_encoder and not arguments.start:
         raise InputError("--freeze-encoder alone", "a trained encoder", "name its folder with --start")
+    data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
     start = load_codec(arguments.start, model, data.part(held_out=False)) if arguments.start else None
     figures = train_codec(model, data, config, options, start)
     if processes().is_main_process:
@@ -118,26 +129,27 @@ def latents(arguments: argparse.Namespace) -> None:
 
 def text2image(arguments: argparse.Namespace) -> None:
     """`train text2image`."""
+    config, shape = run_config(arguments), read_options(arguments, UNetShape)
+    options = read_options(arguments, DiffusionOptions)
     data, model = LatentSet.load(arguments.latents), load_vae(arguments.vae)
-    config = read_options(arguments, RunConfig, out=arguments.out)
     folder = Path(config.out) / "tokenizer"
     with processes().main_process_first():  # the others read what the first one wrote
         fresh = not (folder / "vocab.json").exists()
         texts = [text for variants in data.captions for text in variants]
         tokenizer = build_tokenizer(texts, folder, arguments.merges) if fresh else load_tokenizer(folder)
     torch.manual_seed(config.seed)
-    pipeline = build_pipeline(model, tokenizer, data, read_options(arguments, UNetShape))
-    figures = train_text2image(pipeline, data, config, read_options(arguments, DiffusionOptions))
+    pipeline = build_pipeline(model, tokenizer, data, shape)
+    figures = train_text2image(pipeline, data, config, options)
     if processes().is_main_process:
         _show(figures)
 
 
 def diffusion(arguments: argparse.Namespace) -> None:
     """`train diffusion`."""
+    config, options = run_config(arguments), read_options(arguments, DiffusionOptions)
     data, pipeline = LatentSet.load(arguments.latents), load_pipeline(arguments.model, arguments.config)
     trained = load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
-    config = read_options(arguments, RunConfig, out=arguments.out)
-    figures = train_diffusion(pipeline, data, config, read_options(arguments, DiffusionOptions), trained)
+    figures = train_diffusion(pipeline, data, config, options, trained)
     if processes().is_main_process:
         _show(figures)
 
@@ -148,10 +160,13 @@ def export(arguments: argparse.Namespace) -> None:
     if any(transparent) and not all(transparent):
         raise InputError("one or two of --codec, --offsets and --vocabulary", "all three, or none", "add the others")
     pipeline = load_pipeline(arguments.pipeline)
+    if all(transparent):
+        check_transparency(*transparent, pipeline)
     tokenizer = Path(arguments.pipeline) / "tokenizer"
     folder = export_demo(pipeline.vae, pipeline.text_encoder, tokenizer, pipeline.unet, arguments.out)
     if all(transparent):
         export_transparency(*transparent, folder)
+    ordinary_modes(folder)
     _show({"written": sorted(path.name for path in folder.iterdir())})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from ..core.errors import InputError
 from ..core.methods import BASES, find_method
 from ..core.weights import SUFFIX, WeightFile
-from ..hosts.ldm_keys import clip_to_ldm, unet_to_ldm, vae_to_ldm
+from ..hosts.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm
+from ..hosts.method_kinds import read_method
 from ..hosts.vocabulary import VOCABULARY_NAME
+from ..hosts.whole_files import save_tensors
 from .codec import DECODER_STEM, ENCODER_STEM
-from .harmlessness import find_codec_file
+from .harmlessness import find_codec_file, load_codec
 from .vocabulary import Vocabulary
 
 CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
@@ -48,6 +48,13 @@ def export_demo(
     config.pop("_name_or_path", None)  # a path of the machine that trained it
     (tokenizer / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return out
+
+
+def check_transparency(codec_folder: str | Path, offsets: str | Path, vocabulary: str | Path, pipeline: Any) -> None:
+    """A typed error unless codec, offsets and vocabulary are what they should be, and made for this pipeline."""
+    Vocabulary.load(vocabulary)
+    load_codec(codec_folder, pipeline.vae)
+    read_method(Path(offsets), unet_modules(pipeline.unet), find_method("demo_fg"))
 
 
 def export_transparency(
@@ -86,9 +93,7 @@ def save_ldm_checkpoint(
 
 def _save(state: Mapping[str, torch.Tensor], path: str | Path, dtype: torch.dtype, metadata: dict[str, str]) -> None:
     """Write `state` with its floats as `dtype`, under its name only when it is whole."""
-    temporary = Path(f"{path}.partial")
-    save_file({name: _stored(tensor, dtype) for name, tensor in state.items()}, str(temporary), metadata=metadata)
-    os.replace(temporary, path)
+    save_tensors({name: _stored(tensor, dtype) for name, tensor in state.items()}, path, metadata)
 
 
 def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

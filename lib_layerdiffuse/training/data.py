@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from ..core.alpha import pad_rgb
 from ..core.errors import InputError
+from ..core.memory import free_bytes
+from ..hosts.whole_files import save_tensors
 from .sources import iterate_files
 
 logger = logging.getLogger(__name__)
@@ -69,9 +70,9 @@ class PreparedSet:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write tensors and captions into one safetensors file."""
+        """Write tensors and captions into one safetensors file, under its name only when it is whole."""
         header = {key: json.dumps(getattr(self, key)) for key in ("names", "captions", "held_out", "skipped")}
-        save_file({"rgba": self.rgba.contiguous()}, str(path), metadata=header)
+        save_tensors({"rgba": self.rgba}, path, header)
 
     @classmethod
     def load(cls, path: str | Path) -> PreparedSet:
@@ -102,16 +103,26 @@ def is_held_out(caption: str, keep: Iterable[str] = ()) -> bool:
 
 def load_captions(path: str | Path) -> dict[str, str]:
     """Captions by file stem, from a JSON object `{stem: caption}` or from the npm package `unicode-emoji-json`."""
-    if str(path).endswith(".json"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    for name, content in iterate_files(path, (".json",)):
-        if name.endswith("data-by-emoji.json"):
-            table = json.loads(content)
-            usable = {emoji: row for emoji, row in table.items() if row["group"] != "Flags"}
-            return {codepoints(emoji): row["name"] for emoji, row in usable.items()}
+    try:
+        if str(path).endswith(".json"):
+            return _table(json.loads(Path(path).read_text(encoding="utf-8")))
+        for name, content in iterate_files(path, (".json",)):
+            if name.endswith("data-by-emoji.json"):
+                usable = {emoji: row for emoji, row in _table(json.loads(content)).items() if row["group"] != "Flags"}
+                return {codepoints(emoji): row["name"] for emoji, row in usable.items()}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: {error!r}", "a JSON object {file stem: caption}", "correct the file") from error
     raise InputError(
         got=str(path), expected="captions.json or the unicode-emoji-json package", what_to_do="check the path"
     )
+
+
+def _table(content: object) -> dict:
+    if not isinstance(content, dict):
+        raise TypeError(f"a JSON {type(content).__name__}")
+    return content
 
 
 def codepoints(emoji: str) -> str:
@@ -156,6 +167,7 @@ def prepare(
     With `captions` (by normalised file stem) files without one are left out, as are skin-tone variants of emoji.
     """
     keep, rgba, names, texts, skipped = set(keep), [], [], [], []
+    room = free_bytes(torch.device("cpu"))
     for name, content in progress(iterate_files(source)):
         caption = _caption_of(name, captions)
         if caption is None:
@@ -169,6 +181,7 @@ def prepare(
             skipped.append(f"{name}: fully transparent")
             continue
         rgba.append(_padded(pixels))
+        _check_room(len(rgba), size, room)
         names.append(name)
         texts.append(caption)
     for line in skipped:
@@ -177,6 +190,16 @@ def prepare(
         raise InputError(f"no usable image in {source}", "at least one RGBA image", "look at the skipped files above")
     held_out = [is_held_out(text, keep) for text in texts]
     return PreparedSet(torch.stack(rgba), names, texts, held_out, skipped)
+
+
+def _check_room(count: int, size: int, room: int) -> None:
+    """InputError when the set, which is joined in memory at the end, cannot fit into it."""
+    if 2 * count * 4 * size**2 > room:
+        raise InputError(
+            f"more than {count - 1} images of {size}x{size}, too many for the {room / 2**30:.1f} GiB of memory at hand",
+            "a set that fits into half of the memory",
+            "choose a smaller --size, or prepare fewer images",
+        )
 
 
 def _caption_of(name: str, captions: dict[str, str] | None) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -29,34 +29,8 @@ from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
 from .engine import RunConfig, Task, train, without_accelerator
 from .grids import checkered, image_grid
 from .latents import LatentSet
-from .options import setting
+from .settings import DiffusionOptions, UNetShape
 from .text import build_text_encoder, encode_tokens, write_clip_files
-
-
-@dataclass(frozen=True)
-class DiffusionOptions:
-    """Loss, averaging and sample grids of a diffusion run."""
-
-    caption_dropout: float = setting(0.1, "share of images without their caption, for guidance")
-    snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none")
-    average: float = setting(0.999, "decay of the averaged weights, which are what is sampled and exported")
-    guidance: float = setting(1.5, "guidance of the sample grids")
-    sample_steps: int = setting(20, "steps of the sample grids")
-    sample_prompts: tuple[str, ...] = setting((), "prompts of the sample grids; none: captions spread over the set")
-    mode: str = setting("lora", "what is tuned: lora (attention's projections) or full (all weights)")
-    rank: int = setting(32, "rank of the low-rank layers; published: 256")
-    checkpointing: bool = setting(False, "recompute activations: less memory, more time")
-    name: str = setting("layer_transparent", "name of the offset file")
-
-
-@dataclass(frozen=True)
-class UNetShape:
-    """Channels of the levels (multiples of `head`), residual blocks a level; attention at all levels but the first."""
-
-    channels: tuple[int, ...] = setting((64, 128, 128), "UNet's channels by level")
-    blocks: int = setting(1, "residual blocks of a UNet's level on the way down; one more on the way up")
-    head: int = setting(32, "channels of an attention head")
-    context: int = setting(128, "width of the text encoder")
 
 
 def build_unet(shape: UNetShape, latent_channels: int, size: int) -> UNet2DConditionModel:

@@ -17,16 +17,16 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from ..core.errors import InputError, MissingExtraError, OutputError
-from .options import setting
-
-INSTALL = 'pip install "sd-webui-layerdiffuse[training]"'
-TRACKERS = ("csv", "tensorboard")
+from ..extras import install_line
+from ..hosts.whole_files import check_folder, ordinary_modes
+from .settings import RunConfig
 
 try:
     from accelerate import Accelerator, PartialState
@@ -36,32 +36,10 @@ except ImportError as error:  # optional extra
     raise MissingExtraError(
         f"no module {error.name}",
         "the training extra",
-        INSTALL,
+        install_line("training"),
     ) from error
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class RunConfig:
-    """How long, how fast and where to; one for each run, saved beside its checkpoints as `run.json`."""
-
-    out: str
-    steps: int = setting(10_000, "optimiser steps")
-    minutes: float = setting(0.0, "stop after so many minutes of training, over all resumes; 0: no limit by the clock")
-    batch: int = setting(16, "images of a batch in each process")
-    learning_rate: float = setting(1e-3, "highest learning rate")
-    warmup: int = setting(100, "steps of linear warm-up")
-    final_rate: float = setting(0.05, "share of the learning rate that is left at the end of the cosine")
-    weight_decay: float = setting(0.01, "AdamW's weight decay")
-    gradient_clip: float = setting(1.0, "largest gradient norm")
-    seed: int = setting(0, "seed of weights and batches")
-    log_every: int = setting(20, "steps between lines of the log")
-    save_minutes: float = setting(5.0, "minutes between checkpoints")
-    sample_minutes: float = setting(5.0, "minutes between grids of samples")
-    resume: bool = setting(True, "go on from the folder's checkpoint where there is one")
-    tracker: str = setting("csv", "csv, or tensorboard as well")
-    extra: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -76,6 +54,12 @@ class Task:
     second_modules: dict[str, torch.nn.Module] = field(default_factory=dict)
     after_step: Callable[[], None] | None = None
     frozen: tuple[torch.nn.Module, ...] = ()  # what the loss uses but does not train: only moved to the device
+
+
+def check_tracker(config: RunConfig) -> None:
+    """MissingExtraError where the tracker is not installed: at the start, not at the first line of the log."""
+    if config.tracker == "tensorboard" and find_spec("tensorboard") is None:
+        raise MissingExtraError("no module tensorboard", "it, for --tracker tensorboard", install_line("training"))
 
 
 class Clock:
@@ -114,7 +98,6 @@ def train(task: Task, config: RunConfig) -> dict[str, float]:
         raise
     run.save()
     if accelerator.is_main_process:
-        task.export(run.out)
         run.sample()
     accelerator.wait_for_everyone()
     return run.figures
@@ -144,9 +127,9 @@ class _Run:
         )
 
     def _prepare_folder(self) -> None:
-        if self.config.tracker not in TRACKERS:
-            raise InputError(f"tracker {self.config.tracker!r}", " or ".join(TRACKERS), "choose one of them")
+        check_tracker(self.config)
         if self.accelerator.is_main_process:
+            check_folder(self.out)
             self.out.mkdir(parents=True, exist_ok=True)
             about = {**asdict(self.config), "processes": self.accelerator.num_processes}
             (self.out / "run.json").write_text(json.dumps(about, indent=2))
@@ -238,10 +221,8 @@ class _Run:
 
     def _log_tensorboard(self, row: dict[str, float]) -> None:
         if not hasattr(self, "writer"):
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise MissingExtraError("no module tensorboard", "it, for --tracker tensorboard", INSTALL) from error
+            from torch.utils.tensorboard import SummaryWriter
+
             self.writer = SummaryWriter(str(self.out / "tensorboard"))
         for name, value in row.items():
             self.writer.add_scalar(name, value, self.step)
@@ -261,7 +242,7 @@ class _Run:
         if self.accelerator.is_main_process:
             try:
                 self._write_state()
-                self.task.export(self.out)
+                self._export()
             except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
                 raise OutputError(
                     got=f"{self.out} not written ({error})",
@@ -269,6 +250,10 @@ class _Run:
                     what_to_do="free space and start the same command again: it goes on from the last checkpoint",
                 ) from error
         self.accelerator.wait_for_everyone()
+
+    def _export(self) -> None:
+        self.task.export(self.out)
+        ordinary_modes(self.out)
 
     def _write_state(self) -> None:
         fresh, old = self.out / "state.new", self.out / "state"

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..core.errors import InputError
+from ..hosts.whole_files import save_tensors
 from .augment import random_backgrounds, zoom
 from .codec import Codec
 from .data import PreparedSet
@@ -42,9 +42,7 @@ class LatentSet:
         """Write tensors and captions into one safetensors file, under its name only when it is whole."""
         names = ("captions", "scale_factor", "transparent", "image_size")
         header = {name: json.dumps(getattr(self, name)) for name in names}
-        fresh = Path(f"{path}.partial")
-        save_file({"latents": self.latents.contiguous(), "image": self.image}, str(fresh), metadata=header)
-        fresh.replace(path)
+        save_tensors({"latents": self.latents, "image": self.image}, path, header)
 
     @classmethod
     def load(cls, path: str | Path) -> LatentSet:

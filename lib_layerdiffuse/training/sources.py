@@ -25,6 +25,8 @@ def iterate_files(path: str | Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) 
     path = Path(path)
     if path.is_dir():
         yield from _iterate_folder(path, suffixes)
+    elif path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}, which is no file", "a folder or an archive", "check the path")
     elif path.name.lower().endswith(TAR_SUFFIXES):
         yield from _iterate_tar(path, suffixes)
     elif path.suffix.lower() == ".zip":

@@ -8,7 +8,7 @@ one scalar scale factor.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,29 +20,9 @@ from .augment import draw_batch, random_backgrounds
 from .data import PreparedSet
 from .engine import RunConfig, Task, train
 from .grids import image_grid
-from .options import setting
+from .settings import VaeOptions, VaeShape
 
 CROP = 64
-
-
-@dataclass(frozen=True)
-class VaeShape:
-    """Channels of the levels and residual blocks a level; 64 channels keep two a group, one would erase brightness."""
-
-    channels: tuple[int, ...] = setting((64, 64, 64, 64), "channels by level; every further level halves once more")
-    blocks: int = setting(0, "residual blocks of a level on the way down; one more on the way up")
-    latent_channels: int = setting(4, "latent channels")
-
-
-@dataclass(frozen=True)
-class VaeOptions:
-    """What else an autoencoder is trained for."""
-
-    latent_noise: tuple[float, ...] = setting(
-        (0.1, 0.1, 0.1, 2.0),
-        "noise on each latent channel, in its deviations: a decoder that bears noise leaves room for a transparency"
-        " codec, and a channel under much noise is nearly all room",
-    )
 
 
 def build_vae(shape: VaeShape) -> AutoencoderKL:
@@ -101,6 +81,7 @@ def train_vae(
     """Train on crops first (four cost what one whole image does), on whole images in the last `full_share`."""
     options = options or VaeOptions((0.0,) * shape.latent_channels)
     _check_noise(options, shape)
+    _check_size(data, shape)
     config.extra.update(asdict(options))
     learn, held = data.part(held_out=False), data.part(held_out=True)
     if not len(learn):
@@ -134,6 +115,16 @@ def _check_noise(options: VaeOptions, shape: VaeShape) -> None:
             got=f"latent noise {' '.join(map(str, options.latent_noise))}",
             expected=f"{shape.latent_channels} numbers, one for each latent channel, none below 0",
             what_to_do="correct --latent-noise",
+        )
+
+
+def _check_size(data: PreparedSet, shape: VaeShape) -> None:
+    factor, side = 2 ** (len(shape.channels) - 1), data.rgba.shape[-1]
+    if side % factor or CROP % factor:
+        raise InputError(
+            f"images of {side}x{side} and {len(shape.channels)} levels",
+            f"a side of a multiple of {factor}, and at most {CROP.bit_length()} levels",
+            "give --channels fewer values, or prepare the set with another --size",
         )
 
 

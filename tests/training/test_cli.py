@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
+from lib_layerdiffuse.training import engine
 
 from .toys import toy_set, toy_vae, write_discs
 
@@ -88,8 +90,28 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
     ("words", "code", "said"),
     [
         ("train prepare nowhere --out s", 2, "nowhere"),
-        ("train prepare . --size 2 --out s", 2, "--size"),
+        ("train prepare . --size 2 --out s", 2, "--size: got '2'; expected"),
+        ("train prepare . --size 100000 --out s", 2, "a whole number from 8 to 2048"),
         ("train statistics nothing", 2, "train prepare"),
+        ("train vae set.safetensors --out run --steps 0", 2, "--steps: got '0'; expected a whole number from 1"),
+        ("train vae set.safetensors --out run --batch 0", 2, "--batch"),
+        ("train vae set.safetensors --out run --learning-rate nan", 2, "a number above 0 to 10"),
+        ("train vae set.safetensors --out run --learning-rate 0", 2, "--learning-rate"),
+        ("train vae set.safetensors --out run --seed -1", 2, "--seed"),
+        ("train vae set.safetensors --out run --channels 7 7", 2, "a multiple of 32 from 32 to 4096"),
+        ("train vae set.safetensors --out run --channels 32 32 32 32 32 32 32 --latent-noise 0 0 0 0", 2, "levels"),
+        ("train vae set.safetensors --out run --tracker paper", 2, "csv or tensorboard"),
+        ("train vae set.safetensors --out set.safetensors", 5, "no folder"),
+        ("train vae set.safetensors --out set.safetensors/run", 5, "Not a directory"),
+        ("train vae set.safetensors --out /proc/self/run", 5, "/proc/self/run"),
+        ("train prepare . --out vae", 5, "which is a folder"),
+        ("train latents set.safetensors --vae vae --views 0 --out s", 2, "--views"),
+        ("train latents set.safetensors --vae vae --out vae", 5, "which is a folder"),
+        ("train text2image l --vae vae --out run --channels 32 32 --head 24", 2, "--head 24"),
+        ("train diffusion l --model vae --out run --name ../x", 2, "--name"),
+        ("train codec set.safetensors --vae vae --out run --prefix a/b", 2, "--prefix"),
+        ("harmlessness set.safetensors --vae vae --codec vae --out vae", 5, "which is a folder"),
+        ("harmlessness set.safetensors --vae vae --codec vae --passes 3", 2, "--passes"),
         ("train codec set.safetensors --vae nowhere --out run", 3, "nowhere"),
         ("train codec set.safetensors --vae broken --out run", 3, "AutoencoderKL"),
         ("train codec set.safetensors --out run", 2, "--vae"),
@@ -112,6 +134,60 @@ def test_bad_input_is_one_line_and_an_exit_code(tmp_path, capsys, monkeypatch, w
     message = capsys.readouterr().err.strip()
     assert result == code and said in message
     assert len(message.splitlines()) == 1 and not Path("run").exists()
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    assert main("train vae set.safetensors --out run --tracker tensorboard".split()) == 6
+    assert "no module tensorboard" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "refusal"),
+    [
+        ("--offsets", "codec/vae_transparent_decoder.safetensors", (3, "vae_transparent_decoder")),
+        ("--offsets", "codec/vae_transparent_encoder.safetensors", (3, "vae_transparent_encoder")),
+        ("--offsets", "gone.safetensors", (3, "gone")),
+        ("--codec", "base", (3, "exactly one")),
+        ("--vocabulary", "codec/vae_transparent_decoder.safetensors", (2, "JSON")),
+    ],
+)
+def test_what_is_exported_is_checked_first(tmp_path, capsys, monkeypatch, option, file, refusal):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    tiny.sd15_pipeline(tmp_path).save_pretrained("base/pipeline")
+    (tmp_path / "codec").mkdir()
+    tiny.write_codec(tmp_path / "codec")
+    tiny.write_offsets(tmp_path, tiny.sd15_unet(), "offsets")
+    (tmp_path / "words.json").write_text('["red apple"]')
+    right = {"--codec": "codec", "--offsets": "offsets.safetensors", "--vocabulary": "words.json", "--out": "shipped"}
+    words = [word for pair in {**right, option: file}.items() for word in pair]
+    assert main(["train", "export", "base/pipeline", *words]) == refusal[0]
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: got ") and refusal[1] in message and not (tmp_path / "shipped").exists()
+
+
+def test_files_have_the_mode_that_the_users_files_have(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o027)
+    try:
+        toy_set(tmp_path).save("set.safetensors")
+        run(capsys, *"train vae set.safetensors --out vae --channels 32 32 --latent-channels 4".split(), *RUN)
+        run(capsys, *"train whiten set.safetensors --vae vae/vae --images 8 --out white".split())
+        run(capsys, *"train latents set.safetensors --vae white --views 1 --out latents.safetensors".split())
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*.safetensors")]
+    assert len(files) == 4 and {path.stat().st_mode & 0o777 for path in files} == {0o640}
+
+
+def test_the_help_needs_no_torch():
+    code = "import sys; from lib_layerdiffuse.cli.main import main\n"
+    code += "for words in (['train', '--help'], ['train', 'codec', '--help'], ['harmlessness', '--help']):\n"
+    code += "    try: main(words)\n    except SystemExit as done: assert done.code == 0\n"
+    code += "assert not {'torch', 'diffusers', 'PIL', 'numpy'} & set(sys.modules), 'heavy'"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_help_names_every_command(capsys):

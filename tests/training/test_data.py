@@ -6,11 +6,14 @@ import io
 import json
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
-from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.errors import InputError, OutputError
+from lib_layerdiffuse.training import data as data_module
 from lib_layerdiffuse.training.data import PreparedSet, is_held_out, load_captions, prepare
 from lib_layerdiffuse.training.vocabulary import RECIPE, Vocabulary
 
@@ -129,3 +132,33 @@ def test_the_shipped_recipe_loads():
     vocabulary = Vocabulary.load(RECIPE)
     assert len(vocabulary.concepts) >= 50
     assert {concept.caption for concept in vocabulary.concepts} <= vocabulary.keep
+
+
+def test_a_set_that_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
+    folder = write_discs(tmp_path, 5)
+    monkeypatch.setattr(data_module, "free_bytes", lambda device: 2 * 4 * SIDE**2 * 3)
+    with pytest.raises(InputError, match="more than 3 images of 32x32"):
+        prepare(folder, SIDE)
+
+
+def test_a_set_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    data, path = toy_set(tmp_path, 3), tmp_path / "set.safetensors"
+    data.save(path)
+    before = path.read_bytes()
+
+    def fail(state, target, metadata=None):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        data.save(path)
+    assert path.read_bytes() == before
+    assert [file for file in tmp_path.iterdir() if file.is_file()] == [path]
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "7", "[" * 100_000])
+def test_captions_that_are_no_table_are_an_error(tmp_path, content):
+    (tmp_path / "captions.json").write_text(content)
+    with pytest.raises(InputError, match="JSON object"):
+        load_captions(tmp_path / "captions.json")

@@ -7,7 +7,8 @@ import csv
 import pytest
 import torch
 
-from lib_layerdiffuse.core.errors import InputError, OutputError
+from lib_layerdiffuse.core.errors import InputError, MissingExtraError, OutputError
+from lib_layerdiffuse.training import engine
 from lib_layerdiffuse.training.engine import Task, append_row, train
 
 from .toys import short_run
@@ -105,6 +106,23 @@ def test_tensorboard_is_written_beside_the_csv(tmp_path):
 def test_an_unknown_tracker_is_refused(tmp_path):
     with pytest.raises(InputError, match="tracker"):
         train(task_of(Line()), short_run(tmp_path, 2, tracker="paper"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"batch": 0}, {"batch": 1.5}, {"learning_rate": float("nan")}, {"seed": -1}, {"resume": "no"},
+     {"minutes": -1}, {"log_every": 0}, {"learning_rate": "fast"}, {"gradient_clip": 0}],
+)  # fmt: skip
+def test_settings_of_a_run_are_checked_by_the_options_name(tmp_path, wrong):
+    name = "--" + next(iter(wrong)).replace("_", "-")
+    with pytest.raises(InputError, match=name):
+        short_run(tmp_path, **{"steps": 3, **wrong})
+
+
+def test_a_tracker_that_is_not_installed_is_told_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="tensorboard"):
+        train(task_of(Line()), short_run(tmp_path, 2, tracker="tensorboard", log_every=100))
 
 
 def test_columns_that_join_later_keep_the_log_readable(tmp_path):
