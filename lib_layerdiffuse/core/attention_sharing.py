@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from .control_encoder import ControlEncoder
 from .errors import BaseMismatchError, InputError
-from .layouts import CONTROL_PREFIX, PROJECTIONS, SHARING_PREFIX, SharingShape, sharing_layout, unit_paths
+from .layouts import CONTROL_PREFIX, SHARING_PREFIX, SharingShape, sharing_layout, unit_paths
 from .methods import Method
 from .rows import spread_rows
-from .sharing_unit import Prepared, Projections, SharingUnit, working_dtype
+from .sharing_run import COND, PATCHED, UNCOND, SharingRun
+from .sharing_unit import Mix, Prepared, Seen, SharingUnit, working_dtype
 from .weights import Shape, WeightFile, broken_file, check_keys
 
 __all__ = ["AttentionSharing", "Installation", "SharingRun", "install", "unit_paths"]
@@ -29,7 +30,6 @@ __all__ = ["AttentionSharing", "Installation", "SharingRun", "install", "unit_pa
 logger = logging.getLogger(__name__)
 
 UNIT_KEY = re.compile(rf"^{re.escape(SHARING_PREFIX)}(\d+)\.(.+)$")
-COND, UNCOND = "cond", "uncond"
 
 
 class AttentionSharing:
@@ -102,76 +102,6 @@ class AttentionSharing:
 
 
 @dataclass
-class SharingRun:
-    """What changes from run to run, or from UNet call to UNet call.
-
-    `overrides`: one entry per frame, text conditioning [N,S,D] that replaces the context in conditional rows.
-    `rows`: 'cond' or 'uncond' for each row of the coming UNet call; needed where there are overrides.
-    `signals`: of `AttentionSharing.signals`. N is 1, or the results of the batch. `groups`: which result each group of
-    the coming call belongs to, where a host splits a batch over several calls. `active` False is the plain UNet.
-    `merging` lets projections be merged with their layers' weights: quicker, and a copy of them for each frame.
-    """
-
-    overrides: Sequence[Tensor | None] = ()
-    signals: Mapping[int, Tensor] = field(default_factory=dict)
-    rows: Sequence[str] | None = None
-    groups: Sequence[int] | None = None
-    active: bool = True
-    merging: bool = True
-    options: dict = field(default_factory=dict, repr=False)  # of the UNet call at hand, where it has patches
-    patches: dict = field(default_factory=dict, repr=False)  # of cross attention in that call
-    _control: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
-    _projections: dict[int, Projections] = field(default_factory=dict, repr=False)
-
-    def projections_of(self, index: int) -> Projections:
-        """What is merged in this run of unit `index`, by the name of the projection; None where it cannot be."""
-        if not self.merging:
-            return dict.fromkeys(PROJECTIONS)
-        return self._projections.setdefault(index, {})
-
-    def adopt(self, options: dict) -> dict:
-        """Options of a UNet call (Forge's `transformer_options`) without the patches that bypass cross attention."""
-        self.options, self.patches = {}, {}
-        replaced = options.get("patches_replace", {})
-        if not replaced.get("attn2"):
-            return options
-        self.patches = replaced["attn2"]
-        rest = {name: patches for name, patches in replaced.items() if name != "attn2"}
-        self.options = {**options, "patches_replace": rest}
-        return self.options
-
-    def patch_of(self, attention: nn.Module) -> tuple[Callable | None, dict]:
-        """The patch of the block that the UNet is in, with the options that it wants."""
-        if not self.patches:
-            return None, {}
-        options = {name: value for name, value in self.options.items() if name not in ("patches", "patches_replace")}
-        options["n_heads"], options["dim_head"] = attention.heads, getattr(attention, "dim_head", None)
-        block = options.get("block")
-        full = block and (block[0], block[1], options.get("block_index", 0))
-        return self.patches.get(full, self.patches.get(block)), options
-
-    def control_for(self, index: int, prepared: Prepared, hidden: Tensor) -> Tensor:
-        """What control adds to unit `index`, [F,groups,T,C]; the convolutions run once per run, not per step."""
-        _, groups, tokens, _ = hidden.shape
-        signal = self._signal(tokens)
-        known = self._control.get(index)
-        if known is None or known[0] is not signal or known[1].dtype != hidden.dtype:
-            known = (signal, prepared.control_tokens(signal.to(hidden.device)))
-            self._control[index] = known
-        return torch.stack([spread_rows(added, groups, self.groups) for added in known[1]])
-
-    def _signal(self, tokens: int) -> Tensor:
-        if tokens in self.signals:
-            return self.signals[tokens]
-        have = ", ".join(str(count) for count in self.signals) or "none at all"
-        raise InputError(
-            f"a layer of {tokens} tokens, and control signals of {have}",
-            "a control image of the size of the picture",
-            "encode the control image at the size of the picture; switch token merging off",
-        )
-
-
-@dataclass
 class Installation:
     """Units on a UNet; a context manager that puts the former forwards back, also after exceptions."""
 
@@ -207,7 +137,7 @@ class _Layer:
 
     def __init__(self, sharing: AttentionSharing, index: int, attention: nn.Module, run: SharingRun, strength: float):
         self.sharing, self.index, self.attention = sharing, index, attention
-        self.run, self.strength = run, strength
+        self.run, self.strength, self.kind = run, strength, PATCHED[index % 2]
         self.former: Callable | None = attention.__dict__.get("forward")
         self.installed = False
 
@@ -244,8 +174,9 @@ class _Layer:
     def _shared(self, hidden: Tensor, context: Tensor | None, others: tuple = (), named: dict | None = None) -> Tensor:
         """Rows (groups, frames) of [B,T,C] -> what the transformer block adds to them."""
         B, _, _ = hidden.shape
-        given, named = context, named or {}
-        count = self.sharing.frames
+        given, named, count = context, named or {}, self.sharing.frames
+        if B % count and given is not None and self.run.adds_rows:
+            return self._shared(*_filled_up(-B % count, hidden, context), others, _filled_named(-B % count, named))[:B]
         if B % count:
             raise InputError(f"a batch of {B} rows", f"a multiple of {count} frames", "round the batch size up")
         unit = self.sharing.prepared(self.index, self.strength, hidden)
@@ -253,16 +184,30 @@ class _Layer:
         added = self.run.control_for(self.index, unit, frames) if unit.control else None
         if added is not None:
             frames = frames + added
-        mask = None
-        if context is None:
-            context = frames
-        else:
-            context, mask = self._context(_frames_first(context, count))
-        attended = unit.attend(self.attention, frames, context, mask, self.run.projections_of(self.index))
+        seen = self._seen(frames, context, named.get("value"))
+        attended = unit.attend(self.attention, frames, seen, self.run.projections_of(self.index))
         result = attended if added is None else attended + added
         result = result + unit.temporal(frames + attended, self.attention.heads)
-        result = result.transpose(0, 1).flatten(0, 1)
+        result = _rows(result)
         return result if given is None else result + self._of_others(hidden, given, others, named)
+
+    def _seen(self, frames: Tensor, context: Tensor | None, value: Tensor | None) -> Seen:
+        """What the frames attend to: themselves or a context, and by whose function."""
+        patch, options = self.run.patch_of(PATCHED[0], self.attention) if self.kind == PATCHED[0] else (None, {})
+        mix = None if patch is None else self._mixed_by(patch, options)
+        if context is None:
+            return Seen(frames, frames, mix=mix)
+        keys, mask = self._context(_frames_first(context, self.sharing.frames))
+        same = value is None or value is context or mask is not None
+        return Seen(keys, keys if same else _frames_first(value, self.sharing.frames), mask, mix)
+
+    def _mixed_by(self, patch: Callable, options: dict) -> Mix:
+        """A patch that replaces self-attention (of guidance, of aligned styles), at work on the frames' projections."""
+
+        def mix(*parts: Tensor) -> Tensor:
+            return _frames_first(patch(*map(_rows, parts), options), self.sharing.frames)
+
+        return mix
 
     def _of_others(self, hidden: Tensor, context: Tensor, others: tuple, named: dict) -> Tensor | float:
         """What somebody else (an IP-Adapter) adds to this cross attention, by a forward or by a patch of the block."""
@@ -271,7 +216,7 @@ class _Layer:
         results = []
         if self.former is not None and getattr(self.former, "__func__", None) is not own:
             results.append(self.former(hidden, context, *others, **named))
-        patch, options = self.run.patch_of(layer)
+        patch, options = self.run.patch_of(self.kind, layer) if self.kind == PATCHED[1] else (None, {})
         if patch is not None:
             value = context if named.get("value") is None else named["value"]
             results.append(layer.to_out(patch(layer.to_q(hidden), layer.to_k(context), layer.to_v(value), options)))
@@ -315,6 +260,40 @@ class _Layer:
 def _frames_first(rows: Tensor, count: int) -> Tensor:
     """[G*F,T,C] -> [F,G,T,C] without gaps in memory."""
     return rows.unflatten(0, (-1, count)).transpose(0, 1).contiguous()
+
+
+def _rows(frames: Tensor) -> Tensor:
+    """[F,G,T,C] -> [G*F,T,C]."""
+    return frames.transpose(0, 1).flatten(0, 1)
+
+
+def _filled_up(missing: int, *parts: Tensor) -> list[Tensor]:
+    """[B,T,C] with rows of zeros to a whole result, which sees no other."""
+    return [nn.functional.pad(part, (0, 0, 0, 0, 0, missing)) for part in parts]
+
+
+def _filled_named(missing: int, named: dict) -> dict:
+    names = ("encoder_hidden_states", "value")
+    return {
+        name: _filled_up(missing, value)[0] if name in names and value is not None else value
+        for name, value in named.items()
+    }
+
+
+def replaced_self_attention(attentions: Sequence[nn.Module]) -> list[str]:
+    """Where the functions come from that others have put in place of self-attention; the units go before them."""
+    formers = [attention.__dict__.get("forward") for attention in attentions[::2]]
+    foreign = {
+        former
+        for former, attention in zip(formers, attentions[::2], strict=True)
+        if former is not None and getattr(former, "__func__", None) is not type(attention).forward
+    }
+    return sorted({origin(former) for former in foreign})
+
+
+def origin(function: object) -> str:
+    """The module of a function or an object that is called, to name it."""
+    return str(getattr(function, "__module__", None) or type(function).__module__)
 
 
 def _check_layers(sharing: AttentionSharing, attentions: Sequence[nn.Module]) -> None:

@@ -5,7 +5,7 @@ Frames come first inside: [F,G,T,C] for F frames, G groups, T tokens, C channels
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,22 @@ from .fingerprint import fingerprint
 
 NORM_EPSILON = 1e-6
 PROBE = 8  # tokens on which a layer is tried
+
+
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the frames of a layer attend to, [F,G,S,D]: sources of keys and values, and a mask where lengths differ.
+
+    `mix` stands in for the attention itself: queries, keys and values [F,G,T,C] -> [F,G,T,C].
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None = None
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -213,21 +229,17 @@ class Prepared:
             added.append(F.conv2d(hidden, out_weight, out_bias).flatten(2).transpose(1, 2))
         return torch.stack(added)
 
-    def attend(
-        self, attention: nn.Module, frames: Tensor, context: Tensor, mask: Tensor | None, projections: Projections
-    ) -> Tensor:
-        """Attention of `attention` with this unit's deltas: [F,G,T,C] and context [F,G,S,D] -> [F,G,T,C].
+    def attend(self, attention: nn.Module, frames: Tensor, seen: Seen, projections: Projections) -> Tensor:
+        """Attention of `attention` with this unit's deltas: [F,G,T,C] -> [F,G,T,C].
 
         `projections` are those of this run that were found plain and merged; it is filled here.
         """
         query = self._project(attention.to_q, "to_q", frames, projections)
-        key = self._project(attention.to_k, "to_k", context, projections)
-        value = self._project(attention.to_v, "to_v", context, projections)
-        split = [
-            part.flatten(0, 1).unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (query, key, value)
-        ]
-        mixed = F.scaled_dot_product_attention(*split, attn_mask=mask)
-        mixed = mixed.transpose(1, 2).flatten(2).view(frames.shape)
+        key = self._project(attention.to_k, "to_k", seen.keys, projections)
+        value = self._project(attention.to_v, "to_v", seen.values, projections)
+        mixed = (
+            _mixed(attention.heads, seen.mask, query, key, value) if seen.mix is None else seen.mix(query, key, value)
+        )
         out, *rest = attention.to_out
         mixed = self._project(out, "to_out", mixed, projections)
         for layer in rest:
@@ -273,6 +285,13 @@ class Prepared:
 
 
 Projections = dict[str, "MergedProjection | None"]
+
+
+def _mixed(heads: int, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of queries [F,G,T,C] to keys and values [F,G,S,C] -> [F,G,T,C]."""
+    split = [part.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)]
+    mixed = F.scaled_dot_product_attention(*split, attn_mask=mask)
+    return mixed.transpose(1, 2).flatten(2).view(query.shape)
 
 
 def _is_its_weight(layer: nn.Module, rows: Tensor) -> bool:

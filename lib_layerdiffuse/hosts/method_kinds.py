@@ -5,7 +5,7 @@ A UNet is a mapping from LDM module paths to modules here: `dict(unet.named_modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 
-from ..core.attention_sharing import AttentionSharing, SharingRun, install, unit_paths
+from ..core.attention_sharing import (
+    AttentionSharing,
+    SharingRun,
+    install,
+    replaced_self_attention,
+    unit_paths,
+)
 from ..core.errors import BaseMismatchError
 from ..core.memory import free_bytes
 from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
@@ -47,10 +53,14 @@ def untouched(options: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class OnUnet:
-    """A method that is on a UNet: switched off and on for a while, and what it changes in the options of a call."""
+    """A method that is on a UNet: switched off and on for a while, and what it changes in the options of a call.
+
+    `suppressed` says whose functions have no effect beside it.
+    """
 
     set_active: Callable[[bool], object]
     adopt: Callable[[dict[str, Any]], dict[str, Any]] = untouched
+    suppressed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,11 @@ def _put_sharing(
     run = SharingRun(merging=not is_short(sharing.merged_bytes(layers)))
     if conditions.control is not None:
         run.signals = sharing.signals(conditions.control)
+    if not strength:
+        return OnUnet(lambda active: None)
+    suppressed = replaced_self_attention(layers)
     stack.enter_context(install(sharing, layers, run, strength))
-    return OnUnet(lambda active: setattr(run, "active", active), run.adopt if strength else untouched)
+    return OnUnet(lambda active: setattr(run, "active", active), run.adopt, suppressed)
 
 
 KINDS: Mapping[str, Kind] = {

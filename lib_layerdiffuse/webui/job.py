@@ -137,6 +137,9 @@ class Job:
         try:
             with UnetPass(self.host, settings, self.conditions) as at_work:
                 self.pass_at_work = at_work
+                if at_work.suppressed:
+                    names = ", ".join(at_work.suppressed)
+                    self.note(f"attention sharing takes the place of self-attention by {names}, which has no effect")
                 self.latents = run()
                 self._check_calls(at_work)
         except LayerDiffuseError as error:

@@ -65,19 +65,32 @@ class ForgeAttention(CrossAttention):
 class ForgeBlock(BasicTransformerBlock):
     """A transformer block that hands options to its attention, and lets patches change what that sees."""
 
+    place: tuple[str, int] = ("middle", 0)
+
     def forward(self, x: torch.Tensor, context: Any = None) -> torch.Tensor:
         options = self.unet[0].transformer_options
-        patches = options.get("patches", {})
-        seen, keys, values = self.norm1(x), None, None
-        for patch in patches.get("attn1_patch", []):
+        options["block"], options["block_index"] = self.place, 0
+        x = x + self.patched("attn1", self.norm1(x), None, options)
+        x = x + self.patched("attn2", self.norm2(x), context, options)
+        return x + self.ff(self.norm3(x))
+
+    def patched(self, name: str, seen: torch.Tensor, keys: Any, options: dict[str, Any]) -> torch.Tensor:
+        """One of the two attentions, with what others put before, behind or in place of it."""
+        layer, patches, values = getattr(self, name), options.get("patches", {}), None
+        for patch in patches.get(f"{name}_patch", []):
             keys = seen if keys is None else keys
             seen, keys, values = patch(seen, keys, keys if values is None else values, options)
-        attended = self.attn1(seen, context=keys, value=values, transformer_options=options)
-        for patch in patches.get("attn1_output_patch", []):
+        replaced = options.get("patches_replace", {}).get(name, {})
+        patch = replaced.get((*self.place, 0), replaced.get(self.place))
+        if patch is None:
+            attended = layer(seen, context=keys, value=values, transformer_options=options)
+        else:
+            keys = seen if keys is None else keys
+            parts = layer.to_q(seen), layer.to_k(keys), layer.to_v(keys if values is None else values)
+            attended = layer.to_out(patch(*parts, options | {"n_heads": layer.heads}))
+        for patch in patches.get(f"{name}_output_patch", []):
             attended = patch(attended, options)
-        x = x + attended
-        x = x + self.attn2(self.norm2(x), context=context, transformer_options=options)
-        return x + self.ff(self.norm3(x))
+        return attended
 
 
 class ForgeUNet(UNetModel):
@@ -110,10 +123,12 @@ def forge_unet(unet: UNetModel, storage: torch.dtype) -> UNetModel:
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
                 setattr(module, name, ForgeLinear(child))
-    for module in unet.modules():
+    for name, module in unet.named_modules():
         module.__class__ = SWAPS.get(type(module), type(module))
         if isinstance(module, ForgeBlock):
             module.unet = [unet]  # a list, so that it is no child
+            side, number = name.split("_")[0], name.split(".")[1]
+            module.place = (side, 0 if side == "middle" else int(number))
     for module in unet.modules():
         store(module, storage)
     return unet.requires_grad_(False)

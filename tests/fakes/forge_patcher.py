@@ -81,6 +81,12 @@ class Patcher:
         """A function around the self-attention, such as token merging adds."""
         self.model_options["transformer_options"].setdefault("patches", {}).setdefault(name, []).append(patch)
 
+    def replace_attention(self, patch: Any, name: str, *places: tuple[Any, ...]) -> None:
+        """A function in place of an attention of these blocks; of all blocks where none is named."""
+        found = {block.place for block in self.model.modules() if hasattr(block, "place")}
+        replaced = self.model_options["transformer_options"].setdefault("patches_replace", {})
+        replaced.setdefault(name, {}).update(dict.fromkeys(places or found, patch))
+
 
 class TokenMerging:
     """Every other token, where there is more than one; each twice afterwards."""

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.attention_sharing import origin
 from ...core.codec import VaeLatent, to_vae_space
 from ...core.errors import BaseMismatchError, InputError
 from ...core.methods import BASES, LATENT_CHANNELS
@@ -170,9 +171,12 @@ class ForgeFamily(WebuiHost):
         """Token merging and Hypertile are patches before and after attn1 there."""
         options = self.sd_model.forge_objects.unet.model_options.get("transformer_options", {})
         patches = options.get("patches", {})
-        for name in ("attn1_patch", "attn1_output_patch"):
-            if patches.pop(name, None):
-                logger.info("%s switched off for the attention sharing of this picture", name)
+        names = ("attn1_patch", "attn1_output_patch")
+        before, after = ({origin(patch) for patch in patches.get(name, [])} for name in names)
+        for name in names if before & after else ():  # what comes before only leaves the number of tokens alone
+            patches[name] = [patch for patch in patches[name] if origin(patch) not in before & after]
+        if before & after:
+            logger.info("switched off for the attention sharing of this picture: %s", ", ".join(before & after))
 
 
 @contextlib.contextmanager

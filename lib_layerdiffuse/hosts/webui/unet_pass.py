@@ -44,6 +44,7 @@ class UnetPass:
         self._stack: ExitStack | None = None  # undoes all of it
         self._method: ExitStack | None = None  # undoes the method only, while our hooks stay
         self._order: list[int] | None = None
+        self.suppressed: list[str] = []  # whose functions have no effect beside the method
 
     def __enter__(self) -> UnetPass:
         try:
@@ -74,6 +75,7 @@ class UnetPass:
             host.settle(modules.values())
             method = stack.enter_context(ExitStack())
             on_unet = put_method(method, self.run.method, self.run.weights, modules, self.run.weight, self.conditions)
+            self.suppressed = [*on_unet.suppressed]
             for handle in self._hooks(on_unet):
                 stack.callback(handle.remove)
             self._method, self._stack = method, stack.pop_all()
