@@ -1,7 +1,14 @@
 """Entry of the WebUI extension: the WebUI finds its classes here."""
 
-from lib_layerdiffuse.webui.callbacks import register
-from lib_layerdiffuse.webui.extras import KeepTransparency  # noqa: F401
-from lib_layerdiffuse.webui.script import LayerDiffuseScript  # noqa: F401
+import logging
 
-register()
+from lib_layerdiffuse.hosts.webui.modules import why_not_here
+
+if why_not_here():
+    logging.getLogger("LayerDiffuse").error(why_not_here())
+else:
+    from lib_layerdiffuse.webui.callbacks import register
+    from lib_layerdiffuse.webui.extras import KeepTransparency  # noqa: F401
+    from lib_layerdiffuse.webui.script import LayerDiffuseScript  # noqa: F401
+
+    register()

@@ -17,7 +17,7 @@ PROJECT = ROOT / "pyproject.toml"
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"layerdiffuse_{name}", ROOT / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"layerdiffuse_{Path(name).name}", ROOT / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -87,3 +87,20 @@ def test_preload_adds_three_flags_with_harmless_defaults():
     given = parser.parse_args(flags)
     assert (given.layerdiffuse_models, given.layerdiffuse_mirror) == ("/files", "https://mirror")
     assert given.layerdiffuse_offline
+
+
+def test_sd_next_is_refused_in_one_line(tmp_path, monkeypatch, caplog):
+    """It would load the script, and has nothing that the script works on."""
+    package = tmp_path / "modules"
+    package.mkdir()
+    for name in ("__init__", "scripts_manager", "scripts"):
+        (package / f"{name}.py").write_text("")
+    for name in [name for name in sys.modules if name.split(".")[0] == "modules"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with caplog.at_level(logging.ERROR):
+        script = load("scripts/layerdiffuse")
+    monkeypatch.delitem(sys.modules, "modules")
+    assert [record.name for record in caplog.records] == ["LayerDiffuse"]
+    assert "SD.Next" in caplog.text and "\n" not in caplog.records[0].getMessage()
+    assert not hasattr(script, "LayerDiffuseScript") and not hasattr(script, "register")

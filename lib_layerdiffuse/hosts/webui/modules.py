@@ -24,3 +24,16 @@ def has_module(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
         return False
+
+
+def why_not_here() -> str:
+    """Why the extension cannot work in this program, in one line; empty where it can.
+
+    SD.Next loads extensions too, but runs on diffusers pipelines and has no LDM networks any more (seen in its code).
+    """
+    if not has_module("modules.scripts_manager"):
+        return ""
+    return (
+        "got SD.Next; expected AUTOMATIC1111, Forge, reForge or Neo. What to do: use LayerDiffuse in one of these, or its "
+        "standalone page (python tasks.py page), and disable the extension here"
+    )
