@@ -34,6 +34,6 @@ def why_not_here() -> str:
     if not has_module("modules.scripts_manager"):
         return ""
     return (
-        "got SD.Next; expected AUTOMATIC1111, Forge, reForge or Neo. What to do: use LayerDiffuse in one of these, or its "
-        "standalone page (python tasks.py page), and disable the extension here"
+        "got SD.Next; expected AUTOMATIC1111, Forge, reForge or Neo. What to do: use LayerDiffuse in one of these, "
+        "or its standalone page (python tasks.py page), and disable the extension here"
     )
