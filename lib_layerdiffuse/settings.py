@@ -23,6 +23,7 @@ MODES = {
 }
 RESIZE_MODES = ("just-resize", "crop-and-resize", "resize-and-fill")
 PASSES = (1, 2, 4, 8)
+HIDDEN_COLOURS = ("padded", "as-decoded", "cleared")
 PRECISIONS = ("float32", "float16", "bfloat16")
 SIZE_STEP, SIZE_MIN, SIZE_MAX = 8, 64, 16_384
 MAX_SEED = 2**32 - 1
@@ -53,6 +54,7 @@ class GenerateSettings:
     stop_at: float = 1.0
     passes: int = 8
     clear_haze: bool = True  # alpha of 1 and 2 of 255 becomes 0, 253 and 254 become 255, soft gradients excepted
+    hidden_colours: str = "padded"  # those under alpha 0: the visible ones go on, or as decoded, or black
     batch: int = 4  # pictures (or groups) that go through the model at once
     foreground: Any = None
     background: Any = None
@@ -144,7 +146,12 @@ NUMBER_RULES = {
     "height": Range(SIZE_MIN, SIZE_MAX, whole=True),
 }
 OPTIONAL_NUMBERS = ("guidance", "width", "height")
-CHOICE_RULES: dict[str, Sequence[Any]] = {"mode": tuple(MODES), "resize_mode": RESIZE_MODES, "passes": PASSES}
+CHOICE_RULES: dict[str, Sequence[Any]] = {
+    "mode": tuple(MODES),
+    "resize_mode": RESIZE_MODES,
+    "passes": PASSES,
+    "hidden_colours": HIDDEN_COLOURS,
+}
 SWITCHES = ("transparent", "clear_haze")
 OPTIONAL_TEXTS = ("method", "sampler")
 TEXT_FIELDS = ("negative_prompt", "foreground_prompt", "background_prompt", "blended_prompt", *OPTIONAL_TEXTS)

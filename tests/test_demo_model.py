@@ -124,3 +124,13 @@ def test_a_picture_survives_image_to_image_without_noise(paint):
     painted = paint("a red apple")
     again = paint("a red apple", init=painted, denoise=0.0)
     assert np.abs(alpha_of(again) - alpha_of(painted)).mean() < 0.02
+
+
+def test_hidden_colours_follow_the_setting(paint):
+    rules = ("as-decoded", "cleared", "padded")
+    found = {rule: paint("a red apple", steps=4, hidden_colours=rule) for rule in rules}
+    decoded = found["as-decoded"]
+    hidden = np.asarray(decoded)[..., 3] == 0
+    assert hidden.any() and not np.asarray(found["cleared"])[hidden].any()
+    assert not np.array_equal(np.asarray(found["padded"])[hidden], np.asarray(decoded)[hidden])
+    assert all(np.array_equal(np.asarray(image)[~hidden], np.asarray(decoded)[~hidden]) for image in found.values())

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import InputError
 from ..ranges import file_option, path_option, shown, text_option
 from ..settings import (
+    HIDDEN_COLOURS,
     MODES,
     NUMBER_RULES,
     PASSES,
@@ -56,6 +57,12 @@ HOW = (
         "clear_haze",
         "leave alpha of 1, 2, 253 and 254 of 255 as it is decoded",
         {"action": "store_false"},
+    ),
+    Option(
+        "--hidden-colours",
+        "hidden_colours",
+        "colours under full transparency: the visible ones go on, as decoded, or black",
+        {"choices": HIDDEN_COLOURS},
     ),
     Option("--batch", "batch", "pictures, or groups, computed at once; fewer need less memory"),
 )

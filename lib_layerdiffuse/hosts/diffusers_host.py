@@ -17,6 +17,7 @@ from ..core.alpha import AlphaSummary, from_tensor
 from ..core.alpha_care import AlphaCare, care_for
 from ..core.codec import TransparencyCodec, VaeLatent, to_vae_space
 from ..core.errors import InputError, WeightsError
+from ..core.hidden import with_hidden_colours
 from ..core.memory import is_out_of_memory, release
 from ..core.methods import BASES, Method
 from ..core.weights import WeightFile, keep_latest, stamp
@@ -240,7 +241,7 @@ class _Run:
             )
             rgba = care_for(rgba, pixels[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
             for row, image in zip(rows, from_tensor(rgba), strict=True):
-                images[row] = image
+                images[row] = with_hidden_colours(image, self.plan.settings.hidden_colours)
         return images
 
     def decode_progress(self, done: int, total: int) -> None:

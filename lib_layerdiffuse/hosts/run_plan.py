@@ -119,7 +119,7 @@ UNUSED = (
         for frame in FRAMES
     ),
     Unused(
-        ("mode", "method", "weight", "stop_at", "passes", "clear_haze"),
+        ("mode", "method", "weight", "stop_at", "passes", "clear_haze", "hidden_colours"),
         lambda settings, method, used: method is None,
         "a plain picture has no method",
     ),

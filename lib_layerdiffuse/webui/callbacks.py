@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..hosts.webui.modules import host_module
-from . import files, page_state, stealth
+from . import last_word, page_state, saving, stealth
 from .axes import register_axes
 from .job import ATTRIBUTE
-from .options import read_options, register_options
+from .options import register_options
 from .tile_scripts import runner
 
 
@@ -19,26 +19,15 @@ def before_step(parameters: Any) -> None:
         job.before_step(parameters)
 
 
-def before_saving(parameters: Any) -> None:
-    """on_before_image_saved, for every image that the WebUI saves."""
-    files.before_saving(parameters, read_options())
-
-
-def after_saving(parameters: Any) -> None:
-    """on_image_saved."""
-    files.after_saving(parameters, read_options())
-
-
 def register() -> None:
     """Tell the WebUI; it forgets all of this by itself when its page is reloaded."""
     callbacks = host_module("script_callbacks")
     callbacks.on_cfg_denoiser(before_step)
-    callbacks.on_before_image_saved(before_saving)
-    callbacks.on_image_saved(after_saving)
-    callbacks.on_image_grid(files.on_checkerboard)
     callbacks.on_ui_settings(register_options)
     callbacks.on_before_ui(register_axes)
     callbacks.on_app_started(page_state.add_routes)
-    for wrapper in (runner, stealth):
+    callbacks.on_app_started(saving.install_api)
+    callbacks.on_before_ui(stealth.install_sending)  # after all extensions were loaded, some of which replace it
+    for wrapper in (runner, last_word, saving, stealth):
         wrapper.install()
         callbacks.on_script_unloaded(wrapper.remove)

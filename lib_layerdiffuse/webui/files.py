@@ -5,48 +5,77 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import logging
 import os
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffTags, features
 
 from ..core.alpha import checkerboard_preview
 from ..hosts.webui.modules import option
 from .arguments import INFOTEXT_PREFIX
 from .options import Options
-from .pictures import FRAME_MARK
 
-logger = logging.getLogger(__name__)
-
-KEEPS_ALPHA = (".png",)
-USER_COMMENT, EXIF_FOLDER = 0x9286, 0x8769
-QUALITY = 100
+MARK = "layerdiffuse_frame"  # attribute of a PIL image of ours: its frame's name
+WITHOUT_ALPHA = (".jpg", ".jpeg")
+WEBP, WEBP_SIDE = ".webp", 16383  # pixels that a WebP's side may have
+LOSSLESS = {"lossless": True, "exact": True, "quality": 100}  # without `exact` hidden colours are thrown away
+WHITE = "#ffffff"
+TIFF_HEADER = struct.Struct(">2sHI")  # byte order, 42, where the first folder is
+TIFF_FOLDER = struct.Struct(">HHHIII")  # of one field: 1, its tag, type, count and value, where the next folder is
+EXTRAS = "extras"  # the text by which a WebUI tells how a picture came about in its Extras tab
 
 
 def mark(image: Image.Image, frame: str, several: bool) -> Image.Image:
-    """Mark an image as a layer of ours; `several` when its name must say which frame it is."""
-    image.info[FRAME_MARK] = frame if several else ""
+    """Mark this very image as a layer of ours; `several` when its name must say which frame it is.
+
+    An attribute: what lies in an image's `info` goes on to every copy, and an API writes it into its PNGs.
+    """
+    setattr(image, MARK, frame if several else "")
     return image
 
 
-def is_ours(image: Image.Image, infotext: str | None) -> bool:
-    """Whether an image is a layer: marked in this run, or read again from a file with our settings."""
-    return FRAME_MARK in image.info or f"{INFOTEXT_PREFIX}method" in (infotext or "")
+def is_marked(image: Image.Image) -> bool:
+    """Whether an image was marked in this run."""
+    return hasattr(image, MARK)
+
+
+def is_ours(image: Image.Image, texts: Mapping[str, Any] | None) -> bool:
+    """Whether an image is a layer: marked in this run, or, by the texts for its file, one of ours or of the Extras."""
+    texts = texts or {}
+    if is_marked(image) or f"{INFOTEXT_PREFIX}method" in (texts.get("parameters") or ""):
+        return True
+    return EXTRAS in texts and image.mode == "RGBA" and image.getextrema()[3][0] < 255
+
+
+def is_layer(image: Image.Image, texts: Mapping[str, Any] | None) -> bool:
+    """Whether nobody may change an image's pixels: a marked one, or one of ours that has alpha."""
+    return is_marked(image) or (image.mode == "RGBA" and is_ours(image, texts))
+
+
+# --- names
 
 
 def before_saving(parameters: Any, options: Options) -> None:
-    """The WebUI's on_before_image_saved: a layer with alpha becomes a PNG, named after its frame, in its folder."""
-    image = parameters.image
-    if not is_ours(image, (parameters.pnginfo or {}).get("parameters")):
+    """Before the WebUI saves: a layer with alpha gets a format that keeps it, its frame's name, and its folder."""
+    image, given = parameters.image, parameters.filename
+    if not is_ours(image, parameters.pnginfo):
         return
-    stem, extension = os.path.splitext(parameters.filename)
-    if image.mode == "RGBA" and extension.lower() not in KEEPS_ALPHA:
-        extension = ".png"
-    if FRAME_MARK in image.info:
-        stem = named(Path(stem), image.info[FRAME_MARK], options.subfolder)
-    parameters.filename = free(stem, extension)
+    stem, extension = os.path.splitext(given)
+    if image.mode == "RGBA":
+        extension = with_alpha_extension(image, options)
+    if is_marked(image):
+        stem = named(Path(stem), getattr(image, MARK), options.subfolder)
+    if stem + extension != given:  # which the WebUI has not seen
+        parameters.filename = free(stem, extension)
+
+
+def with_alpha_extension(image: Image.Image, options: Options) -> str:
+    """The extension of the format that the settings want for transparent pictures; PNG where WebP cannot hold it."""
+    fits = max(image.size) <= WEBP_SIDE and features.check("webp")
+    return WEBP if options.file_format == "webp" and fits else ".png"
 
 
 def free(stem: str, extension: str) -> str:
@@ -66,34 +95,55 @@ def named(stem: Path, frame: str, subfolder: str) -> str:
     return str(folder / (f"{stem.name}-{frame}" if frame else stem.name))
 
 
-def after_saving(parameters: Any, options: Options) -> None:
-    """The WebUI's on_image_saved: a layer's PNG becomes a WebP with alpha where the settings want it."""
-    image, path = parameters.image, Path(parameters.filename)
-    if options.file_format != "webp" or FRAME_MARK not in image.info or image.mode != "RGBA" or path.suffix != ".png":
-        return
-    target = Path(free(str(path.with_suffix("")), ".webp"))
+# --- files
+
+
+def write_webp(image: Image.Image, path: str, infotext: str | None) -> None:
+    """A WebP with the very pixels, hidden colours too."""
+    more = {"exif": user_comment(infotext)} if infotext and option("enable_pnginfo", True) else {}
+    image.save(path, "WEBP", **LOSSLESS, **more)
+
+
+def user_comment(text: str) -> bytes:
+    """Exif of one field, UserComment: eight bytes that name its encoding, and UTF-16 with the high byte first.
+
+    EXIF 2.32, 4.6: a TIFF header, a folder that points to the Exif folder, which points to the text. Pillow would call
+    the bytes numbers, and the readers of WebUIs would give up.
+    """
+    comment = b"UNICODE".ljust(8, b"\0") + utf_16(text)
+    exif_at = TIFF_HEADER.size + TIFF_FOLDER.size
+    folders = [
+        (ExifTags.IFD.Exif, TiffTags.LONG, 1, exif_at),
+        (ExifTags.Base.UserComment, TiffTags.UNDEFINED, len(comment), exif_at + TIFF_FOLDER.size),
+    ]
+    written = [TIFF_FOLDER.pack(1, *field, 0) for field in folders]
+    return b"".join([TIFF_HEADER.pack(b"MM", 42, TIFF_HEADER.size), *written, comment])
+
+
+def utf_16(text: str) -> bytes:
+    """Text as UTF-16, high byte first, without a mark of the byte order."""
+    return text.encode("utf-16-be", "surrogatepass")
+
+
+def without_alpha(image: Image.Image) -> Image.Image:
+    """RGBA as a format without alpha shows it: on the WebUI's colour for transparent parts, white as a rule."""
     try:
-        image.save(target, "WEBP", lossless=True, quality=QUALITY, exif=infotext_exif(parameters.pnginfo))
-        path.unlink()
-    except OSError as error:
-        logger.error("%s stays a PNG: %s", path.name, error)
-        return
-    parameters.filename = image.already_saved_as = str(target)
+        ground = Image.new("RGBA", image.size, option("img2img_background_color", WHITE))
+    except ValueError:  # no colour at all
+        ground = Image.new("RGBA", image.size, WHITE)
+    ground.alpha_composite(image)
+    flat = ground.convert("RGB")
+    flat.info = dict(image.info)
+    return flat
 
 
-def infotext_exif(pnginfo: dict[str, str] | None) -> Image.Exif:
-    """The generation parameters where WebUIs look for them in a WebP."""
-    exif = Image.Exif()
-    text = (pnginfo or {}).get("parameters", "")
-    exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = b"UNICODE\0" + text.encode("utf-16-be")
-    return exif
+# --- grids, API
 
 
 def on_checkerboard(parameters: Any) -> None:
-    """The WebUI's on_image_grid: layers lie on a checkerboard, as a grid has no alpha."""
+    """Layers of a grid lie on a checkerboard, as a grid has no alpha."""
     parameters.imgs = [
-        checkerboard_preview(image) if image.mode == "RGBA" and FRAME_MARK in image.info else image
-        for image in parameters.imgs
+        checkerboard_preview(image) if image.mode == "RGBA" and is_marked(image) else image for image in parameters.imgs
     ]
 
 

@@ -22,6 +22,7 @@ from .keeping import Inpainting
 from .pictures import Layer
 
 LATENT_RESIZE = 3  # "just resize (latent upscale)"
+START = "layerdiffuse_start"  # attribute of the opaque picture that a WebUI is given: the start picture itself
 ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
 
 
@@ -30,7 +31,7 @@ class InitImages:
 
     def __init__(self, job: Job):
         self.job = job
-        self.pictures = self._of_batch([Image.fromarray(rgba_array(image)) for image in distinct(self.p.init_images)])
+        self.pictures = self._of_batch([with_texts(image) for image in distinct(self.p.init_images)])
         self.encoded = 0
 
     @property
@@ -49,7 +50,8 @@ class InitImages:
         """Give the WebUI flattened pictures, and adjust what it encodes where the method makes transparency."""
         job = self.job
         codec = job.networks.encoder(job.files, job.method.base) if job.method.transparent_frames else None
-        self.p.init_images = [flattened(picture, codec) for picture in self.pictures]
+        self.p.init_images = [stand_in(picture, codec) for picture in self.pictures]
+        look_at_mask(job, self.pictures[0])
         if codec is None:
             return
         if option("sd_vae_encode_method", "Full") != "Full":
@@ -104,7 +106,46 @@ class InitImages:
         p = self.p
         if not getattr(p, "paste_to", None) and p.resize_mode != LATENT_RESIZE:
             picture = resized(picture, p.resize_mode, p.width, p.height)
-        return Inpainting.of(p, picture)
+        return Inpainting.of(p, picture, self.job.overlay)
+
+
+def with_texts(image: Any) -> Image.Image:
+    """A start picture as RGBA, with the texts of its file."""
+    rgba = Image.fromarray(rgba_array(image))
+    rgba.info = {key: text for key, text in image.info.items() if isinstance(key, str) and isinstance(text, str)}
+    return rgba
+
+
+def stand_in(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
+    """What the WebUI is given for a start picture; where it saves that, the picture itself is saved."""
+    opaque = flattened(picture, codec)
+    opaque.info = dict(picture.info)
+    if picture.getextrema()[3][0] < 255:
+        setattr(opaque, START, picture)
+    return opaque
+
+
+def look_at_mask(job: Job, picture: Image.Image) -> None:
+    """A mask in which nothing is painted: by the settings what is transparent is painted; else a note."""
+    p, mask = job.p, getattr(job.p, "image_mask", None)
+    if mask is None or getattr(p, "inpainting_mask_invert", 0) or painted(mask):
+        return
+    see_through = picture.getchannel("A").point(lambda level: 255 if level < 255 else 0)
+    if job.options.fill_transparent and see_through.getbbox():
+        p.image_mask = see_through
+        return
+    job.note(
+        "nothing is painted into the mask, so the picture stays, or all of it is painted where the area is "
+        '"Only masked": paint over what is to change, or tick "Inpaint without a painted mask" in the settings'
+    )
+
+
+def painted(mask: Image.Image) -> bool:
+    """Whether there is anything in a mask, as WebUIs read it: alpha where it has one that says something, else grey."""
+    bands = mask.getbands()
+    alpha = mask.getchannel("A") if "A" in bands else None
+    grey = mask.convert("L") if alpha is None or alpha.getextrema() == (255, 255) else alpha
+    return grey.getbbox() is not None
 
 
 def flattened(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:

@@ -61,7 +61,12 @@ class Job:
         self.is_tile = False  # of a picture that a chosen script joins
         self.visitor = ""  # the page that wants it; empty for an API's
         self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
+        self.overlay: Any = None  # the WebUI's object with the mask of the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
+        self.results: list[Any] = []  # frames and layers as they went out, of all batches
+        self.cut_outs: list[Any] = []  # what of them lies in the mask, where the WebUI gives that out too
+        self.remade: dict[int, tuple[Any, Any]] = {}  # by id: what scripts saved after the job, and its layer
+        self.is_over = False  # scripts work on the finished pictures
         self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job
 
     @property

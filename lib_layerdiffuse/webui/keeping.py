@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..core.guided import guided_upsampling
 from .pictures import Layer
 
 SAME_LEVELS = 2  # of 255: what rounding may change
-VISIBLE = 1e-4
+VISIBLE = 0.5 / 255  # what is less is 0 in a file
+OPAQUE = 254  # and above: a text may be hidden in the last bit of an alpha that shows nothing
 
 
 def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
     """What another script made of the opaque picture, with our alpha; our own colours where it changed nothing."""
     ours = layer.rgba
-    if theirs.mode == "RGBA":  # somebody knows better
+    if theirs.mode == "RGBA" and not is_opaque(theirs):  # somebody knows better
         return theirs
     colour = theirs.convert("RGB")
     if colour.size != ours.size:
@@ -31,6 +32,11 @@ def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
     pixels = np.array(ours)
     pixels[mask, :3] = np.asarray(colour)[mask]
     return Image.fromarray(pixels)
+
+
+def is_opaque(image: Image.Image) -> bool:
+    """Whether an RGB or RGBA picture shows no transparency."""
+    return image.mode == "RGB" or (image.mode == "RGBA" and image.getextrema()[3][0] >= OPAQUE)
 
 
 def alpha_for(colour: Image.Image, layer: Layer) -> Image.Image:
@@ -87,22 +93,33 @@ class Inpainting:
     box: tuple[int, int, int, int] | None = None  # x, y, width, height
 
     @classmethod
-    def of(cls, p: Any, picture: Image.Image) -> Inpainting | None:
-        """That of a WebUI's job, `picture` being what it started from at the size it works on; None without a mask."""
-        mask = getattr(p, "mask_for_overlay", None)
+    def of(cls, p: Any, picture: Image.Image, told: Any = None) -> Inpainting | None:
+        """That of a WebUI's job, `picture` being what it started from at the size it works on; None without a mask.
+
+        `told` is what the WebUI and its scripts (soft inpainting) say of this very picture, if they say anything.
+        """
+        mask = getattr(p if told is None else told, "mask_for_overlay", None)
         if mask is None:
             return None
         return cls(picture, mask.convert("L").resize(picture.size, Image.LANCZOS), getattr(p, "paste_to", None))
 
+    def canvas(self, patch: Image.Image) -> Image.Image:
+        """The new RGBA pixels at their place, on nothing."""
+        if self.box is None:
+            return scaled(patch, self.picture.size)
+        x, y, width, height = self.box
+        canvas = Image.new("RGBA", self.picture.size)
+        canvas.paste(scaled(patch, (width, height)), (x, y))
+        return canvas
+
     def paste(self, patch: Image.Image) -> Image.Image:
         """The whole picture with the new RGBA pixels in it, blended by premultiplied colour."""
-        if self.box is None:
-            canvas = scaled(patch, self.picture.size)
-        else:
-            x, y, width, height = self.box
-            canvas = Image.new("RGBA", self.picture.size)
-            canvas.paste(scaled(patch, (width, height)), (x, y))
-        return blended(self.picture, canvas, self.mask)
+        return blended(self.picture, self.canvas(patch), self.mask)
+
+    def cut_out(self, patch: Image.Image) -> Image.Image:
+        """The new pixels as far as the mask shows them."""
+        canvas = self.canvas(patch)
+        return banded(canvas.convert("RGB"), ImageChops.multiply(canvas.getchannel("A"), self.mask))
 
 
 def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -111,12 +128,15 @@ def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def blended(below: Image.Image, above: Image.Image, mask: Image.Image) -> Image.Image:
-    """RGBA of `above` where the grey `mask` is white, of `below` where it is black; colours keep their weight."""
+    """RGBA of `above` where the grey `mask` is white, of `below` where it is black; colours keep their weight.
+
+    What was erased is gone: where nothing is visible in the end, the colours are those of `above`.
+    """
     share = np.asarray(mask, np.float32)[..., None] / 255
     lower, upper = (np.asarray(image, np.float32) / 255 for image in (below, above))
     alpha = lower[..., 3:] * (1 - share) + upper[..., 3:] * share
     weighted = lower[..., :3] * lower[..., 3:] * (1 - share) + upper[..., :3] * upper[..., 3:] * share
-    colour = np.where(alpha > VISIBLE, weighted / alpha.clip(VISIBLE), lower[..., :3])
+    colour = np.where(alpha > VISIBLE, weighted / alpha.clip(VISIBLE), upper[..., :3])
     # what the mask leaves alone keeps its very levels
     result = np.where(share == 0, lower, np.concatenate([colour, alpha], axis=2))
     return Image.fromarray((result.clip(0, 1) * 255).round().astype(np.uint8))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..core.hidden import AS_DECODED, CLEARED, PADDED
 from ..hosts.webui.modules import host_module, option
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,11 @@ PREFIX = "layerdiffuse_"
 SECTION = ("layerdiffuse", "LayerDiffuse")
 AS_IN_ACCORDION = "As in the accordion"
 PASSES = {AS_IN_ACCORDION: 0, "1": 1, "2": 2, "4": 4, "8": 8}
+HIDDEN_COLOURS = {
+    "Padded: the visible colours go on": PADDED,
+    "As decoded": AS_DECODED,
+    "Cleared: black, the smallest files": CLEARED,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Options:
         choices=alike("auto", "float32", "float16", "bfloat16"),
     )
     checkerboard: bool = setting(True, "Checkerboard behind transparent pictures in the galleries")
+    hidden_colours: str = setting(PADDED, "Colours under full transparency", choices=HIDDEN_COLOURS)
+    fill_transparent: bool = setting(False, "Inpaint without a painted mask: paint where the picture is transparent")
     clear_haze: bool = setting(
         True, "Alpha care: clear haze (almost invisible becomes invisible, almost solid solid; soft gradients stay)"
     )

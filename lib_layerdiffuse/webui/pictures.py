@@ -19,7 +19,6 @@ from ..hosts.webui.modules import host_module
 from .job import Job
 from .networks import default_dtype
 
-FRAME_MARK = "layerdiffuse"  # key in the info of a PIL image of ours: the frame's name
 ADVICE = (
     "try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
     "some checkpoints, merged or tuned far away from it, never give transparency"

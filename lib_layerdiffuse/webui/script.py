@@ -13,10 +13,11 @@ from PIL import Image
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..hosts.webui.host import computing_device, loaded_base, loaded_base_note
 from ..hosts.webui.modules import host_module, option
-from . import files
+from . import beside, files
 from .accordion import build_accordion, input_accordion_header
 from .arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from .downloads import HostLayerFiles
+from .finishing import as_layer, cut_out, finished
 from .init_images import InitImages
 from .job import ATTRIBUTE, Job, fresh
 from .keeping import with_alpha
@@ -166,26 +167,35 @@ class LayerDiffuseScript(Scripts.Script):
         job.edited = picture
 
     @guarded
-    def postprocess_image_after_composite(self, job: Job, picture: Any, *values: Any) -> None:
-        """The last word on a picture before it is saved."""
+    def postprocess_maskoverlay(self, job: Job, told: Any, *values: Any) -> None:
+        """The mask of this very picture, which scripts after this one may still change."""
+        job.overlay = told
+
+    @guarded
+    def last_word(self, job: Job, picture: Any, composite: Image.Image) -> None:
+        """A picture before it is saved: `composite` is what the WebUI made, `picture` what other scripts made of it."""
         place = job.p.batch_index
         if place >= len(job.layers):
             return
         layer = job.layers[place]
         if layer.rgba is not None:
-            picture.image = finished(job, layer, picture.image)
-        files.mark(picture.image, layer.frame, several=len(job.method.frames) > 1)
+            picture.image = with_alpha(picture.image, Layer(layer.frame, composite, finished(job, layer, composite)))
+            if job.arguments.output_origin and not job.is_tile:
+                job.origins.append((job.p.iteration * job.p.batch_size + place, layer.opaque))
+        picture.image = as_layer(job, layer.frame, picture.image)
+        job.results.append((layer.frame, picture.image))
+        job.cut_outs.append(cut_out(job) if option("return_mask_composite", False) else None)
         self.last.remember(job.visitor, layer.frame, picture.image)
-        if job.arguments.output_origin and layer.rgba is not None and not job.is_tile:
-            job.origins.append((job.p.iteration * job.p.batch_size + place, layer.opaque))
 
-    def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
-        """Opaque pictures that were wanted too, and alpha for an API; then the job is over."""
-        self._deliver(p, processed)
+    def after_job(self, p: Any, processed: Any, known: list[Any]) -> None:
+        """Alpha for what scripts made, opaque pictures that were wanted too, texts for an API; the job is over."""
+        self._deliver(p, processed, known)
         finish(p)
 
     @guarded
-    def _deliver(self, job: Job, processed: Any) -> None:
+    def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
+        beside.give_back_alpha(job, processed.images, known)
+        tell_late(job.p, processed)
         if job.is_tile:
             selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
             return
@@ -195,23 +205,10 @@ class LayerDiffuseScript(Scripts.Script):
             files.for_api(job.p, processed)
 
 
-def finished(job: Job, layer: Layer, composite: Image.Image) -> Image.Image:
-    """The RGBA picture: the composite that the WebUI made, with alpha; an inpainting in place in its own picture."""
-    if job.init_images and getattr(job.p, "_ad_skip_img2img", False):  # ADetailer works on the start picture instead
-        return with_alpha(composite, job.init_images.as_layer(job.p.batch_index))
-    inpainting = job.init_images.inpainting(job.p.batch_index) if job.init_images else None
-    if inpainting is None or not option("overlay_inpaint", True):
-        return with_alpha(composite, layer)
-    edited = layer.opaque if job.edited is None else job.edited.image
-    return inpainting.paste(with_alpha(colour_corrected(job.p, edited), layer))
-
-
-def colour_corrected(p: Any, image: Image.Image) -> Image.Image:
-    """What the WebUI's setting for colour correction makes of a picture, if it is on."""
-    corrections = getattr(p, "color_corrections", None)
-    if not corrections or p.batch_index >= len(corrections):
-        return image
-    return host_module("processing").apply_color_correction(corrections[p.batch_index], image.convert("RGB"))
+def tell_late(p: Any, processed: Any) -> None:
+    """What was noted after the WebUI had put its comments together."""
+    told = processed.comments or ""
+    processed.comments = told + "".join(f"{text}\n" for text in getattr(p, "comments", {}) if text not in told)
 
 
 def job_of(p: Any) -> Job | None:

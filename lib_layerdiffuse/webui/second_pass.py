@@ -36,6 +36,8 @@ class SecondPass:
         self.codec: TransparencyCodec | None = None
         self._formers: dict[str, Callable[..., Any] | None] = {}  # what wrapped methods of `p` there were before
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
+        self._first: torch.Tensor | None = None  # the first pass's latents, where nobody has decoded them
+        self._told = 0  # how many of its pictures the WebUI has saved
 
     @property
     def p(self) -> Any:
@@ -93,12 +95,28 @@ class SecondPass:
         with self._adjusting(self.layers[0].size):
             return original(*arguments, **named)
 
+    def next_first(self, image: Image.Image) -> tuple[str, Image.Image] | None:
+        """The layer of the first pass's next picture, which the WebUI is about to save opaque."""
+        place, self._told, job = self._told, self._told + 1, self.job
+        layer = self.layers[place] if place < len(self.layers) else None
+        if layer is None and self._first is not None and place < len(self._first) and job.method.is_transparent(place):
+            opaque = to_tensor(image)[:, :3]
+            layer = decode_one(job, ready_decoder(job), (opaque, self._first[place : place + 1]))
+        return None if layer is None else (job.method.frame_of(place), layer)
+
     def _second_pass(
         self, original: Callable[..., Any], samples: torch.Tensor | None, decoded: torch.Tensor | None, *others: Any,
         **named: Any,
     ) -> Any:  # fmt: skip
-        if decoded is None or self.job.failed or host_module("shared").state.interrupted:
+        self._told = 0
+        if self.job.failed or host_module("shared").state.interrupted:
             return original(samples, decoded, *others, **named)
+        if decoded is None:
+            self._first = samples
+            try:
+                return original(samples, decoded, *others, **named)
+            finally:
+                self._first = None
         if samples is not None:
             try:
                 decoded = self._take_layers(samples, decoded)

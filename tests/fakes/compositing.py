@@ -22,6 +22,18 @@ def apply_overlay(webui: Any, image: Image.Image, paste_to: Any, overlay: Image.
     return image.convert("RGB")
 
 
+def within(webui: Any, painted: Image.Image, paste_to: Any, mask: Image.Image) -> Image.Image:
+    """What was painted, at its place, as far as a mask shows it: RGBA."""
+    if paste_to is not None:
+        x, y, width, height = paste_to
+        whole = Image.new("RGB", mask.size)
+        whole.paste(webui.images.resize_image(1, painted, width, height), (x, y))
+        painted = whole
+    cut = painted.convert("RGBA")
+    cut.putalpha(mask.convert("L").resize(cut.size))
+    return cut
+
+
 def colour_corrected(wanted: np.ndarray, image: Image.Image) -> Image.Image:
     """The picture with the mean colour of the original; RGB."""
     pixels = np.asarray(image.convert("RGB"), np.float32)

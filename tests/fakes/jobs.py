@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from fakes import prompts
 from fakes.compositing import crop_region, overlay_of
-from fakes.processing import Processing, decode_batch
+from fakes.processing import Processing, create_infotext, decode_batch
 from fakes.sampling import ImageRNG
 
 LATENT_UPSCALE = "Latent"
@@ -82,6 +83,8 @@ class Txt2Img(Processing):
         self.is_hr_pass = True
         self.sampler = engine.create_sampler(self.sampler_name)
         size = self.hr_upscale_to_y, self.hr_upscale_to_x
+        if self.webui.opts.save_images_before_highres_fix and self.save_samples():
+            self._save_first(decode_batch(self.webui, samples) if decoded is None else decoded)
         samples = self.webui.second_start = self._enlarged(samples, decoded, size)
         self.webui.state.nextjob()
         self.rng = ImageRNG(samples.shape[1:], self.seeds)
@@ -96,6 +99,15 @@ class Txt2Img(Processing):
         result = decode_batch(self.webui, samples)
         self.is_hr_pass = False
         return result
+
+    def _save_first(self, decoded: Any) -> None:
+        """The pictures of the first pass."""
+        for place, picture in enumerate(decoded):
+            pixels = (255.0 * (picture / 2 + 0.5).clamp(0, 1).numpy().transpose(1, 2, 0)).astype(np.uint8)
+            named = {"info": create_infotext(self, self.prompts, self.seeds, place), "p": self}
+            save, kind = self.webui.images.save_image, self.webui.opts.samples_format
+            where = (self.outpath_samples, "", self.seeds[place], self.prompts[place], kind)
+            save(Image.fromarray(pixels), *where, suffix="-before-highres-fix", **named)
 
     def _enlarged(self, samples: torch.Tensor, decoded: Any, size: tuple[int, int]) -> torch.Tensor:
         if decoded is None:
@@ -178,6 +190,10 @@ class Img2Img(Processing):
 
     def _prepared(self, image: Image.Image, mask: Any, crop: Any) -> np.ndarray:
         """One start picture as the VAE gets it, [3,H,W] in [0,1]."""
+        if self.webui.opts.save_init_img:
+            folder = str(self.webui.folder / "outputs" / "init-images")
+            named = {"forced_filename": hashlib.sha256(image.tobytes()).hexdigest()[:8], "existing_info": image.info}
+            self.webui.images.save_image(image, folder, None, **named)
         image = self.webui.images.flatten(image, self.webui.opts.img2img_background_color)
         whole = image if crop or self.resize_mode == LATENT_RESIZE else self._sized(image, self.resize_mode)
         if mask is not None:  # what lies over the result is of the whole picture, not of the crop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import math
 import os
@@ -58,7 +59,7 @@ class Images:
         rows = min(rows or round(math.sqrt(len(imgs))), len(imgs))
         columns = math.ceil(len(imgs) / rows)
         parameters = SimpleNamespace(imgs=imgs, cols=columns, rows=rows)
-        self.webui.callbacks.fire("image_grid", parameters)
+        host("script_callbacks").image_grid_callback(parameters)
         width, height = (max(image.size[axis] for image in imgs) for axis in (0, 1))
         grid = Image.new("RGB", (columns * width, rows * height), "#ffffff")
         for place, image in enumerate(parameters.imgs):
@@ -66,23 +67,37 @@ class Images:
         return grid
 
     def save_image(self, image: Image.Image, path: str, basename: str, seed: Any = None, *others: Any, **named: Any):
-        """Save with the callbacks before and after; returns the path and no text file."""
+        """Save with the callbacks before and after; returns the paths of the picture and of its text."""
         extension = others[1] if len(others) > 1 else named.get("extension", "png")
-        info, p, suffix = named.get("info"), named.get("p"), named.get("suffix", "")
         os.makedirs(path, exist_ok=True)
-        number = next_number(path, basename)
-        stem = f"{basename}-{number:04}" if basename else f"{number:05}"
-        decoration = f"-{seed}{suffix}" if not named.get("grid") else suffix
-        target = os.path.join(path, f"{stem}{decoration}.{extension}")
-        pnginfo = {"parameters": info} if info is not None else {}
-        parameters = SimpleNamespace(image=image, p=p, filename=target, pnginfo=pnginfo)
-        self.webui.callbacks.fire("before_image_saved", parameters)
-        image = parameters.image
-        write_file(image, parameters.filename, parameters.pnginfo, self.webui.opts.jpeg_quality)
-        image.already_saved_as = parameters.filename
+        stem = named.get("forced_filename") or numbered(path, basename, seed, named)
+        pnginfo, info = named.get("existing_info") or {}, named.get("info")
+        if info is not None:
+            pnginfo[named.get("pnginfo_section_name", "parameters")] = info
+        target = os.path.join(path, f"{stem}.{extension}")
+        parameters = SimpleNamespace(image=image, p=named.get("p"), filename=target, pnginfo=pnginfo)
+        host("script_callbacks").before_image_saved_callback(parameters)
+        self._write(parameters, info)
+        parameters.image.already_saved_as = parameters.filename
         self.saved.append(parameters.filename)
-        self.webui.callbacks.fire("image_saved", parameters)
-        return parameters.filename, None
+        host("script_callbacks").image_saved_callback(parameters)
+        text = os.path.splitext(parameters.filename)[0] + ".txt"
+        return parameters.filename, text if os.path.exists(text) else None
+
+    def _write(self, parameters: Any, info: str | None) -> None:
+        """The file, and by the settings a JPEG of a large picture and a text beside it."""
+        opts, image = self.webui.opts, parameters.image
+        stem, extension = os.path.splitext(parameters.filename)
+        files = [(image, extension)]
+        if opts.export_for_4chan and max(image.size) > opts.target_side_length:
+            share = opts.target_side_length / max(image.size)
+            files.append((image.resize(tuple(round(side * share) for side in image.size), LANCZOS), ".jpg"))
+        for picture, kind in files:
+            temporary = f"{stem}.tmp"
+            host("images").save_image_with_geninfo(picture, info, temporary, kind, existing_pnginfo=parameters.pnginfo)
+            os.replace(temporary, stem + kind)
+        if opts.save_txt and info is not None:
+            Path(f"{stem}.txt").write_text(info, encoding="utf-8")
 
     def encode_pil_to_base64(self, image: Any) -> str:
         """What the API sends; texts pass as they are."""
@@ -104,17 +119,30 @@ def next_number(path: str, basename: str) -> int:
     return max([int(start) for start in starts if start.isdigit()], default=-1) + 1
 
 
-def write_file(image: Image.Image, target: str, pnginfo: dict[str, Any], quality: int) -> None:
-    """A PNG with its texts; JPEG and WebP lose their alpha. Older files of that name are replaced."""
-    stem, extension = os.path.splitext(target)
+def host(name: str) -> Any:
+    """A module of the WebUI, whose functions extensions may have wrapped."""
+    return importlib.import_module(f"modules.{name}")
+
+
+def numbered(path: str, basename: str, seed: Any, named: dict[str, Any]) -> str:
+    """A name with the next number, and the seed for what is no grid."""
+    number, suffix = next_number(path, basename), named.get("suffix", "")
+    stem = f"{basename}-{number:04}" if basename else f"{number:05}"
+    return stem + (suffix if named.get("grid") else f"-{seed}{suffix}")
+
+
+def write_file(
+    opts: Any, image: Image.Image, geninfo: str | None, filename: str, extension: str | None = None,
+    existing_pnginfo: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """A PNG with its texts; JPEG and WebP lose their alpha."""
+    extension = extension or os.path.splitext(filename)[1]
     kind = Image.registered_extensions()[extension]
-    temporary = Path(stem + ".tmp")
     if extension == ".png":
-        image.save(temporary, kind, pnginfo=text_chunks(pnginfo))
+        image.save(filename, kind, pnginfo=text_chunks(existing_pnginfo or {}) if opts.enable_pnginfo else None)
     else:
         image = image.convert("RGB") if extension.lower() in WITHOUT_ALPHA and image.mode == "RGBA" else image
-        image.save(temporary, kind, quality=quality)
-    os.replace(temporary, target)
+        image.save(filename, kind, quality=opts.jpeg_quality)
 
 
 def text_chunks(texts: dict[Any, Any]) -> PngImagePlugin.PngInfo:

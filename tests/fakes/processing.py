@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fakes import prompts
-from fakes.compositing import apply_overlay, colour_corrected
+from fakes.compositing import apply_overlay, colour_corrected, within
 from fakes.sampling import ImageRNG
 from fakes.webui import NansException
 
@@ -228,29 +228,63 @@ class Job:
         return (torch.stack(list(samples)).float() / 2 + 0.5).clamp(0, 1)
 
     def _finish_picture(self, place: int, picture: torch.Tensor) -> None:
-        p = self.p
+        p, opts = self.p, self.webui.opts
         p.batch_index = place
         pixels = (255.0 * picture.cpu().numpy().transpose(1, 2, 0)).astype(np.uint8)
         if p.restore_faces:
+            self._save(
+                Image.fromarray(pixels), place, "-before-face-restoration", opts.save_images_before_face_restoration
+            )
             pixels = 255 - pixels
         image = self._hooked("postprocess_image", Image.fromarray(pixels), place)
-        overlay = None
+        told = self._masked(place)
+        if p.color_corrections:
+            before = apply_overlay(self.webui, image, p.paste_to, told.overlay_image)
+            self._save(before, place, "-before-color-correction", opts.save_images_before_color_correction)
+            image = colour_corrected(p.color_corrections[place], image)
+        painted = image
+        image = apply_overlay(self.webui, image, p.paste_to, told.overlay_image)
+        image = self._hooked("postprocess_image_after_composite", image, place)
+        self._save(image, place)
+        self.infotexts.append(create_infotext(p, p.prompts, p.seeds, place))
+        if opts.enable_pnginfo:
+            image.info["parameters"] = self.infotexts[-1]
+        self.images.append(image)
+        if told.mask_for_overlay is not None:
+            self._give_out_mask(place, told.mask_for_overlay, painted)
+
+    def _masked(self, place: int) -> SimpleNamespace:
+        """Mask and overlay of this very picture, as scripts leave them."""
+        p, overlay = self.p, None
         if self.webui.opts.overlay_inpaint and p.overlay_images and place < len(p.overlay_images):
             overlay = p.overlay_images[place]
         told = SimpleNamespace(index=place, mask_for_overlay=p.mask_for_overlay, overlay_image=overlay)
         p.scripts.call("postprocess_maskoverlay", p, told)
-        if p.color_corrections:
-            image = colour_corrected(p.color_corrections[place], image)
-        image = apply_overlay(self.webui, image, p.paste_to, told.overlay_image)
-        image = self._hooked("postprocess_image_after_composite", image, place)
-        text = create_infotext(p, p.prompts, p.seeds, place)
-        if p.save_samples():
+        return told
+
+    def _give_out_mask(self, place: int, mask: Image.Image, painted: Image.Image) -> None:
+        """By the settings: the mask, and what was painted as far as it goes, to the disk and to the gallery."""
+        opts = self.webui.opts
+        rows = [
+            ("-mask", mask.convert("RGB"), opts.save_mask, opts.return_mask),
+            (
+                "-mask-composite",
+                within(self.webui, painted, self.p.paste_to, mask),
+                opts.save_mask_composite,
+                opts.return_mask_composite,
+            ),
+        ]
+        for suffix, image, is_saved, is_shown in rows:
+            self._save(image, place, suffix, is_saved)
+            if is_shown:
+                self.images.append(image)
+
+    def _save(self, image: Image.Image, place: int, suffix: str = "", wanted: bool = True) -> None:
+        p = self.p
+        if p.save_samples() and wanted:
+            text, kind = create_infotext(p, p.prompts, p.seeds, place), self.webui.opts.samples_format
             save = self.webui.images.save_image
-            kind = self.webui.opts.samples_format
-            save(image, p.outpath_samples, "", p.seeds[place], p.prompts[place], kind, info=text, p=p)
-        self.infotexts.append(text)
-        image.info["parameters"] = text
-        self.images.append(image)
+            save(image, p.outpath_samples, "", p.seeds[place], p.prompts[place], kind, info=text, p=p, suffix=suffix)
 
     def _hooked(self, hook: str, image: Image.Image, place: int) -> Image.Image:
         told = SimpleNamespace(image=image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 from types import SimpleNamespace
@@ -131,6 +132,19 @@ class Runner:
         return tuple(p.script_args) if script is self.ours else ()
 
     def call(self, hook: str, p: Any, *others: Any, **named: Any) -> None:
+        """One hook, by the method of this runner that extensions may have wrapped."""
+        own = getattr(self, hook, None) or functools.partial(self.each, hook)
+        own(p, *others, **named)
+
+    def postprocess_image_after_composite(self, p: Any, told: Any) -> None:
+        """A picture is as it will be saved."""
+        self.each("postprocess_image_after_composite", p, told)
+
+    def postprocess(self, p: Any, processed: Any) -> None:
+        """All is done."""
+        self.each("postprocess", p, processed)
+
+    def each(self, hook: str, p: Any, *others: Any, **named: Any) -> None:
         """One hook of all scripts, in their order."""
         self.called.append(hook)
         for script in self.scripts:

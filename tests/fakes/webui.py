@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -18,7 +19,7 @@ import torch
 
 from fakes.compositing import colour_corrected
 from fakes.grids import combine_grid, split_grid
-from fakes.pictures import Images
+from fakes.pictures import Images, write_file
 from fakes.scripts import SCRIPTS, SCRIPTS_POSTPROCESSING, Runner
 
 CALLBACKS = (
@@ -37,9 +38,11 @@ CALLBACKS = (
     "ui_settings",
     "ui_tabs",
 )
+OF_PICTURES = ("before_image_saved", "image_grid", "image_saved")  # whose callers other modules reach by name
 OPTIONS = {
     "batch_cond_uncond": True,
     "enable_pnginfo": True,
+    "export_for_4chan": False,
     "grid_only_if_multiple": True,
     "grid_save": True,
     "img2img_background_color": "#ffffff",
@@ -48,11 +51,19 @@ OPTIONS = {
     "overlay_inpaint": True,
     "return_grid": True,
     "return_mask": False,
+    "return_mask_composite": False,
     "samples_format": "png",
     "samples_save": True,
+    "save_images_before_color_correction": False,
+    "save_images_before_face_restoration": False,
     "save_images_before_highres_fix": False,
+    "save_init_img": False,
+    "save_mask": False,
+    "save_mask_composite": False,
+    "save_txt": False,
     "sd_model_checkpoint": "",
     "sd_vae_encode_method": "Full",
+    "target_side_length": 4000,
     "skip_early_cond": 0.0,
     "s_min_uncond_all": False,
     "token_merging_ratio": 0.0,
@@ -122,7 +133,8 @@ class Callbacks:
     def module(self) -> dict[str, Any]:
         """Its functions."""
         functions = {f"on_{name}": self._registrar(name) for name in CALLBACKS}
-        return functions | {"clear_callbacks": self.clear}
+        told = {f"{name}_callback": functools.partial(self.fire, name) for name in OF_PICTURES}
+        return functions | told | {"clear_callbacks": self.clear}
 
     def _registrar(self, kind: str) -> Callable[..., None]:
         def register(callback: Callable[..., Any], *, name: str | None = None) -> None:
@@ -216,7 +228,8 @@ class WebUI:
     def _image_functions(self) -> dict[str, Any]:
         names = ("flatten", "resize_image", "image_grid", "save_image")
         tiles = {"split_grid": split_grid, "combine_grid": combine_grid}
-        return {name: getattr(self.images, name) for name in names} | tiles
+        writer = {"save_image_with_geninfo": functools.partial(write_file, self.opts)}
+        return {name: getattr(self.images, name) for name in names} | tiles | writer
 
     def _shared(self) -> dict[str, Any]:
         return {

@@ -41,6 +41,7 @@ IMAGE = Image.new("RGBA", (64, 64), (255, 0, 0, 255))
         ({"transparent": False, "stop_at": 0.5}, "stop_at"),
         ({"transparent": False, "passes": 1}, "passes"),
         ({"transparent": False, "clear_haze": False}, "clear_haze"),
+        ({"transparent": False, "hidden_colours": "cleared"}, "hidden_colours"),
         ({"denoise": 0.3}, "denoise"),
         ({"resize_mode": "just-resize"}, "resize_mode"),
         ({"foreground": IMAGE}, "foreground"),

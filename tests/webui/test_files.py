@@ -13,6 +13,8 @@ from PIL import Image
 
 from lib_layerdiffuse.webui.options import Options
 
+USER_COMMENT, EXIF_FOLDER = 0x9286, 0x8769
+
 
 @pytest.fixture(autouse=True)
 def webui(make_webui):
@@ -61,8 +63,7 @@ def test_an_opaque_layer_keeps_its_format(files, tmp_path) -> None:
 def test_foreign_pictures_are_left_alone(files, tmp_path) -> None:
     for text in (None, "a cat\nSteps: 20"):
         told = saving(picture(), tmp_path / "00000-1.jpg", text)
-        files.before_saving(told, Options(subfolder="layers"))
-        files.after_saving(told, Options(file_format="webp"))
+        files.before_saving(told, Options(subfolder="layers", file_format="webp"))
         assert told.filename == str(tmp_path / "00000-1.jpg")
     assert not list(tmp_path.glob("layers"))
 
@@ -81,34 +82,54 @@ def test_a_folder_that_cannot_be_made(files, tmp_path) -> None:
     assert told.filename.startswith(str(tmp_path))
 
 
-def test_no_room_for_the_webp_leaves_the_png(files, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("size", "has_webp", "wanted"),
+    [((64, 64), True, ".webp"), ((16384, 1), True, ".png"), ((1, 16384), True, ".png"), ((64, 64), False, ".png")],
+)
+def test_png_where_webp_cannot_be(files, tmp_path, monkeypatch, size, has_webp, wanted) -> None:
+    monkeypatch.setattr(files.features, "check", lambda _name: has_webp)
+    told = saving(files.mark(Image.new("RGBA", size), "", False), tmp_path / "00000-1.jpg")
+    files.before_saving(told, Options(file_format="webp"))
+    assert told.filename == str(tmp_path / f"00000-1{wanted}")
+
+
+def test_t_libdragon_797_webp_has_the_very_pixels_hidden_colours_too(files, tmp_path) -> None:
     image = files.mark(picture(), "foreground", False)
-    path = tmp_path / "00000-1.png"
-    image.save(path)
-
-    def save(*_arguments, **_named):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", save)
-    told = saving(image, path, "text")
-    files.after_saving(told, Options(file_format="webp"))
-    assert path.is_file() and told.filename == str(path) and not list(tmp_path.glob("*.webp"))
+    path = tmp_path / "00000-1.webp"
+    files.write_webp(image, str(path), "ä, \u4e2d")
+    with Image.open(path) as saved:
+        assert saved.mode == "RGBA" and np.array_equal(np.asarray(saved), np.asarray(image))
+        text = saved.getexif().get_ifd(EXIF_FOLDER)[USER_COMMENT]
+        field = saved.info["exif"].index(USER_COMMENT.to_bytes(2, "big"))
+    assert text[:8] == b"UNICODE\0" and text[8:].decode("utf-16-be") == "ä, \u4e2d"
+    assert saved.info["exif"][field + 2 : field + 4] == b"\0\x07"  # UNDEFINED: as numbers, WebUIs could not read it
 
 
-def test_webp_is_lossless_where_something_is_visible(files, tmp_path) -> None:
-    image = files.mark(picture(), "foreground", False)
-    path = tmp_path / "00000-1.png"
-    image.save(path)
-    told = saving(image, path, "ä, \u4e2d")
-    files.after_saving(told, Options(file_format="webp"))
-    assert told.filename.endswith(".webp") and not path.exists()
-    with Image.open(told.filename) as saved:
-        assert saved.mode == "RGBA"
-        values, wanted = np.asarray(saved), np.asarray(image)
-        text = saved.getexif().get_ifd(files.EXIF_FOLDER)[files.USER_COMMENT]
-    assert np.array_equal(values[..., 3], wanted[..., 3])
-    assert np.array_equal(values[wanted[..., 3] > 0], wanted[wanted[..., 3] > 0])
-    assert text[8:].decode("utf-16-be") == "ä, \u4e2d"
+def test_no_infotext_where_the_webui_writes_none(files, webui, tmp_path) -> None:
+    with webui.settings(enable_pnginfo=False):
+        files.write_webp(picture(), str(tmp_path / "a.webp"), "secret")
+    files.write_webp(picture(), str(tmp_path / "b.webp"), None)
+    for path in tmp_path.glob("*.webp"):
+        with Image.open(path) as saved:
+            assert not dict(saved.getexif())
+
+
+def test_a_text_of_any_characters(files) -> None:
+    for text in ("", "\U0001f34e", "half of a pair: \ud83c"):
+        exif = Image.Exif()
+        exif.load(files.user_comment(text))
+        written = exif.get_ifd(EXIF_FOLDER)[USER_COMMENT]
+        assert written[8:].decode("utf-16-be", "surrogatepass") == text
+
+
+@pytest.mark.parametrize("colour", ["#00ff00", "no colour"])
+def test_a_format_without_alpha_shows_what_viewers_show(files, webui, colour) -> None:
+    image = picture()
+    with webui.settings(img2img_background_color=colour):
+        flat = files.without_alpha(image)
+    ground = Image.new("RGBA", image.size, colour if colour[0] == "#" else "white")
+    ground.alpha_composite(image)
+    assert np.array_equal(np.asarray(flat), np.asarray(ground.convert("RGB")))
 
 
 def test_base64_of_a_png_with_texts(files) -> None:

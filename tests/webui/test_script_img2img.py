@@ -168,7 +168,9 @@ def test_only_masked_of_a_batch(a1111) -> None:
     outcome = run(a1111, SINGLE, init_images=images, batch_size=2, **named)
     assert outcome.modes == ["RGBA"] * 2 and outcome.error is None and not a1111.errors
     for after, image in zip(outcome.arrays, images, strict=True):
-        assert np.array_equal(after[:20], np.asarray(image)[:20])
+        before = np.asarray(image)[:20]
+        seen = before[..., 3] > 0
+        assert np.array_equal(after[:20, :, 3], before[..., 3]) and np.array_equal(after[:20][seen], before[seen])
 
 
 def test_colour_correction_keeps_alpha(forge) -> None:

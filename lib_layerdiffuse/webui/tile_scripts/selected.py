@@ -15,9 +15,11 @@ from PIL import Image
 
 from ...core.alpha import AlphaSummary
 from ...core.errors import InputError, LayerDiffuseError
+from ...core.hidden import with_hidden_colours
 from ...hosts.webui.modules import host_module
 from .. import files
 from ..job import NOTE_KEY, Job
+from ..options import read_options
 from ..pictures import ADVICE, Layer
 from .in_turn import InTurn
 from .joining import enlarged, joined, on_canvas, start_layer
@@ -117,6 +119,8 @@ class Selected:
         hint = AlphaSummary.of(picture).hint
         if hint:
             self.note(f"{hint} {ADVICE}")
+        if picture.mode == "RGBA":  # in place: the script keeps this very object
+            picture.paste(with_hidden_colours(picture, read_options().hidden_colours))
         self.whole = files.mark(picture, "", several=False)
         return self.whole
 
