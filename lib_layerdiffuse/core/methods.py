@@ -11,6 +11,7 @@ import numpy as np
 from .errors import BaseMismatchError, InputError
 
 HUB_REPOSITORY = "LayerDiffusion/layerdiffusion-v1"
+HUB_LICENCE = "creativeml-openrail-m"  # of the files there, as its page says
 FOREGROUND, BACKGROUND, BLENDED = "foreground", "background", "blended"
 OFFSETS, ATTENTION_SHARING = "offsets", "attention sharing"
 MODES = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..core.errors import LayerDiffuseError, OutputError, WeightsError
-from ..core.methods import HUB_REPOSITORY
+from ..core.methods import HUB_LICENCE, HUB_REPOSITORY
 from ..core.weights import find_weights
 from .hub import fetch_file
 
@@ -65,7 +65,7 @@ class LayerFiles:
         target = self.download_folder()
         if self.offline or constants.HF_HUB_OFFLINE:
             raise self._missing(name, "offline mode forbids the download")
-        logger.info("downloading %s from %s to %s", name, HUB_REPOSITORY, target)
+        logger.info("downloading %s from %s (licence %s) to %s", name, HUB_REPOSITORY, HUB_LICENCE, target)
         try:
             return self.fetch(name, target)
         except LayerDiffuseError:

@@ -10,7 +10,7 @@ import pytest
 from fakes.hub import point_to, serve
 
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
-from lib_layerdiffuse.core.methods import HUB_REPOSITORY
+from lib_layerdiffuse.core.methods import HUB_LICENCE, HUB_REPOSITORY
 from lib_layerdiffuse.hosts.downloads import LayerFiles
 
 NAME = "layer_sd15_joint.safetensors"
@@ -76,9 +76,11 @@ def hub(monkeypatch):
         yield server
 
 
-def test_download_from_a_mirror_into_the_first_folder(tmp_path, hub):
+def test_download_from_a_mirror_into_the_first_folder(tmp_path, hub, caplog):
     (tmp_path / "models" / "layer_model").mkdir(parents=True)
-    path = LayerFiles([tmp_path]).find("layer_sd15_joint")
+    with caplog.at_level("INFO"):
+        path = LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert HUB_LICENCE in caplog.text
     assert path == tmp_path / "models" / "layer_model" / NAME and path.read_bytes() == CONTENT
     asked = len(hub.starts)
     assert LayerFiles([tmp_path]).find("layer_sd15_joint") == path and len(hub.starts) == asked

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import importlib.util
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +106,12 @@ def test_sd_next_is_refused_in_one_line(tmp_path, monkeypatch, caplog):
     assert [record.name for record in caplog.records] == ["LayerDiffuse"]
     assert "SD.Next" in caplog.text and "\n" not in caplog.records[0].getMessage()
     assert not hasattr(script, "LayerDiffuseScript") and not hasattr(script, "register")
+
+
+def test_scripts_stand_before_those_that_edit_finished_pictures():
+    """As WebUIs read it: names of folders in lower case, commas or spaces between them."""
+    metadata = configparser.ConfigParser()
+    metadata.read(ROOT / "metadata.ini")
+    before = re.split(r"[,\s]+", metadata["scripts"]["Before"])
+    assert {"adetailer", "sd-webui-reactor"} <= set(before) and all(name == name.lower() for name in before)
+    assert set(metadata.sections()) == {"Extension", "scripts"}  # nothing that names our own folder, which users choose
