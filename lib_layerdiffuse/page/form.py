@@ -1,13 +1,16 @@
-"""From the values of the page's form to the settings of a run."""
+"""From the raw values of the page's form, whatever they may be, to the settings of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.settings import GenerateSettings
-from lib_layerdiffuse.webui.arguments import LayerArguments, parse_positional
+from lib_layerdiffuse.core.methods import choose_method
+from lib_layerdiffuse.page.uploads import opened
+from lib_layerdiffuse.settings import MAX_SEED, SIZE_MIN, GenerateSettings, NumberRule
+from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
 
 # Names that the accordion's arguments have among the settings of a run.
 SETTING_OF = {
@@ -21,7 +24,21 @@ SETTING_OF = {
     "bg_additional_prompt": "background_prompt",
     "blend_additional_prompt": "blended_prompt",
 }
-WHOLE_NUMBERS = ("count", "seed", "steps", "width", "height")
+# What the page's fields take: less than the program, because everybody shares one model.
+LIMITS = {
+    rule.name: rule
+    for rule in (
+        NumberRule("count", 1, 16, whole=True),
+        NumberRule("seed", -1, MAX_SEED, whole=True),
+        NumberRule("steps", 1, 100, whole=True),
+        NumberRule("guidance", 0, 15),
+        NumberRule("width", SIZE_MIN, 2048, whole=True),
+        NumberRule("height", SIZE_MIN, 2048, whole=True),
+        NumberRule("denoise", 0, 1),
+    )
+}
+TEXTS = ("prompt", "negative_prompt")
+TEXT_LENGTH = 2000  # a model reads the first 77 tokens
 
 
 @dataclass(frozen=True)
@@ -32,12 +49,17 @@ class Form:
     layers: LayerArguments
 
     @classmethod
-    def parse(cls, names: list[str], values: tuple[Any, ...]) -> Form:
-        """The form from the components' values: first those of `names`, then the accordion's in positional order."""
+    def parse(cls, names: list[str], values: tuple[Any, ...], base: str) -> Form:
+        """The form from the components' raw values: first those of `names`, then the accordion's by position.
+
+        InputError names the field that cannot be used; only pictures that the run needs are opened.
+        """
+        readers: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(TEXTS, text) | dict.fromkeys(LIMITS, number)
         settings = dict(zip(names, values, strict=False))
-        for name in WHOLE_NUMBERS:
-            settings[name] = whole_number(name, settings[name])
-        return cls(settings, parse_positional(values[len(names) :]))
+        for name, read in readers.items():
+            settings[name] = read(name, settings[name])
+        settings["init"] = opened("init", settings["init"])
+        return cls(settings, parse_layers(values[len(names) :], base))
 
     def generate_settings(self, base: str) -> GenerateSettings:
         """Settings of a run on the loaded base; InputError where an image or a prompt is missing."""
@@ -55,17 +77,61 @@ class Form:
         )
 
 
+def parse_layers(values: tuple[Any, ...], base: str) -> LayerArguments:
+    """The accordion's arguments from its components' raw values, without those that the method has no use for."""
+    raw = {argument.name: value for argument, value in zip(ARGUMENTS, values, strict=False)}
+    chosen = parse_mapping({name: raw[name] for name in ("enabled", "method") if name in raw})
+    if not chosen.enabled:
+        return chosen
+    used = visible_arguments(chosen.method_row or choose_method(base))
+    readers = {"image": opened, "text": text}
+    parsed = {
+        argument.name: readers.get(argument.kind, as_it_is)(argument.name, raw[argument.name])
+        for argument in used
+        if argument.name in raw
+    }
+    return parse_mapping(parsed)
+
+
 def hyphened(label: str) -> str:
     """A label as the settings write it: "Crop and Resize" is crop-and-resize."""
     return "-".join(label.casefold().split())
 
 
-def whole_number(name: str, value: Any) -> int:
-    """int of a number field's value; InputError for an empty or broken one."""
+def as_it_is(name: str, value: Any) -> Any:
+    """The value: the table of arguments checks it."""
+    return value
+
+
+def number(name: str, value: Any) -> float:
+    """A field's number within its limits, int where only whole ones are allowed; InputError for anything else."""
+    rule = LIMITS[name]
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if number != number or not number.is_integer():
-        raise InputError(f"{name} {value!r}", "a whole number", f"fill in {name}")
-    return int(number)
+        parsed = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = "a whole number" if rule.whole else "a number"
+        expected = f"{kind} from {rule.low:.10g} to {rule.high:.10g}"
+        raise InputError(f"{name} {shortened(value)}", expected, f"fill in {name}") from error
+    rule.check(parsed)
+    return int(parsed) if rule.whole else parsed
+
+
+def text(name: str, value: Any) -> str:
+    """A field's text, without what no file can hold; InputError for what is none, or too long."""
+    if value is None:  # as an untouched field is sent
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{name} {shortened(value)}", "a text", f"fill in {name}")
+    if len(value) > TEXT_LENGTH:
+        raise InputError(
+            f"{name} of {len(value)} characters",
+            f"at most {TEXT_LENGTH}",
+            "say it shorter: a model reads about 60 words",
+        )
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+def shortened(value: Any) -> str:
+    """A value in a message: "that is empty", or its first characters."""
+    shown = "that is empty" if value is None or value == "" else repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

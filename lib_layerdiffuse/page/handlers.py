@@ -1,27 +1,37 @@
-"""What happens on the page: generate, stop, hints, the chosen picture, the last seed, good-bye."""
+"""What happens on the page: generate, stop, hints, the chosen picture, its seed, coming back, good-bye."""
 
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio
 
 from lib_layerdiffuse.core.errors import LayerDiffuseError
-from lib_layerdiffuse.hosts.outputs import PictureFolder, file_stem, write_whole
 from lib_layerdiffuse.page import style
 from lib_layerdiffuse.page.form import Form
 from lib_layerdiffuse.page.layout import Layout
-from lib_layerdiffuse.page.model import PageModel, Progress
+from lib_layerdiffuse.page.model import PageModel
+from lib_layerdiffuse.page.runs import PictureFile, Run
+from lib_layerdiffuse.page.turns import LIMIT
+from lib_layerdiffuse.page.uploads import opened, path_of
 from lib_layerdiffuse.page.visits import Visit, Visits
-from lib_layerdiffuse.pictures import Picture, Pictures
 
 LOGGER = logging.getLogger(__name__)
 QUIET = {"show_progress": "hidden", "queue": False}
+HINT_LENGTH = 500  # characters of a prompt that are looked through for unknown words
+# A tab keeps a name of its own while it is open, so that it is known again after it was loaded again.
+TOKEN_SCRIPT = """() => {
+  let token = sessionStorage.getItem("layerdiffuse");
+  if (!token) {
+    const bytes = Array.from(crypto.getRandomValues(new Uint8Array(16)));
+    token = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    sessionStorage.setItem("layerdiffuse", token);
+  }
+  return [token];
+}"""
 Updates = dict[Any, Any]
 
 
@@ -35,105 +45,182 @@ class Handlers:
 
     def connect(self, blocks: gradio.Blocks) -> None:
         """Ties the handlers to buttons, prompt and gallery."""
-        layout, results = self.layout, self.layout.results
-        prompt, generate, stop = layout.form["prompt"], layout.buttons["generate"], layout.buttons["stop"]
-        outputs = [*results.values(), generate, stop, layout.buttons["reuse"]]
-        for event in (generate.click, prompt.submit):
-            event(self.generate, layout.inputs, outputs, show_progress="hidden", concurrency_limit=4)
-        stop.click(self.stop, None, [stop], **QUIET)
-        prompt.change(self.hint, [prompt], [results["hints"]], trigger_mode="always_last", **QUIET)
+        layout, results, buttons = self.layout, self.layout.results, self.layout.buttons
+        prompt = layout.form["prompt"]
+        outputs = [*results.values(), *buttons.values()]
+        # One event for both: the browser sends no second one while the first is answered. The form checks raw values.
+        gradio.on(
+            [buttons["generate"].click, prompt.submit],
+            self.generate,
+            layout.inputs,
+            outputs,
+            preprocess=False,
+            show_progress="hidden",
+            trigger_mode="once",
+            concurrency_limit=LIMIT,
+        )
+        buttons["stop"].click(self.stop, None, [buttons["stop"]], **QUIET)
+        prompt.change(self.hint, [prompt], [results["hints"]], trigger_mode="always_last", show_progress="hidden")
         results["gallery"].select(self.choose, None, [results["parameters"]], **QUIET)
-        layout.buttons["reuse"].click(self.last_seed, None, [layout.form["seed"]], **QUIET)
+        buttons["reuse"].click(self.chosen_seed, None, [layout.form["seed"]], **QUIET)
+        for name, picture in layout.pictures.items():
+            look = self.look_at(name)
+            picture.upload(look, [picture], [picture, results["messages"]], preprocess=False, show_progress="hidden")
+        blocks.load(
+            self.arrive,
+            [layout.token],
+            [*outputs, *layout.remembered.values()],
+            js=TOKEN_SCRIPT,
+            show_progress="hidden",
+            concurrency_limit=LIMIT,
+        )
         blocks.unload(self.leave)
 
     def generate(self, request: gradio.Request, *values: Any) -> Iterator[Updates]:
-        """Runs the form: progress while it works, then pictures and files, or a message that says what was wrong."""
+        """Runs the form: progress while it works, pictures as they come, or a message that says what was wrong."""
         visit = self.visits.of(session_of(request))
-        yield self.busy()
         try:
-            form = Form.parse(list(self.layout.form), values)
-            settings = form.generate_settings(self.model.base)
-            run = FinishedFiles(visit.begin_run())
-            for report in self.model.run(settings, visit.stop):
-                if isinstance(report, Progress):
-                    yield {self.layout.results["progress"]: style.progress_html(report.fraction, report.text)}
-                elif isinstance(report, Picture):
-                    run.add(report)
-                    yield self.gallery(run, form.layers.enabled and form.layers.checkerboard)
-                else:
-                    yield self.done(report, run, visit)
+            run = self.begin(visit, values)
         except LayerDiffuseError as error:
-            yield self.idle(style.error_html(error))
+            yield self.message(style.error_html(error))
+            return
         except Exception as error:  # whatever it was, the visitor gets an answer and the log the rest
-            LOGGER.exception("a run of the page failed")
-            yield self.idle(style.failure_html(error))
+            LOGGER.exception("a run of the page could not begin")
+            yield self.message(style.failure_html(error))
+            return
+        yield from self.follow(visit, run)
+
+    def begin(self, visit: Visit, values: tuple[Any, ...]) -> Run:
+        """A started run of the form's raw values; what can be refused before it begins is."""
+        names = list(self.layout.form)
+        form = Form.parse(names, values, self.model.base)
+        settings = form.generate_settings(self.model.base)
+        settings.validated()
+        run = visit.begin_run()
+        visit.remember(dict(zip(names, values, strict=False)), form.layers.enabled)
+        run.checkerboard = form.layers.enabled and form.layers.checkerboard
+        run.start(self.model, settings)
+        return run
+
+    def follow(self, visit: Visit, run: Run) -> Iterator[Updates]:
+        """Updates of a run's page from its start, or from wherever it is, to its end."""
+        yield self.busy()
+        listed = 0
+        for progress in run.follow():
+            updates = {self.layout.results["progress"]: style.progress_html(progress.fraction, progress.text)}
+            if len(run.files) > listed:
+                listed = len(run.files)
+                updates |= self.pictures(visit, run, run.files[:listed])
+            yield updates
+        yield self.ended(visit, run)
 
     def busy(self) -> Updates:
-        """Updates at the start of a run."""
+        """Updates at the start of a run: nothing of an earlier one stays listed."""
         results, buttons = self.layout.results, self.layout.buttons
-        return {
+        gone = {results[name]: gradio.update(value=None, visible=False) for name in ("files", "zip", "parameters")}
+        return gone | {
             buttons["generate"]: gradio.update(interactive=False),
             buttons["stop"]: gradio.update(interactive=True, value="Stop"),
+            buttons["reuse"]: gradio.update(visible=False),
             results["messages"]: gradio.update(visible=False),
-            results["progress"]: gradio.update(value=style.progress_html(0, "Waiting for the model"), visible=True),
+            results["gallery"]: gradio.update(value=None, selected_index=None),
+            results["progress"]: gradio.update(value=style.progress_html(0, "starting"), visible=True),
         }
 
-    def idle(self, messages: str) -> Updates:
-        """Updates at the end of a run."""
+    def ended(self, visit: Visit, run: Run) -> Updates:
+        """Updates at the end of a run: buttons, messages, and its pictures (earlier ones where it has none)."""
         results, buttons = self.layout.results, self.layout.buttons
-        return {
+        shown = visit.shown
+        return (self.pictures(visit, shown, shown.files) if shown is not None else {}) | {
             buttons["generate"]: gradio.update(interactive=True),
             buttons["stop"]: gradio.update(interactive=False, value="Stop"),
-            results["messages"]: gradio.update(value=messages, visible=bool(messages)),
             results["progress"]: gradio.update(visible=False),
+            **self.message(messages_of(run)),
         }
 
-    def gallery(self, run: FinishedFiles, checkerboard: bool) -> Updates:
-        """Updates with the pictures that are done so far."""
-        items = [(str(path), caption(picture)) for picture, path in run.files]
+    def message(self, text: str) -> Updates:
+        """The update that shows a message, or none."""
+        return {self.layout.results["messages"]: gradio.update(value=text, visible=bool(text))}
+
+    def pictures(self, visit: Visit, run: Run, files: list[PictureFile]) -> Updates:
+        """Updates with the pictures that are done, their files and the settings of the chosen one."""
+        results = self.layout.results
         look = {
-            "columns": columns_for([picture for picture, _ in run.files]),
-            "elem_classes": [style.CHECKERBOARD_CLASS] if checkerboard else [],
+            "columns": columns_for(files),
+            "elem_classes": [style.CHECKERBOARD_CLASS] if run.checkerboard else [],
         }
-        return {self.layout.results["gallery"]: gradio.update(value=items, selected_index=None, **look)}
-
-    def done(self, pictures: Pictures, run: FinishedFiles, visit: Visit) -> Updates:
-        """Updates at the end of a run: files, ZIP, settings, and notes on what the run changed or could not do."""
-        # Unknown words stand under the prompt already.
-        notes = [note for note in pictures.notes if "does not know the word" not in note]
-        if not run.files:
-            return self.idle(style.hints_html(notes))
-        visit.parameters = [picture.parameters for picture, _ in run.files]
-        visit.seed = run.files[0][0].seed
-        results, paths = self.layout.results, [str(path) for _, path in run.files]
-        return self.idle(style.hints_html(notes)) | {
-            results["files"]: gradio.update(value=paths, visible=True),
-            results["zip"]: gradio.update(value=str(run.zip()), visible=True),
-            results["parameters"]: gradio.update(value=visit.parameters[0], visible=True),
+        items = [(str(file.path), caption(file)) for file in files]
+        archive = None if run.zip is None else str(run.zip)
+        return {
+            results["gallery"]: gradio.update(value=items, selected_index=None, **look),
+            results["files"]: gradio.update(value=[str(file.path) for file in files], visible=True),
+            results["zip"]: gradio.update(value=archive, visible=archive is not None),
+            results["parameters"]: gradio.update(value=files[visit.chosen].parameters, visible=True),
             self.layout.buttons["reuse"]: gradio.update(visible=True),
         }
 
     def stop(self, request: gradio.Request) -> Any:
         """Asks the visitor's run to stop after the step at hand."""
-        self.visits.of(session_of(request)).stop.set()
-        return gradio.update(value="Stopping", interactive=False)
+        visit = self.visits.of(session_of(request))
+        visit.stop()
+        running = visit.running is not None
+        return gradio.update(value="Stopping" if running else "Stop", interactive=False)
 
-    def hint(self, prompt: str) -> Any:
-        """Messages on words that the demo model does not know."""
-        hints = style.hints_html(self.model.hints(prompt))
+    def hint(self, prompt: str, request: gradio.Request) -> Any:
+        """Messages on words that the demo model does not know; the prompt is kept for when the tab is loaded again."""
+        self.visits.of(session_of(request)).prompt = prompt
+        hints = style.hints_html(self.model.hints(prompt[:HINT_LENGTH]))
         return gradio.update(value=hints, visible=bool(hints))
 
-    def choose(self, event: gradio.SelectData, request: gradio.Request) -> Any:
-        """The settings of the picture that was clicked in the gallery."""
-        parameters = self.visits.of(session_of(request)).parameters
-        return parameters[event.index] if event.index < len(parameters) else gradio.update()
+    def look_at(self, name: str) -> Any:
+        """The handler of a picture field: a picture that cannot be used is told at once and taken out."""
 
-    def last_seed(self, request: gradio.Request) -> int:
-        """The first seed of the visitor's last run; -1 before the first."""
-        return self.visits.of(session_of(request)).seed
+        def look(value: Any, request: gradio.Request) -> list[Any]:
+            visit, nothing = self.visits.of(session_of(request)), gradio.update(visible=False)
+            try:
+                path = path_of(name, value)
+                visit.uploads |= {path} if path is not None else set()
+                opened(name, value)
+            except LayerDiffuseError as error:
+                return [None, gradio.update(value=style.error_html(error), visible=True)]
+            return [gradio.update(), nothing]
+
+        return look
+
+    def choose(self, event: gradio.EventData, request: gradio.Request) -> Any:
+        """The settings of the picture that was clicked in the gallery."""
+        visit, index = self.visits.of(session_of(request)), index_of(event)
+        files = shown_files(visit)
+        if index is None or not 0 <= index < len(files):
+            return gradio.update()
+        visit.chosen = index
+        return files[index].parameters
+
+    def chosen_seed(self, request: gradio.Request) -> Any:
+        """The seed of the chosen picture, the first one if none was chosen."""
+        visit = self.visits.of(session_of(request))
+        files = shown_files(visit)
+        return files[min(visit.chosen, len(files) - 1)].seed if files else gradio.update()
+
+    def arrive(self, token: str, request: gradio.Request) -> Iterator[Updates]:
+        """What a tab had before it was loaded again: prompt and fields, pictures, and the run that goes on."""
+        visit = self.visits.arrive(session_of(request), token)
+        yield self.remembered(visit)
+        running, shown = visit.running, visit.shown
+        if running is not None:
+            yield from self.follow(visit, running)
+        elif shown is not None:
+            yield self.pictures(visit, shown, shown.files)
+
+    def remembered(self, visit: Visit) -> Updates:
+        """Updates that put back what stood in the form."""
+        remembered = self.layout.remembered
+        values = visit.values | ({"prompt": visit.prompt} if visit.prompt else {})
+        updates = {remembered[name]: values[name] for name in remembered if name in values}
+        return updates or {remembered["prompt"]: gradio.update()}
 
     def leave(self, request: gradio.Request) -> None:
-        """Stops the run and removes the files of a visitor who closed the page."""
+        """Stops the runs and removes the files of a visitor who closed the page and does not come back."""
         self.visits.leave(session_of(request))
 
 
@@ -142,36 +229,35 @@ def session_of(request: gradio.Request | None) -> str | None:
     return request.session_hash if request is not None else None
 
 
-def caption(picture: Picture) -> str:
+def index_of(event: Any) -> int | None:
+    """The place of what was clicked, from an event's data, which may be anything."""
+    data = event._data
+    index = data.get("index") if isinstance(data, dict) else None
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
+
+
+def shown_files(visit: Visit) -> list[PictureFile]:
+    """The files in the visitor's gallery: those of the run that goes on, else the last ones."""
+    run = visit.running or visit.shown
+    return run.files if run is not None else []
+
+
+def messages_of(run: Run) -> str:
+    """What is said at the end of a run: its error, and notes on what it changed or could not do."""
+    notes = style.hints_html(run.notes)
+    if run.error is None:
+        return notes
+    typed = isinstance(run.error, LayerDiffuseError)
+    return (style.error_html if typed else style.failure_html)(run.error) + notes
+
+
+def caption(file: PictureFile) -> str:
     """What stands under a picture in the gallery."""
-    return f"{picture.frame}, seed {picture.seed}" if picture.frame else f"seed {picture.seed}"
+    return f"{file.frame}, seed {file.seed}" if file.frame else f"seed {file.seed}"
 
 
-def columns_for(pictures: list[Picture]) -> int:
+def columns_for(files: list[PictureFile]) -> int:
     """Gallery columns: the layers of a result stay in one line, else 2 to 4 by the number of pictures."""
-    frames = len({picture.frame for picture in pictures})
-    by_count = next((columns for columns in (2, 3) if len(pictures) <= columns**2), 4)
+    frames = len({file.frame for file in files})
+    by_count = next((columns for columns in (2, 3) if len(files) <= columns**2), 4)
     return frames if frames > 1 else by_count
-
-
-class FinishedFiles:
-    """The finished pictures of one run and their files, each written whole, in one folder."""
-
-    def __init__(self, folder: Path):
-        self.target = PictureFolder(folder)
-        self.files: list[tuple[Picture, Path]] = []
-
-    def add(self, picture: Picture) -> None:
-        """Writes a picture as PNG with its settings."""
-        self.files.append((picture, self.target.save(picture)))
-
-    def zip(self) -> Path:
-        """Writes all files into one ZIP named after the first; PNG is packed already, so it is only stored."""
-        path = self.target.folder / f"{file_stem(self.files[0][0])}.zip"
-        write_whole(path, self._write_zip)
-        return path
-
-    def _write_zip(self, partial: Path) -> None:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for _, path in self.files:
-                archive.write(path, path.name)

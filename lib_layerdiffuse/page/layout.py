@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio
 
 from lib_layerdiffuse.page import style
+from lib_layerdiffuse.page.form import LIMITS, TEXT_LENGTH
 from lib_layerdiffuse.page.model import PageModel
-from lib_layerdiffuse.settings import MAX_SEED, SIZE_MIN
-from lib_layerdiffuse.webui.accordion import LayerAccordion, build_accordion
+from lib_layerdiffuse.settings import MAX_SEED
+from lib_layerdiffuse.webui.accordion import TITLE, LayerAccordion, build_accordion
+from lib_layerdiffuse.webui.arguments import ARGUMENTS, BY_NAME
 
 EXAMPLE_COUNT = 12
 # The opaque picture beside the transparent one is something that only the WebUIs offer.
 HIDDEN_ARGUMENTS = ("output_origin",)
+
+
+@contextmanager
+def ticked_header(gradio: Any, prefix: str) -> Iterator[Any]:
+    """The box that opens the accordion's body; ticked at first, because transparency is what this page is for."""
+    with gradio.Column(elem_id=f"{prefix}_accordion"):
+        enabled = gradio.Checkbox(True, label=TITLE, info=BY_NAME["enabled"].help, elem_id=f"{prefix}_enabled")
+        with gradio.Column(elem_id=f"{prefix}_body") as body:
+            yield enabled
+    quiet = {"show_progress": "hidden", "queue": False}
+    enabled.change(lambda ticked: gradio.update(visible=bool(ticked)), [enabled], [body], **quiet)
 
 
 @dataclass
@@ -26,17 +41,24 @@ class Layout:
     buttons: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     accordion: LayerAccordion | None = None
+    token: Any = None
 
     def build(self) -> None:
-        """Builds everything inside the running Blocks."""
+        """Builds everything inside the running Blocks: in the order of the keyboard, placed by the style sheet."""
         gradio.HTML(style.title_html(self.model), elem_id="page_title")
-        with gradio.Row(equal_height=False):
-            with gradio.Column(scale=5, min_width=360):
+        self.token = gradio.Textbox("", visible=False, label="Tab")
+        with gradio.Row(equal_height=False, elem_id="page_columns"):
+            with gradio.Column(min_width=0, elem_id="page_ask"):
                 self.build_prompt()
-                self.accordion = build_accordion(gradio, base=self.model.base, hidden=HIDDEN_ARGUMENTS)
+            with gradio.Column(min_width=0, elem_id="page_choose"):
+                place = {"base": self.model.base, "hidden": HIDDEN_ARGUMENTS, "header": ticked_header}
+                self.accordion = build_accordion(gradio, **place)
                 self.build_main_settings()
                 self.build_more_settings()
-            with gradio.Column(scale=6, min_width=360):
+            if self.model.captions:
+                with gradio.Column(min_width=0, elem_id="page_try"):
+                    self.build_words(self.model.captions)
+            with gradio.Column(min_width=0, elem_id="page_results"):
                 self.build_results()
 
     @property
@@ -44,12 +66,29 @@ class Layout:
         """All components of the form: settings by name, then the accordion's in positional order."""
         return [*self.form.values(), *self.accordion.inputs]
 
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """The fields that take pictures, by name."""
+        layers = {row.name: self.accordion.components[row.name] for row in ARGUMENTS if row.kind == "image"}
+        return {"init": self.form["init"]} | layers
+
+    @property
+    def remembered(self) -> dict[str, Any]:
+        """The fields that are filled in again when a tab is loaded again, by name."""
+        fields = self.form | {"enabled": self.accordion.components["enabled"]}
+        return {name: component for name, component in fields.items() if name != "init"}
+
     def build_prompt(self) -> None:
-        """Prompt, buttons, and the words that the demo model knows."""
+        """Prompt and buttons."""
         captions = self.model.captions
         example = captions[0] if captions else "a glass of water"
         self.form["prompt"] = gradio.Textbox(
-            label="Prompt", placeholder=f"for example: {example}", lines=2, autofocus=True, elem_id="page_prompt"
+            label="Prompt",
+            placeholder=f"for example: {example}",
+            lines=2,
+            max_length=TEXT_LENGTH,
+            autofocus=True,
+            elem_id="page_prompt",
         )
         self.results["hints"] = gradio.HTML("", elem_id="page_hints", visible=False, padding=False)
         with gradio.Row(elem_id="page_buttons"):
@@ -57,11 +96,9 @@ class Layout:
             self.buttons["stop"] = gradio.Button(
                 "Stop", variant="stop", elem_id="page_stop", interactive=False, scale=1, min_width=90
             )
-        if captions:
-            self.build_words(captions)
 
     def build_words(self, captions: list[str]) -> None:
-        """Clickable examples, and all words in a list that opens."""
+        """Clickable examples, and all words of the demo model in a list that opens."""
         examples = captions[:: max(1, len(captions) // EXAMPLE_COUNT)][:EXAMPLE_COUNT]
         self.build_word_list("Click to try", examples, "page_examples")
         with gradio.Accordion(f"All {len(captions)} words that the model knows", open=False, elem_id="page_words"):
@@ -79,44 +116,47 @@ class Layout:
             type="values",
             elem_id=element,
         )
-        data.click(lambda sample: sample[0], [data], [self.form["prompt"]], queue=False, show_progress="hidden")
+        data.click(first_of, [data], [self.form["prompt"]], queue=False, show_progress="hidden")
 
     def build_main_settings(self) -> None:
         """Number of pictures and seed."""
         with gradio.Row():
-            self.form["count"] = gradio.Slider(1, 16, 4, step=1, label="Pictures", elem_id="page_count")
+            self.build_slider("count", 4, "Pictures")
             self.form["seed"] = gradio.Number(
                 -1, precision=0, minimum=-1, maximum=MAX_SEED, label="Seed (-1: random)", elem_id="page_seed"
             )
+
+    def build_slider(self, name: str, value: float, label: str, step: float = 1, info: str | None = None) -> None:
+        """A slider between the limits of a field."""
+        rule = LIMITS[name]
+        self.form[name] = gradio.Slider(
+            rule.low, rule.high, value, step=step, label=label, info=info, elem_id=f"page_{name}"
+        )
 
     def build_more_settings(self) -> None:
         """The rest of the ordinary settings and the picture to start from, in a list that opens."""
         defaults, form = self.model.defaults, self.form
         with gradio.Accordion("More settings", open=False, elem_id="page_more"):
             with gradio.Row():
-                form["steps"] = gradio.Slider(1, 100, defaults.steps, step=1, label="Steps", elem_id="page_steps")
-                form["guidance"] = gradio.Slider(
-                    0, 15, defaults.guidance, step=0.1, label="Guidance", elem_id="page_guidance"
-                )
+                self.build_slider("steps", defaults.steps, "Steps")
+                self.build_slider("guidance", defaults.guidance, "Guidance", 0.1)
             with gradio.Row():
                 for name in ("width", "height"):
-                    form[name] = gradio.Slider(
-                        SIZE_MIN, 2048, defaults.size, step=8, label=name.capitalize(), elem_id=f"page_{name}"
-                    )
+                    self.build_slider(name, defaults.size, name.capitalize(), 8, f"The model learned {defaults.size}.")
             form["clear_haze"] = gradio.Checkbox(
                 True,
                 label="Clear haze",
                 info="Almost invisible pixels become invisible, almost solid ones solid; soft gradients stay.",
                 elem_id="page_clear_haze",
             )
-            form["negative_prompt"] = gradio.Textbox(label="Negative prompt", elem_id="page_negative_prompt")
+            form["negative_prompt"] = gradio.Textbox(
+                label="Negative prompt", max_length=TEXT_LENGTH, elem_id="page_negative_prompt"
+            )
             form["init"] = gradio.Image(
                 type="pil", image_mode="RGBA", sources=["upload"], height=200, label="Start from a picture (optional)",
                 elem_id="page_init",
             )  # fmt: skip
-            form["denoise"] = gradio.Slider(
-                0, 1, 0.75, step=0.01, label="How much to change it", elem_id="page_denoise"
-            )
+            self.build_slider("denoise", 0.75, "How much to change it", 0.01)
 
     def build_results(self) -> None:
         """Messages, progress, gallery, files and the text of the settings."""
@@ -125,12 +165,14 @@ class Layout:
         results["progress"] = gradio.HTML("", elem_id="page_progress", visible=False, padding=False)
         results["gallery"] = gradio.Gallery(
             label="Pictures",
+            show_label=False,  # it would stand on the first picture
             format="png",
             columns=2,
             height=None,
             object_fit="contain",
             elem_id="page_gallery",
             elem_classes=[style.CHECKERBOARD_CLASS],
+            buttons=["download", "fullscreen"],
             interactive=False,
         )
         with gradio.Row():
@@ -151,3 +193,8 @@ class Layout:
             elem_id="page_parameters",
             visible=False,
         )
+
+
+def first_of(sample: Any) -> Any:
+    """The word of a list's sample; no change where there is none."""
+    return sample[0] if sample else gradio.update()

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.page.model import PageModel
-from lib_layerdiffuse.page.visits import Visits
+from lib_layerdiffuse.page.uploads import MAX_FILE_SIZE
+from lib_layerdiffuse.page.visits import GRACE_SECONDS, TEMPORARY, Visits
 
 # gradio reads these when it is imported, so they are set before.
 ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-TEMPORARY = "GRADIO_TEMP_DIR"
+WAITING_LIMIT = 64  # events in gradio's queue, hints among them; runs have a limit of their own
+# gradio looks every hour for uploads and copies that are older than a day.
+DELETE_CACHE = (3600, 86_400)
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Address and port to listen on (0: a free one), and whether a browser is opened."""
+    """Address and port to listen on (0: a free one), whether a browser is opened, and (user, password) if needed."""
 
     server_name: str = "127.0.0.1"
     port: int = 7860
     open_browser: bool = False
+    auth: tuple[str, str] | None = field(default=None, repr=False)
 
 
 class Server:
     """A running page; `close` ends it and removes its files. Works in a `with` statement."""
 
-    def __init__(self, model: PageModel, settings: ServerSettings | None = None):
-        self.visits = Visits()
+    def __init__(self, model: PageModel, settings: ServerSettings | None = None, grace: float = GRACE_SECONDS):
+        self.visits = Visits(grace)
+        self.ended = threading.Event()
         try:
             self.blocks = start(model, self.visits, settings or ServerSettings())
         except BaseException:
@@ -41,8 +47,9 @@ class Server:
         return self.blocks.local_url
 
     def wait(self) -> None:
-        """Serves until the process is interrupted."""
-        self.blocks.block_thread()
+        """Serves until somebody sets `ended` or the process is interrupted."""
+        while not self.ended.wait(1.0):  # in pieces: Windows hands no Ctrl-C on to a thread that waits for ever
+            pass
 
     def close(self) -> None:
         """Ends the page and removes its temporary files."""
@@ -51,7 +58,7 @@ class Server:
 
     def remove_files(self) -> None:
         """Removes all temporary files and makes gradio forget where they were."""
-        if os.environ.get(TEMPORARY) == str(self.visits.served):
+        if os.environ.get(TEMPORARY) == str(self.visits.folder):
             del os.environ[TEMPORARY]
         self.visits.close()
 
@@ -64,23 +71,23 @@ class Server:
 
 def build_page(model: PageModel, visits: Visits) -> Any:
     """The page as gradio Blocks, not yet served."""
-    import gradio
-
+    from lib_layerdiffuse.page.blocks import PageBlocks
     from lib_layerdiffuse.page.handlers import Handlers
     from lib_layerdiffuse.page.layout import Layout
 
-    with gradio.Blocks(title="LayerDiffuse", analytics_enabled=False, delete_cache=(3600, 7200)) as blocks:
+    with PageBlocks(title="LayerDiffuse", analytics_enabled=False, delete_cache=DELETE_CACHE) as blocks:
         layout = Layout(model)
         layout.build()
         Handlers(model, layout, visits).connect(blocks)
-    return blocks
+    blocks.close_endpoints()
+    return blocks.queue(max_size=WAITING_LIMIT, api_open=False)
 
 
 def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
     """Builds the page and serves it in the background."""
     os.environ.update(ENVIRONMENT)
     bypass_proxy(settings.server_name)
-    os.environ.setdefault(TEMPORARY, str(visits.served))
+    os.environ.setdefault(TEMPORARY, str(visits.folder))
     import gradio
 
     from lib_layerdiffuse.page import style
@@ -90,7 +97,9 @@ def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
         blocks.launch(
             server_name=settings.server_name,
             server_port=settings.port or free_port(settings.server_name),
+            auth=settings.auth,
             inbrowser=settings.open_browser,
+            max_file_size=MAX_FILE_SIZE,
             prevent_thread_lock=True,
             share=False,
             quiet=True,

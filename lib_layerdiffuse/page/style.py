@@ -48,6 +48,35 @@ CSS = """
 .ld-progress > span { position: absolute; inset: 0; padding: 0 0.8rem; line-height: 1.6rem; font-size: 0.85rem; }
 #page_words .gallery { max-height: 14rem; overflow-y: auto; }
 footer { display: none !important; }
+
+/* In the order of the keyboard: ask, choose, try, results. Seen: results beside, on a phone right below the button. */
+#page_columns { display: grid !important; align-items: start; gap: var(--layout-gap);
+  grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); grid-template-rows: auto auto 1fr;
+  grid-template-areas: "ask results" "try results" "choose results"; }
+#page_ask { grid-area: ask; }
+#page_try { grid-area: try; }
+#page_choose { grid-area: choose; }
+#page_results { grid-area: results; }
+
+/* Below the picture, not over it. */
+#page_gallery .thumbnail-lg { display: flex; flex-direction: column; height: auto; aspect-ratio: auto; }
+#page_gallery .thumbnail-lg img { min-height: 0; flex: 1; }
+#page_gallery .caption-label { position: static; max-width: none; width: 100%; border-radius: 0; border-width: 1px 0 0;
+  text-align: center; background: var(--background-fill-primary); }
+
+@media (max-width: 760px) {
+  #page_columns { grid-template-columns: minmax(0, 1fr); grid-template-rows: none;
+    grid-template-areas: "ask" "results" "try" "choose"; }
+  #page_gallery { min-height: 0; }
+  #page_gallery .empty { min-height: 140px; }
+}
+@media (max-width: 760px), (pointer: coarse) {
+  .gradio-container button, .gradio-container a.file-link, .gradio-container input:not([type=checkbox], [type=radio]),
+  .gradio-container label:has(> input[type=checkbox], > input[type=radio]) { min-height: 40px; min-width: 40px; }
+  .gradio-container label:has(> input[type=checkbox], > input[type=radio]) { align-items: center; }
+  .gradio-container input[type=range] { height: 40px; background-size: auto; }
+  #page_files td { height: 40px; }
+}
 """
 
 

@@ -1,70 +1,171 @@
-"""What the page keeps for each visitor: a folder of files and the switch that stops a run."""
+"""What the page keeps for each visitor: the runs and their files, what stood in the form, and which tab it is."""
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
 import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lib_layerdiffuse.core.errors import OutputError
+from lib_layerdiffuse.core.errors import InputError, OutputError
+from lib_layerdiffuse.page.runs import Run
+
+# gradio keeps what it serves and takes in below the folder that this variable names.
+TEMPORARY = "GRADIO_TEMP_DIR"
+GRACE_SECONDS = 15.0  # a tab that is loaded again comes back within this time
+TOKEN_LENGTH = 32
 
 
 @dataclass
 class Visit:
-    """One visitor: the folder for the files, the running generation's stop switch, the texts of the last pictures."""
+    """One visitor: runs with their files, what stood in the form, uploads, and the browser sessions that look on."""
 
     folder: Path
-    stop: threading.Event = field(default_factory=threading.Event)
-    parameters: list[str] = field(default_factory=list)
-    seed: int = -1
-    runs: int = 0
+    token: str = ""
+    prompt: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+    chosen: int = 0
+    uploads: set[Path] = field(default_factory=set)
+    sessions: set[str] = field(default_factory=set)
+    runs: list[Run] = field(default_factory=list)
+    begun: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin_run(self) -> Path:
-        """Resets the stop switch and makes a new empty folder; the files of the run before last are removed."""
-        self.stop = threading.Event()
-        self.runs += 1
-        shutil.rmtree(self.folder / str(self.runs - 2), ignore_errors=True)
-        folder = self.folder / str(self.runs)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: {error}", "a folder that can be written", "free some disk space") from error
-        return folder
+    @property
+    def running(self) -> Run | None:
+        """The run that is going on."""
+        return next((run for run in self.runs if not run.ended), None)
+
+    @property
+    def shown(self) -> Run | None:
+        """The last run that has pictures."""
+        return next((run for run in reversed(self.runs) if run.files), None)
+
+    def begin_run(self) -> Run:
+        """A run with a new folder, InputError while another goes on; only the last one's pictures are kept beside."""
+        with self.lock:
+            if self.running is not None:
+                raise InputError(
+                    "a second run while one goes on", "one run at a time", "wait until it is done, or press Stop"
+                )
+            kept = [self.shown] if self.shown is not None else []
+            for run in self.runs:
+                if run not in kept:
+                    shutil.rmtree(run.folder, ignore_errors=True)
+            self.begun += 1
+            self.chosen = 0
+            self.runs = [*kept, Run(made_folder(self.folder / str(self.begun)))]
+            return self.runs[-1]
+
+    def remember(self, values: dict[str, Any], enabled: bool) -> None:
+        """Keeps what stood in the form for when the tab is loaded again."""
+        self.prompt = values["prompt"]
+        self.values = values | {"enabled": enabled}
+
+    def stop(self) -> None:
+        """Asks every run to stop after the step at hand."""
+        for run in self.runs:
+            run.stop.set()
 
 
 class Visits:
-    """All visitors of one running page, under one temporary folder."""
+    """All visitors of one running page, under one temporary folder that gradio serves from without making copies."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="layerdiffuse-page-"))
-        self._visits: dict[str, Visit] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def served(self) -> Path:
-        """Where gradio keeps its copies of files that it serves or takes in."""
-        return self.folder / "served"
+    def __init__(self, grace: float = GRACE_SECONDS) -> None:
+        outer = os.environ.get(TEMPORARY)
+        if outer:
+            made_folder(Path(outer))
+        self.folder = Path(tempfile.mkdtemp(prefix="layerdiffuse-page-", dir=outer)).resolve()
+        self.grace = grace
+        self._visits: dict[str, Visit] = {}  # by browser session
+        self._timers: dict[int, threading.Timer] = {}  # by the visit's id, while nobody looks on
+        self._lock = threading.RLock()
 
     def of(self, session: str | None) -> Visit:
         """The visit of a browser session, made at its first call."""
         name = session or "local"
         with self._lock:
-            if name not in self._visits:
-                self._visits[name] = Visit(Path(tempfile.mkdtemp(dir=self.folder)))
-            return self._visits[name]
+            visit = self._visits.get(name) or Visit(self.folder / secrets.token_hex(16))
+            self._join(name, visit)
+            return visit
+
+    def arrive(self, session: str | None, token: Any) -> Visit:
+        """The visit of a tab by the token that it keeps: the one from before it was loaded again, or a new one."""
+        name = session or "local"
+        if not is_token(token):
+            return self.of(session)
+        with self._lock:
+            known = next((visit for visit in self._all() if visit.token == token), None)
+            visit = known or Visit(self.folder / secrets.token_hex(16), token)
+            self._join(name, visit)
+            return visit
 
     def leave(self, session: str | None) -> None:
-        """Stops the visitor's run and removes the files."""
+        """Ends the visit of a session, with its runs and files, unless its tab comes back in time."""
         with self._lock:
-            visit = self._visits.pop(session or "local", None)
-        if visit is not None:
-            visit.stop.set()
-            shutil.rmtree(visit.folder, ignore_errors=True)
+            visit = self._visits.get(session or "local")
+            if visit is None:
+                return
+            visit.sessions.discard(session or "local")
+            if visit.sessions:
+                return
+            if not (visit.token and self.grace):
+                self._end(visit)
+                return
+            timer = threading.Timer(self.grace, self._end, [visit])
+            timer.daemon = True
+            self._timers[id(visit)] = timer
+            timer.start()
 
     def close(self) -> None:
         """Ends all visits."""
-        for session in list(self._visits):
-            self.leave(session)
+        with self._lock:
+            for timer in self._timers.values():
+                timer.cancel()
+            for visit in self._all():
+                visit.stop()
+            self._visits.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _all(self) -> list[Visit]:
+        return list({id(visit): visit for visit in self._visits.values()}.values())
+
+    def _join(self, session: str, visit: Visit) -> None:
+        timer = self._timers.pop(id(visit), None)
+        if timer is not None:
+            timer.cancel()
+        before = self._visits.get(session)
+        if before is not None and before is not visit:
+            self.leave(session)
+        visit.sessions.add(session)
+        self._visits[session] = visit
+
+    def _end(self, visit: Visit) -> None:
+        with self._lock:
+            if visit.sessions:
+                return
+            self._timers.pop(id(visit), None)
+            self._visits = {name: other for name, other in self._visits.items() if other is not visit}
+            used = {path for other in self._all() for path in other.uploads}
+        visit.stop()
+        shutil.rmtree(visit.folder, ignore_errors=True)
+        for upload in visit.uploads - used:  # gradio stores equal pictures of two visitors as one
+            shutil.rmtree(upload.parent, ignore_errors=True)
+
+
+def is_token(token: Any) -> bool:
+    """Whether this is what a tab keeps to be known again: 32 hexadecimal digits."""
+    return isinstance(token, str) and len(token) == TOKEN_LENGTH and set(token) <= set("0123456789abcdef")
+
+
+def made_folder(folder: Path) -> Path:
+    """`folder`, made with all above it; OutputError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error}", "a folder that can be written", "free some disk space") from error
+    return folder

@@ -1,0 +1,59 @@
+"""gradio's Blocks, for this page alone: no endpoints for others, no files but uploads, no tracebacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gradio
+
+from lib_layerdiffuse.core.errors import InputError, LayerDiffuseError
+
+WHAT_TO_DO = "load the page again and use its own fields"
+
+
+class PageBlocks(gradio.Blocks):
+    """Blocks whose events are for this page alone, and that tell a visitor what a field cannot take."""
+
+    def close_endpoints(self) -> None:
+        """Takes all events out of gradio's API."""
+        for function in self.fns.values():
+            function.api_visibility = "private"
+
+    async def preprocess_data(self, block_fn: Any, inputs: Sequence[Any], *more: Any, **options: Any) -> list[Any]:
+        """As gradio does it; what it cannot take is told on the page instead of in a traceback."""
+        try:
+            refuse_addresses(inputs)
+            return await super().preprocess_data(block_fn, inputs, *more, **options)
+        except LayerDiffuseError as error:
+            message = str(error)
+        except Exception as error:  # noqa: BLE001 gradio and its components refuse values in many ways
+            message = str(
+                InputError(f"a value that a field cannot take ({short(error)})", "one of its own", WHAT_TO_DO)
+            )
+        raise gradio.Error(message, print_exception=False)
+
+
+def refuse_addresses(inputs: Sequence[Any]) -> None:
+    """InputError for a file that names an address: gradio would fetch it."""
+    for path in paths_of(inputs):
+        if isinstance(path, str) and "://" in path:
+            raise InputError("a file by its address", "an uploaded file", "upload it")
+
+
+def paths_of(value: Any) -> Iterator[Any]:
+    """What a value from the browser names as the paths of files, however deep."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            yield value.get("path")
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+
+
+def short(error: Exception) -> str:
+    """The first line of an error, without paths of this machine."""
+    lines = str(getattr(error, "message", error)).strip().splitlines()
+    return type(error).__name__ if not lines or "/" in lines[0] or "\\" in lines[0] else lines[0][:200]

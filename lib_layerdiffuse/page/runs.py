@@ -1,0 +1,116 @@
+"""A run in a thread of its own, which goes on while pages come and go, and the files that it makes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_layerdiffuse.core.errors import LayerDiffuseError
+from lib_layerdiffuse.hosts.outputs import PictureFolder, write_whole
+from lib_layerdiffuse.pictures import Picture, Watchers
+from lib_layerdiffuse.settings import GenerateSettings
+
+if TYPE_CHECKING:
+    from lib_layerdiffuse.page.model import PageModel
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: fraction in [0,1] and a short text."""
+
+    fraction: float = 0.0
+    text: str = "starting"
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A finished picture's file and what is told about it; the pixels are on the disk only."""
+
+    path: Path
+    seed: int
+    frame: str
+    parameters: str
+
+
+class Run:
+    """What a run has brought so far; any number of pages may follow it.
+
+    `notes` are there when it ended well, `error` when it did not; finished files stay either way.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.checkerboard = True
+        self.stop = threading.Event()
+        self.progress = Progress()
+        self.files: list[PictureFile] = []
+        self.notes: list[str] = []
+        self.zip: Path | None = None
+        self.error: Exception | None = None
+        self.ended = False
+        self._target = PictureFolder(folder)
+        self._changes = 0
+        self._changed = threading.Condition()
+
+    def start(self, model: PageModel, settings: GenerateSettings) -> None:
+        """Begins the work."""
+        threading.Thread(target=self._work, args=(model, settings), daemon=True).start()
+
+    def follow(self) -> Iterator[Progress]:
+        """The state of progress at every change (the latest of each moment) until the run has ended."""
+        seen = -1
+        while not self.ended:
+            with self._changed:
+                self._changed.wait_for(lambda before=seen: self._changes != before)
+                seen = self._changes
+            yield self.progress
+
+    def _work(self, model: PageModel, settings: GenerateSettings) -> None:
+        try:
+            self.notes = model.paint(settings, Watchers(self._report, self.stop.is_set, self._add)).notes
+        except Exception as error:  # whatever it was, the visitor gets an answer and the log the rest
+            self.error = error
+            if not isinstance(error, LayerDiffuseError):
+                LOGGER.exception("a run of the page failed")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        try:
+            self.zip = self._pack() if self.files else None
+        except LayerDiffuseError as error:
+            self.error = self.error or error
+        self.ended = True
+        self._tell()
+
+    def _report(self, fraction: float, text: str) -> None:
+        self.progress = Progress(fraction, text)
+        self._tell()
+
+    def _add(self, picture: Picture) -> None:
+        path = self._target.save(picture)
+        self.files.append(PictureFile(path, picture.seed, picture.frame, picture.parameters))
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def _pack(self) -> Path:
+        """All files in one ZIP named after the first; PNG is packed already, so it is only stored."""
+        path = self.files[0].path.with_suffix(".zip")
+        write_whole(path, self._write_zip)
+        return path
+
+    def _write_zip(self, partial: Path) -> None:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            for file in self.files:
+                archive.write(file.path, file.path.name)
