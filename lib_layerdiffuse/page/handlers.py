@@ -18,6 +18,8 @@ from lib_layerdiffuse.page.runs import PictureFile, Run
 from lib_layerdiffuse.page.turns import LIMIT
 from lib_layerdiffuse.page.uploads import opened, path_of
 from lib_layerdiffuse.page.visits import Visit, Visits
+from lib_layerdiffuse.webui.accordion import LayerAccordion
+from lib_layerdiffuse.webui.arguments import BY_NAME, visible_arguments
 
 LOGGER = logging.getLogger(__name__)
 QUIET = {"show_progress": "hidden", "queue": False}
@@ -69,7 +71,7 @@ class Handlers:
         blocks.load(
             self.arrive,
             [layout.token],
-            [*outputs, *layout.remembered.values()],
+            [*outputs, *layout.remembered],
             js=TOKEN_SCRIPT,
             show_progress="hidden",
             concurrency_limit=LIMIT,
@@ -97,7 +99,7 @@ class Handlers:
         settings = form.generate_settings(self.model.base)
         settings.validated()
         run = visit.begin_run()
-        visit.remember(dict(zip(names, values, strict=False)), form.layers.enabled)
+        visit.remember(names, values)
         run.checkerboard = form.layers.enabled and form.layers.checkerboard
         run.start(self.model, settings)
         return run
@@ -166,8 +168,9 @@ class Handlers:
         running = visit.running is not None
         return gradio.update(value="Stopping" if running else "Stop", interactive=False)
 
-    def hint(self, prompt: str, request: gradio.Request) -> Any:
+    def hint(self, prompt: str | None, request: gradio.Request) -> Any:
         """Messages on words that the demo model does not know; the prompt is kept for when the tab is loaded again."""
+        prompt = prompt or ""
         self.visits.of(session_of(request)).prompt = prompt
         hints = style.hints_html(self.model.hints(prompt[:HINT_LENGTH]))
         return gradio.update(value=hints, visible=bool(hints))
@@ -213,11 +216,14 @@ class Handlers:
             yield self.pictures(visit, shown, shown.files)
 
     def remembered(self, visit: Visit) -> Updates:
-        """Updates that put back what stood in the form."""
-        remembered = self.layout.remembered
-        values = visit.values | ({"prompt": visit.prompt} if visit.prompt else {})
-        updates = {remembered[name]: values[name] for name in remembered if name in values}
-        return updates or {remembered["prompt"]: gradio.update()}
+        """Updates that put back what stood in the form at the last run, and the prompt as it stood last."""
+        form, accordion = self.layout.form, self.layout.accordion
+        updates = {form["prompt"]: gradio.update(value=visit.prompt) if visit.prompt else gradio.update()}
+        if not visit.values:
+            return updates
+        values = dict(zip([*form, *BY_NAME], visit.values, strict=True))
+        updates |= {form[name]: gradio.update(value=shown_value(values[name])) for name in form if name != "prompt"}
+        return updates | accordion_updates(accordion, {name: values[name] for name in BY_NAME})
 
     def leave(self, request: gradio.Request) -> None:
         """Stops the runs and removes the files of a visitor who closed the page and does not come back."""
@@ -227,6 +233,25 @@ class Handlers:
 def session_of(request: gradio.Request | None) -> str | None:
     """Identifier of the browser session behind a request."""
     return request.session_hash if request is not None else None
+
+
+def accordion_updates(accordion: LayerAccordion, values: dict[str, Any]) -> Updates:
+    """Updates that put checked raw values into the accordion, and show what belongs to its method."""
+    enabled = accordion.components["enabled"]
+    updates = {enabled: gradio.update(value=values["enabled"])}
+    if not values["enabled"]:
+        return updates
+    updates |= dict(zip(accordion.outputs, accordion.choose_method(values["method"]), strict=True))
+    method = accordion.row_of(values["method"])
+    for argument in visible_arguments(method)[2:]:  # behind the box and the method
+        component = accordion.components[argument.name]
+        updates[component] = {**updates[component], "value": shown_value(values[argument.name])}
+    return updates
+
+
+def shown_value(value: Any) -> Any:
+    """A component's value from what it sent: of an uploaded picture its path."""
+    return value["path"] if isinstance(value, dict) else value
 
 
 def index_of(event: Any) -> int | None:

@@ -73,10 +73,9 @@ class Layout:
         return {"init": self.form["init"]} | layers
 
     @property
-    def remembered(self) -> dict[str, Any]:
-        """The fields that are filled in again when a tab is loaded again, by name."""
-        fields = self.form | {"enabled": self.accordion.components["enabled"]}
-        return {name: component for name, component in fields.items() if name != "init"}
+    def remembered(self) -> list[Any]:
+        """The components that are put back when a tab is loaded again: form and accordion."""
+        return [*self.form.values(), self.accordion.components["enabled"], *self.accordion.outputs]
 
     def build_prompt(self) -> None:
         """Prompt and buttons."""

@@ -71,11 +71,17 @@ footer { display: none !important; }
   #page_gallery .empty { min-height: 140px; }
 }
 @media (max-width: 760px), (pointer: coarse) {
-  .gradio-container button, .gradio-container a.file-link, .gradio-container input:not([type=checkbox], [type=radio]),
-  .gradio-container label:has(> input[type=checkbox], > input[type=radio]) { min-height: 40px; min-width: 40px; }
-  .gradio-container label:has(> input[type=checkbox], > input[type=radio]) { align-items: center; }
-  .gradio-container input[type=range] { height: 40px; background-size: auto; }
-  #page_files td { height: 40px; }
+  button, a.download-link, input[type=number], input[type=range], input[type=text], input[type=password],
+  label:has(> input[type=checkbox]), label:has(> input[type=radio]) { min-height: 40px !important; }
+  button, a.download-link { min-width: 40px !important; }
+  label:has(> input[type=checkbox]), a.download-link { display: inline-flex !important; align-items: center; }
+  input[type=checkbox], input[type=radio] { width: 22px; height: 22px; }
+  input[type=number] { font-size: 16px; }
+  input[type=range] { background: transparent !important; }
+  .tab-like-container { height: auto !important; }
+  .icon-button svg { width: 20px; height: 20px; }
+  .thumbnail-item.thumbnail-small { width: 44px !important; height: 44px !important; }
+  #page_files td { vertical-align: middle; }
 }
 """
 

@@ -27,7 +27,7 @@ class Visit:
     folder: Path
     token: str = ""
     prompt: str = ""
-    values: dict[str, Any] = field(default_factory=dict)
+    values: tuple[Any, ...] = ()  # of the form at the last run
     chosen: int = 0
     uploads: set[Path] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
@@ -61,10 +61,10 @@ class Visit:
             self.runs = [*kept, Run(made_folder(self.folder / str(self.begun)))]
             return self.runs[-1]
 
-    def remember(self, values: dict[str, Any], enabled: bool) -> None:
-        """Keeps what stood in the form for when the tab is loaded again."""
-        self.prompt = values["prompt"]
-        self.values = values | {"enabled": enabled}
+    def remember(self, names: list[str], values: tuple[Any, ...]) -> None:
+        """Keeps what stood in the form, by its fields' names, for when the tab is loaded again."""
+        self.prompt = values[names.index("prompt")]
+        self.values = values
 
     def stop(self) -> None:
         """Asks every run to stop after the step at hand."""

@@ -1,0 +1,76 @@
+"""Fixtures of the page's tests: tiny random models, a server, headless Chromium with a tab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from page_visitor import CHROMIUM, CHROMIUM_ARGUMENTS, Visitor
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A PageModel of a tiny random model in the layout of the demo model."""
+    tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
+    from lib_layerdiffuse.page.model import PageModel
+    from lib_layerdiffuse.settings import ModelSettings
+
+    return PageModel.load(ModelSettings(demo=tiny.write_demo_folder(tmp_path_factory.mktemp("demo")), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def layered(tmp_path_factory):
+    """A PageModel of a tiny random SD1.5 with files for its joint and its foreground-conditioned method."""
+    tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
+    import torch
+
+    from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
+    from lib_layerdiffuse.hosts.downloads import LayerFiles
+    from lib_layerdiffuse.page.model import PageModel
+
+    folder = tmp_path_factory.mktemp("sd15")
+    torch.manual_seed(1)
+    pipeline = tiny.sd15_pipeline(folder)
+    tiny.write_sharing(folder, "layer_sd15_joint", 3)
+    tiny.write_sharing(folder, "layer_sd15_fg2bg", 2, control=True)
+    tiny.write_codec(folder, "layer_sd15_")
+    return PageModel(DiffusersHost(pipeline, "sd15", LayerFiles([folder], offline=True)), {})
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Headless Chromium; the tests are skipped where it or playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        # One context for all tests: its cache keeps the page's scripts.
+        yield chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo) -> Iterator:
+    from lib_layerdiffuse.page.server import Server, ServerSettings
+
+    with Server(demo, ServerSettings(port=0), grace=5.0) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def open_page(browser, demo_server) -> Iterator[Visitor]:
+    """One tab for all tests of the demo model's page: loading the page costs more than any of them."""
+    someone = Visitor(browser, demo_server)
+    yield someone
+    someone.tab.close()
+
+
+@pytest.fixture
+def visitor(open_page) -> Iterator[Visitor]:
+    """The open page with the box ticked, as it is at first."""
+    open_page.tab.check("#layerdiffuse_enabled input")
+    open_page.tab.wait_for_selector("#layerdiffuse_body", state="visible")
+    yield open_page
+    assert open_page.foreign == [], "the page must work without a network"
+    assert open_page.errors == [], "no script of the page may fail"

@@ -1,0 +1,104 @@
+"""The command `page` in a process of its own: what it prints, how it ends, what it leaves, who may come in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from page_visitor import Caller
+
+pytest.importorskip("gradio", minversion="6.0")
+tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
+
+ROOT = Path(__file__).parents[2]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))
+
+
+def listen_to_interrupts() -> None:
+    """Where SIGINT is ignored, as under nohup, a child would ignore it as well."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def started(model: Path, folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The running command and the page's address; killed at the end whatever happens."""
+    command = [sys.executable, "-m", "lib_layerdiffuse", "page", "--port", "0", "--demo", str(model), "--device", "cpu"]
+    environment = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    environment.pop("GRADIO_TEMP_DIR", None)
+    ready = listen_to_interrupts if os.name == "posix" else None
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, *options], **pipes, env=environment, cwd=ROOT, preexec_fn=ready) as process:
+        try:
+            line = process.stdout.readline()
+            yield process, next(word for word in line.split() if word.startswith("http"))
+        finally:
+            process.kill()
+
+
+def left_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name.startswith("layerdiffuse-page-")]
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_it_serves_until_a_signal_and_leaves_no_files(model, tmp_path, name):
+    with started(model, tmp_path) as (process, url):
+        caller = Caller(url)
+        assert "LayerDiffuse" in caller.get("/").decode() and left_in(tmp_path)
+        assert "loading the model" in process.stderr.readline() + process.stderr.readline()
+        process.send_signal(getattr(signal, name))
+        assert process.wait(60) == 0
+    assert not left_in(tmp_path)
+
+
+@posix
+def test_it_ends_by_sigterm_during_a_run_where_sigint_is_ignored(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "listen_to_interrupts", ignore_interrupts)
+    with started(model, tmp_path) as (process, url):
+        caller = Caller(url)
+        row = caller.event("page_generate", "click")
+        values = [caller.config_value(part) for part in row["inputs"]]
+        values[0], values[3] = "banana", 100
+        body = {"data": values, "fn_index": row["id"], "session_hash": caller.session}
+        caller.post("/gradio_api/queue/join", body)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not left_in(tmp_path)
+
+
+def ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def test_a_password_lets_only_those_in_who_know_it(model, tmp_path):
+    with started(model, tmp_path, "--auth", "me:se:cret") as (_, url):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            Caller(url)
+        assert refused.value.code == 401
+        assert login(url, "me", "wrong") == 400
+        assert login(url, "me", "se:cret") == 200
+
+
+def login(url: str, user: str, password: str) -> int:
+    """The status of an attempt to log in."""
+    body = urllib.parse.urlencode({"username": user, "password": password}).encode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        return opener.open(f"{url.rstrip('/')}/login", body, timeout=60).status
+    except urllib.error.HTTPError as error:
+        return error.code

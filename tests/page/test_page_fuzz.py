@@ -1,0 +1,227 @@
+"""Every field of the page with hostile values, sent as the page's scripts send them: a typed message, no traceback."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import urllib.error
+import zlib
+
+import pytest
+from page_visitor import Caller, settings
+from PIL import Image
+
+gradio = pytest.importorskip("gradio", minversion="6.0")
+pytest.importorskip("tiny", reason="needs the standalone extra")
+
+from lib_layerdiffuse.page.server import Server, ServerSettings  # noqa: E402
+from lib_layerdiffuse.webui.arguments import ARGUMENTS, BY_NAME  # noqa: E402
+
+NAMES = list(settings())
+GENERATE = ("page_generate", "click")
+FILE = {"_type": "gradio.FileData"}
+DEEP: list = []
+for _ in range(200):
+    DEEP = [DEEP]
+HOSTILE = (
+    None, "", " ", "\0", "nan", "inf", "-inf", "1e999", -1, 1e308, 10**30, 2**64, -(2**63), 0.5, 1e-320, True, False,
+    [], {}, [[]], DEEP, {"path": "/etc/passwd"}, {"path": "/etc/passwd", "meta": FILE}, {"path": None, "meta": FILE},
+    {"path": "../../etc/passwd", "meta": FILE}, {"path": "http://127.0.0.1:9/x.png", "meta": FILE},
+    {"path": "x", "url": "http://127.0.0.1:9/x.png", "meta": FILE}, {"path": ["a"], "meta": FILE}, {"image": "x"},
+    {"__type__": "update", "value": 1}, "A" * 100_000, "ünïcödé 🐱 \u202e", "'; DROP TABLE",
+    "<script>alert(1)</script>",
+    "../../etc/passwd", "\ud800", "<lora:none:1>", "(((", "🐱" * 80, "data:image/png;base64,AAAA",
+)  # fmt: skip
+PICTURES = ("init", "fg_image", "bg_image", "blend_image")
+
+
+def typed(text: str) -> bool:
+    """Whether a message says what was got, what was expected and what to do."""
+    words = ("got ", "expected", "what to do")
+    return all(word in text.lower() for word in words) and "Something went wrong" not in text
+
+
+def png(size: tuple[int, int] = (8, 8), mode: str = "RGBA", form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, 0 if mode in ("1", "L") else None).save(buffer, form)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def header_png(width: int, height: int, body: bytes = b"") -> bytes:
+    """A PNG that promises a size and brings `body` instead."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
+
+
+def text_png() -> bytes:
+    """A PNG whose text chunk unpacks to a hundred megabytes."""
+    bomb = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * 100_000_000))
+    whole = png()
+    return whole[:33] + bomb + whole[33:]
+
+
+NOISE = bytes(random.Random(1).randrange(256) for _ in range(4000))
+FILES = {
+    "truncated.png": png((300, 300))[:100],
+    "half.png": png((64, 64))[:-40],
+    "text.png": b"this is a text",
+    "empty.png": b"",
+    "bomb.png": header_png(60_000, 60_000, chunk(b"IDAT", zlib.compress(b"\0" * 1000))),
+    "large.png": header_png(12_000, 12_000, chunk(b"IDAT", zlib.compress(b"\0" * 1000))),
+    "nothing.png": header_png(0, 0),
+    "negative.png": header_png(2**31, 2**31),
+    "text-bomb.png": text_png(),
+    "noise.png": NOISE,
+    "noise-after-head.png": png()[:33] + NOISE,
+    "page.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+    "page.png": b"<html><script>alert(1)</script></html>",
+    "broken.jpg": png((64, 64), "RGB", "JPEG")[:200],
+    "exif.jpg": b"\xff\xd8\xff\xe1\x00\x16Exif\0\0" + NOISE[:14] + png((8, 8), "RGB", "JPEG")[2:],
+    "broken.webp": png((64, 64), "RGBA", "WEBP")[:30],
+    "broken.gif": png((64, 64), "L", "GIF")[:20],
+    "broken.tiff": png((64, 64), "RGB", "TIFF")[:90],
+    "program.exe": b"MZ" + NOISE,
+    "name with ünï; 'quotes\".png": b"broken",
+}
+GOOD_FILES = {
+    "one.png": png((1, 1)),
+    "tall.png": png((3, 700)),
+    "grey.png": png((20, 20), "L"),
+    "bits.png": png((20, 20), "1"),
+    "sixteen.png": png((20, 20), "I;16"),
+    "print.jpg": png((20, 20), "CMYK", "JPEG"),
+}
+
+
+class Page:
+    """The page of a model and somebody who sends it anything."""
+
+    def __init__(self, server: Server, capfd):
+        self.caller, self.capfd = Caller(server.url), capfd
+        accordion = self.caller.fields(*GENERATE)[len(NAMES) :]
+        assert accordion == [f"layerdiffuse_{argument.name}" for argument in ARGUMENTS]
+
+    def send(self, method: str, **values) -> tuple[str, dict]:
+        """What a visitor reads after Generate with these raw values, and the answer."""
+        layers = {argument.name: argument.default for argument in ARGUMENTS} | {"enabled": True, "method": method}
+        raw = settings() | layers | values
+        answer = self.caller.call(*GENERATE, list(raw.values()))
+        return self.caller.said(answer, *GENERATE), answer
+
+    def check(self, method: str, what: object, **values) -> None:
+        """Pictures, or a typed message; nothing in the log."""
+        text, answer = self.send(method, **values)
+        painted = answer["success"] and answer["output"].get("data", [{}])[self.files_place].get("visible") is True
+        assert painted or typed(text), (what, text)
+        self.check_log(what)
+
+    @property
+    def files_place(self) -> int:
+        names = [self.caller.names[part] for part in self.caller.event(*GENERATE)["outputs"]]
+        return names.index("page_files")
+
+    def check_log(self, what: object) -> None:
+        out, err = self.capfd.readouterr()
+        assert "Traceback" not in out + err and "Error" not in out + err, (what, out + err)
+
+    def check_fine(self, method: str, **values) -> None:
+        """The next ordinary run works."""
+        text, answer = self.send(method, **values)
+        assert answer["success"] and answer["output"]["data"][self.files_place]["visible"] is True, text
+
+
+@pytest.fixture
+def page(demo_server, capfd) -> Page:
+    return Page(demo_server, capfd)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *BY_NAME])
+def test_every_field_with_hostile_values(page, name):
+    for value in HOSTILE:
+        page.check("demo_fg", (name, value), **{name: value})
+    page.check_fine("demo_fg")
+
+
+def test_broken_pictures_are_told_at_upload_and_at_generate(page):
+    look = ("page_init", "upload")
+    for name, data in FILES.items():
+        value = page.caller.upload(name, data)
+        answer = page.caller.call(*look, [value])
+        assert answer["success"] and typed(page.caller.said(answer, *look)), name
+        assert answer["output"]["data"][0] is None, "a broken picture is taken out of its field"
+        page.check_log(name)
+        text, _ = page.send("demo_fg", init=value)
+        assert typed(text) and name.split()[0] in text and "layerdiffuse-page-" not in text, (name, text)
+        page.check_log(name)
+    page.check_fine("demo_fg")
+
+
+def test_odd_but_whole_pictures_are_taken(page):
+    for name, data in GOOD_FILES.items():
+        page.check_fine("demo_fg", init=page.caller.upload(name, data))
+        page.check_log(name)
+
+
+def test_pictures_with_flipped_bytes(page):
+    chance = random.Random(7)
+    wholes = [png((40, 40)), png((40, 40), "RGB", "JPEG"), png((40, 40), "RGBA", "WEBP"), png((40, 40), "RGB", "TIFF")]
+    for number in range(24):
+        data = bytearray(chance.choice(wholes))
+        for _ in range(chance.choice([1, 5, 40])):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        page.check("demo_fg", number, init=page.caller.upload(f"flipped-{number}.png", bytes(data)))
+    page.check_fine("demo_fg")
+
+
+def test_other_pictures_of_layer_methods(layered, capfd):
+    with Server(layered, ServerSettings(port=0)) as server:
+        page = Page(server, capfd)
+        for value in HOSTILE:
+            page.check("sd15_fg2bg", value, fg_image=value)
+        for name in ("bomb.png", "text.png", "truncated.png"):
+            text, _ = page.send("sd15_fg2bg", fg_image=page.caller.upload(name, FILES[name]))
+            assert typed(text) and name in text
+            page.check_log(name)
+        page.check_fine("sd15_fg2bg", fg_image=page.caller.upload("good.png", GOOD_FILES["tall.png"]))
+
+
+def test_other_events_with_hostile_values(page):
+    rows = page.caller.config["dependencies"]
+    for row in rows:
+        element, event = next((page.caller.names.get(part), event) for part, event in row["targets"])
+        if (element, event) == GENERATE or not row["backend_fn"] or event == "unload":
+            continue
+        for value in HOSTILE:
+            body = {"data": [value] * len(row["inputs"]), "fn_index": row["id"], "session_hash": page.caller.session}
+            page.caller.post("/gradio_api/queue/join", body | {"event_data": value})
+    ends = [m for m in page.caller.messages() if m["msg"] == "process_completed"]
+    assert all(answer["success"] or typed(str(answer["output"].get("error"))) for answer in ends)
+    page.check_log("other events")
+    page.check_fine("demo_fg")
+
+
+def test_the_wrong_number_of_values_is_told(page):
+    for data in ([], [1], [None] * 100):
+        answer = page.caller.call(*GENERATE, data)
+        assert not answer["success"] and typed(str(answer["output"]["error"]))
+    page.check_log("numbers of values")
+
+
+def test_no_event_is_an_endpoint_for_others(page):
+    info = page.caller.get("/gradio_api/info?all_endpoints=true").decode()
+    assert '"named_endpoints":{}' in info.replace(" ", "") and '"unnamed_endpoints":{}' in info.replace(" ", "")
+    for name in ("generate", "hint", "arrive"):
+        with pytest.raises(urllib.error.HTTPError):
+            page.caller.post(f"/gradio_api/run/{name}", {"data": [], "session_hash": "x"})
+
+
+def test_a_large_file_is_refused(page):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        page.caller.upload("huge.png", b"\0" * (51 * 2**20))
+    assert refused.value.code == 413
+    page.check_log("large file")
