@@ -80,7 +80,7 @@ footer { display: none !important; }
   input[type=range] { background: transparent !important; }
   .tab-like-container { height: auto !important; }
   .icon-button svg { width: 20px; height: 20px; }
-  .thumbnail-item.thumbnail-small { width: 44px !important; height: 44px !important; }
+  .thumbnail-item.thumbnail-small { width: 48px !important; height: 48px !important; }
   #page_files td { vertical-align: middle; }
 }
 """

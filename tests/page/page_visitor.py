@@ -77,11 +77,12 @@ class Visitor:
 
     def generate(self) -> None:
         """Press the button and wait for the files of the new run; a fast run may never draw its progress bar."""
-        link = "document.querySelector('#page_zip')?.href ?? ''"
+        link = "(document.querySelector('#page_files a')?.href ?? '')"
         before = self.tab.evaluate(f"() => {link}")
         self.tab.click("#page_generate")
         self.tab.wait_for_function(f"before => {link} && {link} !== before", arg=before)
         self.tab.wait_for_selector("#page_generate:not([disabled])")
+        self.tab.wait_for_selector("#page_zip", state="visible")
 
     def wait_for_pictures(self, count: int) -> None:
         self.tab.wait_for_function(

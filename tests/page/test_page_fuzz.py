@@ -106,16 +106,16 @@ class Page:
         accordion = self.caller.fields(*GENERATE)[len(NAMES) :]
         assert accordion == [f"layerdiffuse_{argument.name}" for argument in ARGUMENTS]
 
-    def send(self, method: str, **values) -> tuple[str, dict]:
-        """What a visitor reads after Generate with these raw values, and the answer."""
-        layers = {argument.name: argument.default for argument in ARGUMENTS} | {"enabled": True, "method": method}
+    def send(self, usual: str, **values) -> tuple[str, dict]:
+        """What a visitor reads after Generate with these raw values beside the usual ones, and the answer."""
+        layers = {argument.name: argument.default for argument in ARGUMENTS} | {"enabled": True, "method": usual}
         raw = settings() | layers | values
         answer = self.caller.call(*GENERATE, list(raw.values()))
         return self.caller.said(answer, *GENERATE), answer
 
-    def check(self, method: str, what: object, **values) -> None:
+    def check(self, usual: str, what: object, **values) -> None:
         """Pictures, or a typed message; nothing in the log."""
-        text, answer = self.send(method, **values)
+        text, answer = self.send(usual, **values)
         painted = answer["success"] and answer["output"].get("data", [{}])[self.files_place].get("visible") is True
         assert painted or typed(text), (what, text)
         self.check_log(what)
@@ -129,9 +129,9 @@ class Page:
         out, err = self.capfd.readouterr()
         assert "Traceback" not in out + err and "Error" not in out + err, (what, out + err)
 
-    def check_fine(self, method: str, **values) -> None:
+    def check_fine(self, usual: str, **values) -> None:
         """The next ordinary run works."""
-        text, answer = self.send(method, **values)
+        text, answer = self.send(usual, **values)
         assert answer["success"] and answer["output"]["data"][self.files_place]["visible"] is True, text
 
 
