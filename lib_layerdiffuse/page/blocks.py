@@ -25,13 +25,22 @@ class PageBlocks(gradio.Blocks):
         try:
             refuse_addresses(inputs)
             return await super().preprocess_data(block_fn, inputs, *more, **options)
-        except LayerDiffuseError as error:
-            message = str(error)
-        except Exception as error:  # noqa: BLE001 gradio and its components refuse values in many ways
-            message = str(
-                InputError(f"a value that a field cannot take ({short(error)})", "one of its own", WHAT_TO_DO)
-            )
-        raise gradio.Error(message, print_exception=False)
+        except Exception as error:  # gradio and its components refuse values in many ways
+            raise told(error) from error
+
+    async def call_function(self, *arguments: Any, **options: Any) -> Any:
+        """As gradio does it; its own errors, for data of events that it cannot take, are told on the page only."""
+        try:
+            return await super().call_function(*arguments, **options)
+        except gradio.Error as error:
+            raise told(error) from error
+
+
+def told(error: Exception) -> gradio.Error:
+    """The error that gradio shows on the page, with no traceback in the log."""
+    got = f"a value that a field cannot take ({short(error)})"
+    typed = error if isinstance(error, LayerDiffuseError) else InputError(got, "one of its own", WHAT_TO_DO)
+    return gradio.Error(str(typed), print_exception=False)
 
 
 def refuse_addresses(inputs: Sequence[Any]) -> None:

@@ -89,8 +89,10 @@ def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
     bypass_proxy(settings.server_name)
     os.environ.setdefault(TEMPORARY, str(visits.folder))
     import gradio
+    from starlette.middleware import Middleware
 
     from lib_layerdiffuse.page import style
+    from lib_layerdiffuse.page.doors import Doors
 
     blocks = build_page(model, visits)
     try:
@@ -100,6 +102,7 @@ def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
             auth=settings.auth,
             inbrowser=settings.open_browser,
             max_file_size=MAX_FILE_SIZE,
+            app_kwargs={"middleware": [Middleware(Doors)]},
             prevent_thread_lock=True,
             share=False,
             quiet=True,

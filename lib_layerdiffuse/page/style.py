@@ -23,6 +23,8 @@ CSS = """
   border: 1px solid var(--border-color-primary); border-radius: var(--block-radius); }
 #layerdiffuse_accordion .form { border: none; box-shadow: none; background: transparent; gap: var(--spacing-xl); }
 #layerdiffuse_accordion .block { border: none; box-shadow: none; padding: 0; background: transparent; }
+#layerdiffuse_advanced { border: 1px solid var(--border-color-primary) !important; border-radius: var(--radius-md);
+  padding: var(--spacing-lg) !important; }
 #page_gallery { min-height: 420px; }
 #page_gallery .grid-wrap { max-height: none !important; overflow: visible; }
 #page_gallery .empty { min-height: 400px; }
@@ -67,7 +69,9 @@ footer { display: none !important; }
 @media (max-width: 760px) {
   #page_columns { grid-template-columns: minmax(0, 1fr); grid-template-rows: none;
     grid-template-areas: "ask" "results" "try" "choose"; }
-  #page_gallery { min-height: 0; }
+  #layerdiffuse_advanced { border: 1px solid var(--border-color-primary) !important; border-radius: var(--radius-md);
+  padding: var(--spacing-lg) !important; }
+#page_gallery { min-height: 0; }
   #page_gallery .empty { min-height: 140px; }
 }
 @media (max-width: 760px), (pointer: coarse) {
