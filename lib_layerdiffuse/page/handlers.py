@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ class Handlers:
                 visit.uploads |= {path} if path is not None else set()
                 opened(name, value)
             except LayerDiffuseError as error:
+                gradio.Warning(html.escape(str(error)), title="Picture")  # where the field is, the messages may not be
                 return [None, gradio.update(value=style.error_html(error), visible=True)]
             return [gradio.update(), nothing]
 

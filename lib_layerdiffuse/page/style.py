@@ -85,7 +85,8 @@ footer { display: none !important; }
   .tab-like-container { height: auto !important; }
   .icon-button svg { width: 20px; height: 20px; }
   .thumbnail-item.thumbnail-small { width: 48px !important; height: 48px !important; }
-  #page_files td { vertical-align: middle; }
+  .label-wrap, #page_files .filename { align-items: center; }
+  #page_files .filename { height: 40px; }
 }
 """
 

@@ -69,9 +69,9 @@ def test_every_control_of_the_preview_works(visitor):
     tab.wait_for_function(f"before => document.querySelector('{TEXT}').value !== before", arg=first)
     tab.keyboard.press("ArrowLeft")
     tab.click("#page_gallery .icon-button >> nth=1")
-    tab.wait_for_function("() => document.fullscreenElement")
-    tab.evaluate("() => document.exitFullscreen()")
-    tab.wait_for_function("() => !document.fullscreenElement")
+    tab.wait_for_selector("#page_gallery.fullscreen")
+    tab.click("#page_gallery .icon-button >> nth=1")
+    tab.wait_for_selector("#page_gallery:not(.fullscreen)")
     tab.click("#page_gallery .icon-button[aria-label=Close], #page_gallery .icon-button[title=Close]")
     tab.wait_for_selector("#page_gallery .preview", state="detached")
     tab.click("#page_parameters button")  # copies
