@@ -12,11 +12,11 @@ from typing import Any, TextIO
 
 from lib_layerdiffuse.cli import options
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
+from lib_layerdiffuse.extras import install_line
 
 HELP = "open a page in the browser: prompt, pictures, downloads"
 END_SIGNALS = ("SIGTERM", "SIGHUP")
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
-EXTRA = 'pip install "sd-webui-layerdiffuse[standalone]"'
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Loads the model and serves the page until Ctrl-C or SIGTERM; exit code 0."""
     settings = server_settings(arguments)
     if importlib.util.find_spec("gradio") is None:
-        raise MissingExtraError("no module gradio", "the standalone extra", EXTRA)
+        raise MissingExtraError("no module gradio", "the standalone extra", install_line("standalone"))
     say("starting the page; this takes half a minute on a slow machine ...", sys.stderr)
     with ending_on_signals():
         from lib_layerdiffuse.page.model import PageModel

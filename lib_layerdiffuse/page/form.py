@@ -9,7 +9,8 @@ from typing import Any
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import choose_method
 from lib_layerdiffuse.page.uploads import opened
-from lib_layerdiffuse.settings import MAX_SEED, SIZE_MIN, GenerateSettings, NumberRule
+from lib_layerdiffuse.ranges import Range, shown
+from lib_layerdiffuse.settings import MAX_SEED, SIZE_MIN, GenerateSettings
 from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
 
 # Names that the accordion's arguments have among the settings of a run.
@@ -26,16 +27,13 @@ SETTING_OF = {
 }
 # What the page's fields take: less than the program, because everybody shares one model.
 LIMITS = {
-    rule.name: rule
-    for rule in (
-        NumberRule("count", 1, 16, whole=True),
-        NumberRule("seed", -1, MAX_SEED, whole=True),
-        NumberRule("steps", 1, 100, whole=True),
-        NumberRule("guidance", 0, 15),
-        NumberRule("width", SIZE_MIN, 2048, whole=True),
-        NumberRule("height", SIZE_MIN, 2048, whole=True),
-        NumberRule("denoise", 0, 1),
-    )
+    "count": Range(1, 16, whole=True),
+    "seed": Range(-1, MAX_SEED, whole=True),
+    "steps": Range(1, 100, whole=True),
+    "guidance": Range(0, 15),
+    "width": Range(SIZE_MIN, 2048, whole=True),
+    "height": Range(SIZE_MIN, 2048, whole=True),
+    "denoise": Range(0, 1),
 }
 TEXTS = ("prompt", "negative_prompt")
 TEXT_LENGTH = 2000  # a model reads the first 77 tokens
@@ -58,6 +56,7 @@ class Form:
         settings = dict(zip(names, values, strict=False))
         for name, read in readers.items():
             settings[name] = read(name, settings[name])
+        settings["clear_haze"] = switch("clear_haze", settings["clear_haze"])
         settings["init"] = opened("init", settings["init"])
         return cls(settings, parse_layers(values[len(names) :], base))
 
@@ -105,15 +104,16 @@ def as_it_is(name: str, value: Any) -> Any:
 
 def number(name: str, value: Any) -> float:
     """A field's number within its limits, int where only whole ones are allowed; InputError for anything else."""
-    rule = LIMITS[name]
-    try:
-        parsed = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        kind = "a whole number" if rule.whole else "a number"
-        expected = f"{kind} from {rule.low:.10g} to {rule.high:.10g}"
-        raise InputError(f"{name} {shortened(value)}", expected, f"fill in {name}") from error
-    rule.check(parsed)
-    return int(parsed) if rule.whole else parsed
+    if value is None:
+        raise InputError(f"{name} that is empty", str(LIMITS[name]), f"fill in {name}")
+    return LIMITS[name].checked(name, value)
+
+
+def switch(name: str, value: Any) -> bool:
+    """A box's state; InputError for anything else."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} {shown(value)}", "true or false", f"tick {name} or not")
+    return value
 
 
 def text(name: str, value: Any) -> str:
@@ -121,7 +121,7 @@ def text(name: str, value: Any) -> str:
     if value is None:  # as an untouched field is sent
         return ""
     if not isinstance(value, str):
-        raise InputError(f"{name} {shortened(value)}", "a text", f"fill in {name}")
+        raise InputError(f"{name} {shown(value)}", "a text", f"fill in {name}")
     if len(value) > TEXT_LENGTH:
         raise InputError(
             f"{name} of {len(value)} characters",
@@ -129,9 +129,3 @@ def text(name: str, value: Any) -> str:
             "say it shorter: a model reads about 60 words",
         )
     return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
-
-
-def shortened(value: Any) -> str:
-    """A value in a message: "that is empty", or its first characters."""
-    shown = "that is empty" if value is None or value == "" else repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib_layerdiffuse import api
-from lib_layerdiffuse.hosts.run_plan import GUIDANCE
+from lib_layerdiffuse.hosts.run_plan import GUIDANCE, own_size
 from lib_layerdiffuse.hosts.vocabulary import unknown_word_hints
 from lib_layerdiffuse.page.turns import Turns
 from lib_layerdiffuse.pictures import Pictures, Watchers
@@ -48,9 +48,7 @@ class PageModel:
     @property
     def defaults(self) -> Defaults:
         """Ordinary settings that suit the loaded model."""
-        pipeline = self.pipeline.pipeline
-        size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-        return Defaults(guidance=GUIDANCE[self.base], size=size)
+        return Defaults(guidance=GUIDANCE[self.base], size=own_size(self.pipeline.pipeline))
 
     @property
     def captions(self) -> list[str]:

@@ -1,11 +1,11 @@
-"""Fixtures of the page's tests: tiny random models, a server, headless Chromium with a tab."""
+"""Fixtures of the page's tests: tiny random models, a server, a browser's tab."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from page_visitor import CHROMIUM, CHROMIUM_ARGUMENTS, Visitor
+from page_visitor import Visitor
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +38,9 @@ def layered(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator:
-    """Headless Chromium; the tests are skipped where it or playwright is missing."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
-        # One context for all tests: its cache keeps the page's scripts.
-        yield chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-        chromium.close()
+def browser(chromium):
+    """One context for all tests: its cache keeps the page's scripts."""
+    return chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
 
 
 @pytest.fixture(scope="session")

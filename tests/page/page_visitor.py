@@ -6,7 +6,6 @@ import http.cookiejar
 import io
 import json
 import secrets
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,22 +14,13 @@ from typing import Any
 
 from PIL import Image
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PATIENCE = 60_000  # milliseconds; a busy machine is slow, a broken page is for ever
 
 
 def settings(**choices) -> dict:
     """Values of the form's own fields for a short run."""
     plain = {"prompt": "red apple", "count": 1, "seed": 5, "steps": 1, "guidance": 1.0, "width": 64, "height": 64}
-    return plain | {"negative_prompt": "", "init": None, "denoise": 0.75} | choices
+    return plain | {"clear_haze": True, "negative_prompt": "", "init": None, "denoise": 0.75} | choices
 
 
 def read_png(data: bytes) -> Image.Image:

@@ -243,8 +243,8 @@ def test_no_copies_are_made_of_pictures(visitor, demo_server):
 
 
 @pytest.fixture
-def phone(browser, demo_server):
-    context = browser.browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+def phone(chromium, demo_server):
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     someone = Visitor(context, demo_server, "?__theme=dark")
     yield someone
     context.close()
