@@ -136,9 +136,9 @@ def test_enter_during_a_run_starts_no_second_one_and_stop_ends_all(visitor, demo
 
 def test_unknown_words_bring_a_hint_and_a_click_on_a_known_one_removes_it(visitor):
     tab = visitor.tab
-    tab.fill("#page_prompt textarea", "a red zeppelin")
+    tab.fill("#page_prompt textarea", "a zeppelin")
     tab.wait_for_selector("#page_hints [role=status]")
-    assert "zeppelin" in tab.inner_text("#page_hints") and "red'" not in tab.inner_text("#page_hints")
+    assert "zeppelin" in tab.inner_text("#page_hints")
     tab.click("#page_examples button:has-text('soap bubbles')")
     tab.wait_for_selector("#page_hints [role=status]", state="hidden")
     assert tab.input_value("#page_prompt textarea") == "soap bubbles"
@@ -160,8 +160,9 @@ def test_a_broken_picture_is_told_and_taken_out(visitor, tmp_path, capfd):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "whole.png")
     visitor.fill_in("banana", count=1, steps=1)
     tab.set_input_files("#page_init input[type=file]", tmp_path / "broken.png")
-    tab.wait_for_selector("#page_messages [role=alert]")
-    assert "broken.png" in visitor.message() and "What to do" in visitor.message()
+    tab.wait_for_selector("#page_messages [role=alert]:has-text('broken.png')")
+    assert "What to do" in visitor.message()
+    tab.wait_for_selector(".toast-body:has-text('broken.png')")  # the messages may be out of sight
     tab.wait_for_selector("#page_init input[type=file]", state="attached")
     tab.set_input_files("#page_init input[type=file]", tmp_path / "whole.png")
     tab.wait_for_selector("#page_init img")
@@ -229,7 +230,8 @@ def test_the_files_and_uploads_of_a_visitor_who_leaves_are_removed(browser, demo
     someone.generate()
     patterns = ("banana-*.zip", "own-picture.png")
     files = {path for pattern in patterns for path in demo_server.visits.folder.rglob(pattern)}
-    visit = next(visit for visit in demo_server.visits._all() if visit.uploads)
+    upload = next(path for path in files if path.name == "own-picture.png")
+    visit = next(visit for visit in demo_server.visits._all() if upload in visit.uploads)
     gone = {path for path in files if visit.folder in path.parents or path in visit.uploads}
     assert len(gone) == 2
     someone.tab.close()
