@@ -11,6 +11,12 @@ from PIL import Image, UnidentifiedImageError
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.hosts.images import open_image
 
+TITLES = {
+    "init": "the picture to start from",
+    "fg_image": "the foreground",
+    "bg_image": "the background",
+    "blend_image": "the blended picture",
+}
 MAX_FILE_SIZE = "50mb"
 MAX_PIXELS = 8192 * 8192  # four bytes each now, and more when they are brought to size
 
@@ -21,7 +27,7 @@ def path_of(name: str, value: Any) -> Path | None:
         return None
     path = value.get("path") if isinstance(value, Mapping) else None
     if not isinstance(path, str) or not path:
-        raise InputError(f"{name} without a file", "an uploaded picture", "choose the picture again")
+        raise InputError(f"{TITLES[name]} without a file", "an uploaded picture", "choose the picture again")
     return Path(path)
 
 
@@ -64,7 +70,9 @@ def unreadable(path: Path, name: str, error: Exception) -> InputError:
     reason = "is not there any more" if gone else "cannot be read as a picture"
     detail = "" if gone or isinstance(error, UnidentifiedImageError) else f" ({named(str(error), path)})"
     return InputError(
-        f"{path.name}, which {reason}{detail}", f"a whole picture file as {name}, such as PNG", "choose another file"
+        f"{path.name}, which {reason}{detail}",
+        f"a whole PNG, JPEG or WebP file as {TITLES[name]}",
+        "choose another file",
     )
 
 

@@ -168,7 +168,7 @@ def test_a_broken_picture_is_told_and_taken_out(visitor, tmp_path, capfd):
     tab.wait_for_selector("#page_init img")
     tab.wait_for_selector("#page_messages [role=alert]", state="hidden")
     visitor.generate()
-    tab.click("#page_init button[aria-label=Clear], #page_init button[title=Clear]")
+    tab.click("#page_init button[title='Remove Image']")
     tab.wait_for_selector("#page_init img", state="detached")
     assert "Traceback" not in "".join(capfd.readouterr())
 
