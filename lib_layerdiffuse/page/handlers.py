@@ -106,28 +106,35 @@ class Handlers:
         return run
 
     def follow(self, visit: Visit, run: Run) -> Iterator[Updates]:
-        """Updates of a run's page from its start, or from wherever it is, to its end."""
-        yield self.busy()
+        """Updates of a run's page from its start, or from wherever it is, to its end; none relies on one before."""
+        yield self.cleared() | self.busy(run)
         listed = 0
-        for progress in run.follow():
-            updates = {self.layout.results["progress"]: style.progress_html(progress.fraction, progress.text)}
+        for _ in run.follow():
+            updates = self.busy(run)
             if len(run.files) > listed:
                 listed = len(run.files)
                 updates |= self.pictures(visit, run, run.files[:listed])
             yield updates
         yield self.ended(visit, run)
 
-    def busy(self) -> Updates:
+    def cleared(self) -> Updates:
         """Updates at the start of a run: nothing of an earlier one stays listed."""
-        results, buttons = self.layout.results, self.layout.buttons
+        results = self.layout.results
         gone = {results[name]: gradio.update(value=None, visible=False) for name in ("files", "zip", "parameters")}
         return gone | {
-            buttons["generate"]: gradio.update(interactive=False),
-            buttons["stop"]: gradio.update(interactive=True, value="Stop"),
-            buttons["reuse"]: gradio.update(visible=False),
-            results["messages"]: gradio.update(visible=False),
             results["gallery"]: gradio.update(value=None, selected_index=None),
-            results["progress"]: gradio.update(value=style.progress_html(0, "starting"), visible=True),
+            self.layout.buttons["reuse"]: gradio.update(visible=False),
+        }
+
+    def busy(self, run: Run) -> Updates:
+        """Updates while a run goes on."""
+        results, buttons = self.layout.results, self.layout.buttons
+        stopping, bar = run.stop.is_set(), style.progress_html(run.progress.fraction, run.progress.text)
+        return {
+            buttons["generate"]: gradio.update(interactive=False),
+            buttons["stop"]: gradio.update(interactive=not stopping, value="Stopping" if stopping else "Stop"),
+            results["messages"]: gradio.update(visible=False),
+            results["progress"]: gradio.update(value=bar, visible=True),
         }
 
     def ended(self, visit: Visit, run: Run) -> Updates:
@@ -210,12 +217,14 @@ class Handlers:
     def arrive(self, token: str, request: gradio.Request) -> Iterator[Updates]:
         """What a tab had before it was loaded again: prompt and fields, pictures, and the run that goes on."""
         visit = self.visits.arrive(session_of(request), token)
-        yield self.remembered(visit)
         running, shown = visit.running, visit.shown
+        remembered = self.remembered(visit)
         if running is not None:
-            yield from self.follow(visit, running)
-        elif shown is not None:
-            yield self.pictures(visit, shown, shown.files)
+            for updates in self.follow(visit, running):
+                yield remembered | updates
+                remembered = {}
+        else:
+            yield remembered | (self.pictures(visit, shown, shown.files) if shown is not None else {})
 
     def remembered(self, visit: Visit) -> Updates:
         """Updates that put back what stood in the form at the last run, and the prompt as it stood last."""

@@ -18,6 +18,8 @@ from lib_layerdiffuse.settings import GenerateSettings
 if TYPE_CHECKING:
     from lib_layerdiffuse.page.model import PageModel
 
+# A browser that gets several answers at once may pass over those between.
+PAUSE = 0.2
 LOGGER = logging.getLogger(__name__)
 
 
@@ -64,13 +66,15 @@ class Run:
         threading.Thread(target=self._work, args=(model, settings), daemon=True).start()
 
     def follow(self) -> Iterator[Progress]:
-        """The state of progress at every change (the latest of each moment) until the run has ended."""
+        """The state of progress at changes, a few times a second, until the run has ended."""
         seen = -1
         while not self.ended:
             with self._changed:
                 self._changed.wait_for(lambda before=seen: self._changes != before)
                 seen = self._changes
             yield self.progress
+            with self._changed:
+                self._changed.wait_for(lambda: self.ended, timeout=PAUSE)
 
     def _work(self, model: PageModel, settings: GenerateSettings) -> None:
         try:

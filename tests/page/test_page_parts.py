@@ -138,6 +138,16 @@ def test_nothing_of_an_earlier_run_stays_listed_during_a_run(page):
     assert updates[-1][results["files"]]["visible"]
 
 
+def test_each_answer_of_a_run_stands_alone(page):
+    """A browser that gets several answers at once may pass over those between."""
+    buttons, results = page.layout.buttons, page.layout.results
+    *going, last = page.generate(None, *form_values(page, count=2, steps=10))
+    assert len(going) > 1
+    assert all(updates[buttons["generate"]]["interactive"] is False for updates in going)
+    assert all(updates[results["progress"]]["visible"] is True for updates in going)
+    assert last[buttons["generate"]]["interactive"] is True and len(last[results["gallery"]]["value"]) == 2
+
+
 def test_a_run_that_is_refused_changes_nothing_that_is_shown(page):
     list(page.generate(None, *form_values(page)))
     refused = list(page.generate(None, *form_values(page, prompt=" ")))
