@@ -39,8 +39,8 @@ class Picture:
     def save(self, path: str | Path) -> Path:
         """Write the picture with its seed and settings; returns the path.
 
-        A name ending in .png or .webp (lossless) is written as named, over an older file. In a folder the file is
-        named after prompt and seed, and nothing is overwritten.
+        A name ending in .png or .webp (lossless) is written as named, over an older file. A path without an ending is
+        a folder: the file in it is named after prompt and seed, and nothing is overwritten.
         """
         from .hosts.outputs import save_picture
 

@@ -19,6 +19,7 @@ from .interrupts import INTERRUPTED, Interrupts
 
 PROGRAM = "python -m lib_layerdiffuse"
 UNEXPECTED, USAGE = 1, 2
+LONGEST = 2000  # characters of a message: some libraries put whole files into theirs
 DESCRIPTION = """Paint pictures with a real alpha channel from a prompt (latent transparency, arXiv 2402.17113).
 
 A small model comes along, so this works at once, offline, on any machine:
@@ -52,7 +53,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports a wrong command line in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+        self.exit(USAGE, f"error: {' '.join(message[:LONGEST].split())} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +86,9 @@ def report(error: Exception | None, message: str, code: int, verbose: bool) -> i
     """Say what went wrong on stderr (with the traceback when verbose) and hand the exit code on."""
     if verbose and error is not None:
         logging.getLogger(__name__).error("the traceback of the error below", exc_info=error)
-    sys.stderr.write(f"error: {' '.join(message.split())}\n" if error is not None else f"\n{message}\n")
+    line = " ".join(message[: 2 * LONGEST].split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+    sys.stderr.write(f"error: {line}\n" if error is not None else f"\n{message}\n")
     return code
 
 

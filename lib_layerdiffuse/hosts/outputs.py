@@ -64,7 +64,7 @@ def slug(text: str) -> str:
 
 def save_picture(picture: Picture, path: Path) -> Path:
     """Write a picture as PNG or lossless WebP with its settings; into a folder under a name of its own."""
-    if path.is_dir():
+    if path.is_dir() or not path.suffix:
         return PictureFolder(path).save(picture)
     save = SAVERS.get(path.suffix.lower())
     if save is None:

@@ -113,7 +113,9 @@ def load_captions(path: str | Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: {error!r}", "a JSON object {file stem: caption}", "correct the file") from error
+        raise InputError(
+            f"{path}: {type(error).__name__}: {error}", "a JSON object {file stem: caption}", "correct the file"
+        ) from error
     raise InputError(
         got=str(path), expected="captions.json or the unicode-emoji-json package", what_to_do="check the path"
     )

@@ -184,7 +184,7 @@ def train_diffusion(
 ) -> dict[str, float]:
     """Tune `pipeline`'s UNet on adjusted latents; writes `config.out`/NAME.safetensors, offsets in the LDM layout."""
     options = options or DiffusionOptions()
-    _check_diffusion(pipeline, data, options)
+    _check_diffusion(pipeline, data)
     config.extra.update(asdict(options))
     unet = pipeline.unet
     base = {} if options.mode == "lora" else {name: tensor.cpu().clone() for name, tensor in unet.state_dict().items()}
@@ -294,9 +294,7 @@ def spread_captions(data: LatentSet, count: int) -> list[str]:
     return list(distinct[::step][:count])
 
 
-def _check_diffusion(pipeline: DiffusionPipeline, data: LatentSet, options: DiffusionOptions) -> None:
-    if options.mode not in TUNINGS:
-        raise InputError(f"mode {options.mode!r}", " or ".join(TUNINGS), "choose one of them")
+def _check_diffusion(pipeline: DiffusionPipeline, data: LatentSet) -> None:
     if not data.transparent:
         raise InputError("latents of opaque pictures", "adjusted latents", "make them with `train latents --codec`")
     channels = pipeline.unet.config.in_channels

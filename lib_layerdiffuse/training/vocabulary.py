@@ -48,7 +48,7 @@ class Vocabulary:
             more = content.get("never_held_out", []) if isinstance(content, dict) else []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                got=f"{path}: {error!r}",
+                got=f"{path}: {type(error).__name__}: {error}",
                 expected='a JSON list of captions, or {"concepts": [...]}',
                 what_to_do="correct the file",
             ) from error
