@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..hosts.webui.modules import host_module
+from . import files
+from .keeping import is_opaque
 from .script import LayerDiffuseScript, job_of
 from .wrapping import unwrap, wrap
 
@@ -39,7 +41,11 @@ def on_results(original: Callable[..., Any], runner: Any, p: Any, processed: Any
         original(runner, p, processed, *others)
         return
     job.is_over, known = True, list(processed.images)
+    alphas = [(image, image.getchannel("A")) for image in known if files.is_marked(image) and image.mode == "RGBA"]
     original(runner, p, processed, *others)
+    for image, alpha in alphas:
+        if is_opaque(image):  # made so in place
+            image.putalpha(alpha)
     ours_of(runner).after_job(p, processed, known)
 
 

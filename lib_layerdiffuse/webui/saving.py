@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 def install() -> None:
     """Wrap what the WebUI calls around its saving, once."""
     for module, name, around in WRAPPED:
-        wrap(host_module(module), name, around)
+        if hasattr(host_module(module), name):
+            wrap(host_module(module), name, around)
+        else:
+            logger.warning("this WebUI has no %s.%s: files may lose transparency", module, name)
 
 
 def remove() -> None:

@@ -29,6 +29,6 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 def unwrap(owner: Any, name: str) -> None:
     """Give the owner its own function back, unless another extension has put its own around ours."""
     ours, original = getattr(owner, key_of(name), (None, None))
-    if ours is not None and getattr(owner, name) is ours:
+    if ours is not None and getattr(owner, name, None) is ours:
         setattr(owner, name, original)
         delattr(owner, key_of(name))

@@ -429,6 +429,26 @@ def test_an_opaque_alpha_is_none(sd15) -> None:
     assert np.array_equal(pixels(new), outcome.arrays[0])
 
 
+def test_a_script_that_makes_finished_pictures_opaque_in_place(sd15) -> None:
+    class InPlace(AfterJob):
+        def postprocess(self, p, processed):
+            for image in processed.images:
+                image.putalpha(255)
+
+    wanted = run(sd15, JOINT, steps=1, batch_size=3, do_not_save_samples=True, do_not_save_grid=True)
+    sd15.extra_scripts = [InPlace]
+    sd15.reload_ui()
+    outcome = run(sd15, JOINT, steps=1, batch_size=3, do_not_save_samples=True, do_not_save_grid=True)
+    assert np.array_equal(outcome.arrays[0], wanted.arrays[0]) and not sd15.errors
+
+
+def test_a_webui_that_lacks_a_function(sd15, monkeypatch, caplog) -> None:
+    monkeypatch.delattr(sys.modules["modules.script_callbacks"], "image_grid_callback")
+    sd15.reload_ui()
+    assert "image_grid_callback" in caplog.text
+    assert run(sd15, SINGLE, steps=1).modes == ["RGBA"] and not sd15.errors
+
+
 def test_what_is_made_from_no_layer_is_told(sd15) -> None:
     noise = np.random.default_rng(1).integers(0, 2, (64, 64, 3), dtype=np.uint8) * 255
     outcome = after_job(sd15, lambda _image: Image.fromarray(noise), layer=SINGLE)

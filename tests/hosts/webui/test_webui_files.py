@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import for_methods
-from client import HIRES, SIZE, as_base64, is_transparent, layered, picture, same
+from client import HIRES, SIZE, HttpError, as_base64, is_transparent, layered, picture, same
 from PIL import Image
 from server import changed_settings
 
@@ -152,3 +152,24 @@ def test_soft_inpainting_has_a_mask_of_its_own(host, method):
         pytest.skip("soft inpainting left the mask as it was")
     assert np.array_equal(painted[less], start[less]) and is_transparent(soft[-2])
     assert not more.any() or not np.array_equal(painted[more], start[more])
+
+
+@for_methods("sd15_joint", "demo_fg")
+@pytest.mark.parametrize("mode", ["alpha", "rgb"])
+def test_t_diffusiontoolkit_274_extensions_that_hide_a_text_in_pixels(host, method, mode):
+    """sd-webui-stealth-pnginfo and sd_webui_stealth_pnginfo (`--webui-extension FOLDER` of one, or of both)."""
+    try:
+        host.client.post("/sdapi/v1/options", {"stealth_pnginfo": False})
+    except HttpError:  # a setting that nobody registered
+        pytest.skip("needs such an extension: --webui-extension FOLDER")
+    with changed_settings(host.client, stealth_pnginfo=False):
+        wanted = host.txt2img(**layered(method)).images
+    settings = {"stealth_pnginfo": True, "stealth_pnginfo_mode": mode}
+    layers, saved = new_files(host, lambda: host.txt2img(save_images=True, **layered(method)), **settings)
+    assert all(map(same, layers, wanted)) and len(saved) == len(wanted)
+    for path, layer in zip(saved.values(), wanted, strict=True):
+        with Image.open(path) as file:
+            assert same(file, layer)
+    with changed_settings(host.client, **settings):
+        plain = host.txt2img(save_images=True).images[0]
+    assert plain.mode == ("RGBA" if mode == "alpha" else "RGB"), "pictures that are not ours are theirs"
