@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .boxes import Box
 from .rows import spread_rows
 
 
@@ -16,22 +18,29 @@ class ConcatLatents:
     """What the wide input convolution of one run sees beside the sample: latents [N,4 or 8,h,w], sampler scale.
 
     N is 1, or the pictures of the batch (CFG repeats them in the same order). Where a host splits a batch over
-    several UNet calls, set `rows` (one index into N for each row) before each call.
+    several UNet calls, set `rows` (one index into N for each row) before each call; where it samples parts of a
+    picture, `boxes` (one for each row) and the size (h, w) of the `whole`.
     """
 
     latents: Tensor
     rows: Sequence[int] | None = None
+    boxes: Sequence[Box] | None = None
+    whole: tuple[int, int] | None = None
     _shaped: dict = field(default_factory=dict, repr=False)
 
     def beside(self, sample: Tensor) -> Tensor:
         """The latents for the rows and size of `sample` [B,C,H,W], in its dtype and on its device."""
-        key = (sample.dtype, sample.device, tuple(sample.shape[2:]))
+        size = tuple(sample.shape[2:]) if self.boxes is None else self.whole
+        key = (sample.dtype, sample.device, size)
         if key not in self._shaped:
             moved = self.latents.to(sample.device)
-            if moved.shape[2:] != sample.shape[2:]:  # a second pass at another size
-                moved = F.interpolate(moved.float(), size=sample.shape[2:], mode="bilinear", antialias=True)
+            if moved.shape[2:] != size:  # a second pass at another size
+                moved = F.interpolate(moved.float(), size=size, mode="bilinear", antialias=True)
             self._shaped = {key: moved.to(sample.dtype)}
-        return spread_rows(self._shaped[key], len(sample), self.rows)
+        spread = spread_rows(self._shaped[key], len(sample), self.rows)
+        if self.boxes is None:
+            return spread
+        return torch.stack([box.of(row) for box, row in zip(self.boxes, spread, strict=True)])
 
 
 class Installed:

@@ -48,6 +48,9 @@ def unit_paths() -> tuple[str, ...]:
     )
 
 
+BLOCK_DEPTHS = (0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3)  # of SD15_BLOCKS: how often the latent was halved
+
+
 def sharing_layout(shape: SharingShape) -> Layout:
     """Keys and shapes of an attention sharing file."""
     layout: Layout = {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import InputError
-from .layouts import PROJECTIONS
+from .layouts import BLOCK_DEPTHS, PROJECTIONS
 from .rows import spread_rows
 from .sharing_unit import Prepared, Projections
 
@@ -36,6 +38,7 @@ class SharingRun:
     merging: bool = True
     options: dict = field(default_factory=dict, repr=False)  # of the UNet call at hand, where it has any
     patches: dict[str, dict] = field(default_factory=dict, repr=False)  # of attention in that call, by PATCHED
+    _resampled: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _control: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _projections: dict[int, Projections] = field(default_factory=dict, repr=False)
 
@@ -72,19 +75,46 @@ class SharingRun:
     def control_for(self, index: int, prepared: Prepared, hidden: Tensor) -> Tensor:
         """What control adds to unit `index`, [F,groups,T,C]; the convolutions run once per run, not per step."""
         _, groups, tokens, _ = hidden.shape
-        signal = self._signal(tokens)
+        signal = self._signal(index, tokens)
         known = self._control.get(index)
         if known is None or known[0] is not signal or known[1].dtype != hidden.dtype:
             known = (signal, prepared.control_tokens(signal.to(hidden.device)))
             self._control[index] = known
         return torch.stack([spread_rows(added, groups, self.groups) for added in known[1]])
 
-    def _signal(self, tokens: int) -> Tensor:
-        if tokens in self.signals:
-            return self.signals[tokens]
-        have = ", ".join(str(count) for count in self.signals) or "none at all"
+    def _signal(self, index: int, tokens: int) -> Tensor:
+        """The signal of unit `index`'s depth, on the block's grid, which others may shrink for a while."""
+        have = list(self.signals)
+        if have:
+            depth = min(BLOCK_DEPTHS[index // len(PATCHED)], len(have) - 1)
+            own = self.signals[have[depth]]
+            if have[depth] == tokens:
+                return own
+            grid = grid_of(tokens, tuple(own.shape[-2:]))
+            if grid is not None:
+                return self._on_grid(own, grid, (depth, tokens))
+        known = ", ".join(str(count) for count in have) or "none at all"
         raise InputError(
-            f"a layer of {tokens} tokens, and control signals of {have}",
+            f"a layer of {tokens} tokens, and control signals of {known}",
             "a control image of the size of the picture",
             "encode the control image at the size of the picture; switch token merging off",
         )
+
+    def _on_grid(self, signal: Tensor, grid: tuple[int, int], key: tuple[int, int]) -> Tensor:
+        known = self._resampled.get(key)
+        if known is None or known[0] is not signal:
+            resampled = F.interpolate(signal.float(), size=grid, mode="bilinear", antialias=True)
+            self._resampled[key] = known = signal, resampled.to(signal.dtype)
+        return known[1]
+
+
+ROUNDING = 1.5  # tokens by which halving and shrinking may change a side
+
+
+def grid_of(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of so many tokens in the proportions of `size`; None where they make no such grid."""
+    scale = math.sqrt(tokens / (size[0] * size[1]))
+    height, width = (side * scale for side in size)
+    rows = range(max(1, math.ceil(height - ROUNDING)), math.floor(height + ROUNDING) + 1)
+    fitting = [(row, tokens // row) for row in rows if tokens % row == 0 and abs(tokens // row - width) <= ROUNDING]
+    return min(fitting, key=lambda grid: abs(grid[0] - height), default=None)

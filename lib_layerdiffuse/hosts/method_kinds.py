@@ -20,7 +20,8 @@ from ..core.attention_sharing import (
     replaced_self_attention,
     unit_paths,
 )
-from ..core.errors import BaseMismatchError
+from ..core.boxes import Box
+from ..core.errors import BaseMismatchError, InputError
 from ..core.memory import free_bytes
 from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
 from ..core.offset_install import (
@@ -35,6 +36,7 @@ from ..core.offset_install import (
 from ..core.offsets import OffsetSet, read_offsets
 
 Modules = Mapping[str, torch.nn.Module]
+KEPT_PARTS = 4  # batches of tiles whose control signals are kept from step to step
 ROOM = 1.5  # times the size of the merged parameters that must be free beside them
 
 
@@ -55,12 +57,14 @@ def untouched(options: dict[str, Any]) -> dict[str, Any]:
 class OnUnet:
     """A method that is on a UNet: switched off and on for a while, and what it changes in the options of a call.
 
-    `suppressed` says whose functions have no effect beside it.
+    `suppressed` says whose functions have no effect beside it. `set_boxes` is there where the method sees pictures: it
+    takes the part of the whole, of size (h, w), that each row of the coming UNet call is; None where all are whole.
     """
 
     set_active: Callable[[bool], object]
     adopt: Callable[[dict[str, Any]], dict[str, Any]] = untouched
     suppressed: Sequence[str] = ()
+    set_boxes: Callable[[Sequence[Box] | None, tuple[int, int]], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,14 @@ def _put_offsets(
     stack: ExitStack, kept: KeptOffsets, modules: Modules, strength: float, conditions: Conditions
 ) -> OnUnet:
     concat = None if conditions.concat is None else ConcatLatents(conditions.concat)
-    return OnUnet(stack.enter_context(install_offsets(kept, modules, strength, concat)).set_active)
+    installed = stack.enter_context(install_offsets(kept, modules, strength, concat))
+    if concat is None or not strength:
+        return OnUnet(installed.set_active)
+
+    def set_boxes(boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
+        concat.boxes, concat.whole = boxes, whole
+
+    return OnUnet(installed.set_active, set_boxes=set_boxes)
 
 
 def install_offsets(kept: KeptOffsets, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
@@ -120,13 +131,47 @@ def _put_sharing(
 ) -> OnUnet:
     layers = sharing_layers(modules)
     run = SharingRun(merging=not is_short(sharing.merged_bytes(layers)))
-    if conditions.control is not None:
-        run.signals = sharing.signals(conditions.control)
+    control = None if conditions.control is None else PartsOfControl(sharing, run, conditions.control)
     if not strength:
         return OnUnet(lambda active: None)
     suppressed = replaced_self_attention(layers)
     stack.enter_context(install(sharing, layers, run, strength))
-    return OnUnet(lambda active: setattr(run, "active", active), run.adopt, suppressed)
+    set_boxes = None if control is None else control.set_boxes
+    return OnUnet(lambda active: setattr(run, "active", active), run.adopt, suppressed, set_boxes)
+
+
+class PartsOfControl:
+    """The control signals of a run: those of the whole picture, or of the parts that a tiled sampler is at."""
+
+    def __init__(self, sharing: AttentionSharing, run: SharingRun, image: torch.Tensor):
+        self.sharing, self.run, self.image = sharing, run, image
+        self.whole = run.signals = sharing.signals(image)
+        self._kept: dict[tuple[Box, ...], Mapping[int, torch.Tensor]] = {}
+
+    def set_boxes(self, boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
+        """Signals for the rows of the coming UNet call; the frames of a result show the same part."""
+        if boxes is None:
+            self.run.signals, self.run.groups = self.whole, None
+            return
+        of_groups, frames = boxes[:: self.sharing.frames], self.sharing.frames
+        if [box for box in of_groups for _ in range(frames)] != list(boxes):
+            raise InputError(
+                "tiles that do not hold whole results",
+                f"all {frames} frames of a result in each tile",
+                "switch off the script that samples in tiles",
+            )
+        parts = tuple(dict.fromkeys(of_groups))
+        self.run.signals = self._signals(parts, self.image.shape[-2] // whole[0])
+        self.run.groups = [parts.index(box) for box in of_groups]
+
+    def _signals(self, parts: tuple[Box, ...], factor: int) -> Mapping[int, torch.Tensor]:
+        known = self._kept.pop(parts, None)
+        if known is None:
+            known = self.sharing.signals(torch.cat([box.of(self.image, factor) for box in parts]))
+        while len(self._kept) >= KEPT_PARTS:  # each is as large as what a tile's layers see
+            del self._kept[next(iter(self._kept))]
+        self._kept[parts] = known
+        return known
 
 
 KINDS: Mapping[str, Kind] = {

@@ -170,6 +170,7 @@ class Job:
         try:
             at_work.follow(host_of(host_module("shared").sd_model))
             at_work.steps += 1
+            at_work.whole = parameters.x
             if at_work.rows.frames > 1:
                 at_work.rows.begin_step(rows_of_step(parameters, self.host))
         except Exception as error:  # the WebUI would swallow it, and nobody would know

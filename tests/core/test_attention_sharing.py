@@ -274,8 +274,8 @@ def test_control_follows_the_signals_of_the_run():
         run.signals = {12: 1 + signals()[12]}
         assert not torch.equal(layers[0](hidden), first)
         run.signals = {99: signals()[12]}
-        with pytest.raises(InputError, match="12 tokens.*99"):
-            layers[0](hidden)
+        with pytest.raises(InputError, match="13 tokens.*99"):
+            layers[0](torch.randn(1, 13, WIDTHS[0]))
 
 
 def test_a_user_lora_in_the_projections_goes_on_working():

@@ -175,9 +175,14 @@ class CFGDenoiser:
             patcher = self.webui.sd_model.forge_objects.unet
             options = patcher.model_options["transformer_options"] | {"cond_or_uncond": kinds, "sigmas": sigma}
             many = len(taken)
-            output = patcher.model.apply_model(
-                x.repeat(many, 1, 1, 1), sigma.repeat(many), context, vector, transformer_options=options
-            )
+            rows, levels = x.repeat(many, 1, 1, 1), sigma.repeat(many)
+            conds = {"c_crossattn": context, "y": vector, "transformer_options": options}
+            apply, around = patcher.model.apply_model, patcher.model_options.get("model_function_wrapper")
+            if around is None:
+                output = apply(rows, levels, **conds)
+            else:
+                told = {"input": rows, "timestep": levels, "c": conds, "cond_or_uncond": kinds}
+                output = around(apply, told)
             for (_, weight, kind), part in zip(taken, output.chunk(many), strict=True):
                 yield kind, weight, part
 

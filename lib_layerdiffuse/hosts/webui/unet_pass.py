@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.boxes import Box, find_box
 from ...core.errors import InputError, LayerDiffuseError, unforeseen
 from ...core.memory import is_out_of_memory
 from ...core.methods import ATTENTION_SHARING, Method, stop_timestep
@@ -20,6 +21,7 @@ from .row_map import RowMap
 logger = logging.getLogger(__name__)
 
 TIMESTEP_NAMES = ("timesteps", "timestep", "t")
+ADVICE = "switch off the script that samples in tiles (MultiDiffusion, Tiled Diffusion, DemoFusion)"
 ROW_NAMES = ("context", "y", *TIMESTEP_NAMES)
 
 
@@ -45,6 +47,8 @@ class UnetPass:
         self._method: ExitStack | None = None  # undoes the method only, while our hooks stay
         self._order: list[int] | None = None
         self.suppressed: list[str] = []  # whose functions have no effect beside the method
+        self.whole: torch.Tensor | None = None  # [B,4,H,W] that the step at hand denoises, maybe in tiles
+        self._boxes: dict[Box, None] = {}  # of tiles seen before
 
     def __enter__(self) -> UnetPass:
         try:
@@ -90,6 +94,8 @@ class UnetPass:
                 on_unet.set_active(active)
                 if active and named.get("transformer_options") is not None:
                     named = {**named, "transformer_options": on_unet.adopt(named["transformer_options"])}
+                if active and on_unet.set_boxes is not None and self.whole is not None:
+                    on_unet.set_boxes(self._parts(inputs[0]), tuple(self.whole.shape[-2:]))
             self._order = self.rows.order(len(inputs[0])) if self.rows.frames > 1 else None
             return (inputs, named) if self._order is None else reordered(inputs, named, self._order)
 
@@ -102,6 +108,20 @@ class UnetPass:
             self.unet._register_load_state_dict_pre_hook(self._before_loading),
         ]
 
+    def _parts(self, rows: torch.Tensor) -> list[Box] | None:
+        """Which part of the picture each row [C,h,w] of a UNet call is; None where all are the whole."""
+        if rows.shape[-2:] == self.whole.shape[-2:]:
+            return None
+        if self.rows.rows:
+            raise in_tiles("prompts joined by AND", "one prompt", "use no AND in this prompt")
+        found = [find_box(row, self.whole, self._boxes) for row in rows]
+        if None in found:
+            raise in_tiles(
+                f"a part of {rows.shape[-1]}x{rows.shape[-2]} that was not cut from the picture", "plain tiles", ADVICE
+            )
+        self._boxes.update(dict.fromkeys(found))
+        return found
+
     def _before_loading(self, *_arguments: object) -> None:
         """Another checkpoint is about to be read into these very modules: ours must not be what it overwrites."""
         method, self._method = self._method, None
@@ -113,6 +133,11 @@ class UnetPass:
         stack, self._stack, self._method = self._stack, None, None
         if stack is not None:
             stack.close()
+
+
+def in_tiles(got: str, expected: str, advice: str) -> InputError:
+    """The message where the pictures that a method sees cannot be cut as a tiled sampler cuts its own."""
+    return InputError(f"{got}, in tiled diffusion with a method that sees pictures", expected, advice)
 
 
 def no_memory(error: Exception) -> InputError:
