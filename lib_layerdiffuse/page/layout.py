@@ -100,7 +100,7 @@ class Layout:
         """Clickable examples, and all words of the demo model in a list that opens."""
         examples = captions[:: max(1, len(captions) // EXAMPLE_COUNT)][:EXAMPLE_COUNT]
         self.build_word_list("Click to try", examples, "page_examples")
-        with gradio.Accordion(f"All {len(captions)} words that the model knows", open=False, elem_id="page_words"):
+        with gradio.Accordion(f"All {len(captions)} names that the model knows", open=False, elem_id="page_words"):
             for number, (group, words) in enumerate(self.model.words.items()):
                 self.build_word_list(group.capitalize(), words, f"page_words_{number}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lib_layerdiffuse import api
 from lib_layerdiffuse.hosts.run_plan import GUIDANCE, own_size
-from lib_layerdiffuse.hosts.vocabulary import unknown_word_hints
+from lib_layerdiffuse.hosts.vocabulary import read_things, unknown_word_hints
 from lib_layerdiffuse.page.turns import Turns
 from lib_layerdiffuse.pictures import Pictures, Watchers
 from lib_layerdiffuse.settings import GenerateSettings, ModelSettings
@@ -27,18 +27,21 @@ class Defaults:
 class PageModel:
     """A loaded model for the page; runs of all visitors go one after the other."""
 
-    def __init__(self, pipeline: Any, words: dict[str, list[str]]):
+    def __init__(self, pipeline: Any, words: dict[str, list[str]], things: int = 0):
         self.pipeline = pipeline
-        self.words = words
+        self.words = words  # names of things, by group
+        self.things = things  # a thing may have several names
         self._turns = Turns()
 
     @classmethod
     def load(cls, settings: ModelSettings) -> PageModel:
         """Loads the model that the settings name; its errors are the library's typed ones."""
         pipeline = api.load(settings)
-        shipped = settings.checkpoint is None
+        if settings.checkpoint is None:
+            things = read_things(settings.demo)
+            return cls(pipeline, api.words(settings), sum(map(len, things.values())))
         captions = list(getattr(pipeline, "captions", ()))
-        return cls(pipeline, api.words(settings) if shipped else {"Words": captions} if captions else {})
+        return cls(pipeline, {"Words": captions} if captions else {}, len(captions))
 
     @property
     def base(self) -> str:

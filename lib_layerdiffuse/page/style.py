@@ -29,6 +29,7 @@ CSS = """
 #page_gallery .grid-wrap { max-height: none !important; overflow: visible; }
 #page_gallery .empty { min-height: 400px; }
 #page_files .label-clear-button { display: none; }
+#page_parameters [data-testid=block-info] { margin-right: 44px; pointer-events: none; }
 #layerdiffuse_enabled { padding: var(--block-padding) !important; }
 #layerdiffuse_enabled label > span { font-weight: 600; }
 #layerdiffuse_body { padding: 0 var(--spacing-xl) var(--spacing-xl); gap: var(--spacing-xl); }
@@ -109,7 +110,7 @@ def title_html(model: PageModel) -> str:
     """Headline and one sentence on the loaded model."""
     count = len(model.captions)
     painter = (
-        f"the demo model, which knows {count} words and phrases"
+        f"the demo model, which knows {model.things} things by {count} names"
         if count
         else f"an {BASES[model.base].title} checkpoint"
     )

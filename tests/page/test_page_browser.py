@@ -244,6 +244,41 @@ def test_no_copies_are_made_of_pictures(visitor, demo_server):
     assert len(list(demo_server.visits.folder.rglob("soap-bubbles-*.png"))) == 1
 
 
+LOOKS = {
+    "desktop-light": {"viewport": {"width": 1400, "height": 1000}, "color_scheme": "light"},
+    "desktop-dark": {"viewport": {"width": 1400, "height": 1000}, "color_scheme": "dark"},
+    "phone-light": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+CONTROLS = "button:visible:enabled, input[type=checkbox]:visible, input[type=range]:visible, #page_files a:visible"
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_control_can_be_clicked(chromium, demo_server, look, capfd):
+    context = chromium.new_context(**LOOKS[look], accept_downloads=True)
+    someone = Visitor(context, demo_server)
+    tab = someone.tab
+    someone.fill_in("banana", count=2, steps=1)
+    someone.generate()
+    for fold in ("#page_words > button", "#layerdiffuse_advanced > button"):
+        tab.click(fold)
+    tab.wait_for_selector("#layerdiffuse_ending_step", state="visible")
+    clicked = 0
+    for control in tab.query_selector_all(CONTROLS):
+        elsewhere = control.evaluate("one => !!one.closest('#page_gallery, #page_buttons, #page_words .gallery')")
+        if not elsewhere and control.is_visible() and control.is_enabled():
+            again = control.evaluate("one => one.type === 'checkbox' || one.matches('.label-wrap')")  # what it hid
+            for _ in range(1 + again):
+                control.click(timeout=10_000)
+            clicked += 1
+    assert clicked > 20 and someone.errors == [] and someone.foreign == []
+    tab.reload()  # whatever is open now, the next run is fine
+    tab.wait_for_selector("#page_generate:not([disabled])")
+    someone.fill_in("banana", count=1, steps=1)
+    someone.generate()
+    assert someone.errors == [] and "Traceback" not in "".join(capfd.readouterr())
+    context.close()
+
+
 @pytest.fixture
 def phone(chromium, demo_server):
     context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
