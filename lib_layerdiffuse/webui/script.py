@@ -18,6 +18,7 @@ from .accordion import build_accordion, input_accordion_header
 from .arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from .downloads import HostLayerFiles
 from .finishing import as_layer, cut_out, finished
+from .given_images import tell_about_images, tell_about_the_tab
 from .init_images import InitImages
 from .job import ATTRIBUTE, Job, fresh
 from .keeping import with_alpha
@@ -120,8 +121,10 @@ class LayerDiffuseScript(Scripts.Script):
         if getattr(job.p, "init_images", None):
             if job.is_tile:
                 selected_of(job.p).way.give(job.p)
+            tell_about_the_tab(job, job.p.init_images)
             job.init_images = InitImages(job)
             job.init_images.install()
+        tell_about_images(job)
         job.second_pass = SecondPass(job)
         job.second_pass.install()
 
