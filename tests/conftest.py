@@ -47,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--webui", metavar="FOLDER", type=Path, help="run the host tests in the WebUI of this folder")
     checkpoint = "a checkpoint for them; needed by WebUIs that load no small ones; may be given for each base"
     group.addoption("--webui-checkpoint", metavar="FILE", type=Path, action="append", default=[], help=checkpoint)
+    other = "the folder of another extension to put beside ours; may be given more than once"
+    group.addoption("--webui-extension", metavar="FOLDER", type=Path, action="append", default=[], help=other)
     group.addoption("--screenshots", metavar="FOLDER", type=Path, help="where the page's test puts its pictures")
     group.addoption("--long", action="store_true", help="the hundred jobs too")
 

@@ -1,7 +1,7 @@
 """One generation of a WebUI with the box ticked: from checked arguments to latents with a method on the UNet.
 
 A job lives on the WebUI's `p` while it is processed. All faults end in `fail`: the model is what it was, no picture
-is given out as if it were a result, and the user reads why under the gallery, in the infotext and in the API's info.
+is given out as if it were a result, and the user reads why, once: under the gallery, in the API's info, in the log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from ..core.alpha import rgba_array
 from ..core.errors import InputError, LayerDiffuseError
-from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, frame_prompts, round_up_batch
+from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, round_up_batch
 from ..hosts.images import RESIZE_KEYS, on_grey
 from ..hosts.method_kinds import Conditions
 from ..hosts.webui.host import ForgeFamily, WebuiHost, computing_device, host_of, token_merging_off
@@ -25,6 +25,7 @@ from ..hosts.webui.row_map import step_rows
 from ..hosts.webui.sampling import give_back, take_over
 from ..hosts.webui.unet_pass import MethodRun, UnetPass
 from .arguments import LayerArguments, to_infotext
+from .frame_prompts import PROMPTS, FramePrompts, PerPicture
 from .networks import Files, Networks
 from .options import Options
 
@@ -33,11 +34,6 @@ logger = logging.getLogger(__name__)
 ATTRIBUTE = "layerdiffuse_job"
 ERROR_KEY, NOTE_KEY = "layerdiffusion_error", "layerdiffusion_note"
 IMAGES = {FOREGROUND: "fg_image", BACKGROUND: "bg_image", BLENDED: "blend_image"}
-PROMPTS = {
-    FOREGROUND: "fg_additional_prompt",
-    BACKGROUND: "bg_additional_prompt",
-    BLENDED: "blend_additional_prompt",
-}
 VAE_FACTOR = 8
 
 
@@ -50,7 +46,10 @@ class Job:
         self._counts = p.n_iter, p.do_not_save_grid  # what a failed job alters
         self.arguments = LayerArguments()
         self.failed: LayerDiffuseError | None = None
+        self._notes: dict[str, bool] = {}  # with whether files have them too; told as soon as there are pictures
+        self._has_pictures = False
         self.method: Method | None = None
+        self.prompts: FramePrompts | None = None  # where a result has several frames
         self.host: WebuiHost | None = None
         self.weights: Any = None
         self.conditions = Conditions()
@@ -85,6 +84,8 @@ class Job:
         if self.method is None or len(self.method.frames) == 1:
             return
         token_merging_off(self.p)
+        self.prompts = FramePrompts(self)
+        self.prompts.install()
         frames = len(self.method.frames)
         starts = len(distinct(getattr(self.p, "init_images", None) or []))
         wanted = round_up_batch(max(self.p.batch_size, starts * frames if starts > 1 else 1), frames)
@@ -106,13 +107,13 @@ class Job:
         if self.method.transparent_frames:
             self.networks.decoder(self.files, base)  # fails now rather than after the sampling
         self.p.extra_generation_params.update(to_infotext(self.arguments))
-
-    def set_prompts(self, prompts: list[str]) -> None:
-        """Give each frame its own prompt, in place; `prompts` are those of the pictures of this batch."""
-        extra = {frame: getattr(self.arguments, name) for frame, name in PROMPTS.items()}
-        for place, prompt in enumerate(prompts):
-            frames = frame_prompts(self.method, prompt, extra)
-            prompts[place] = frames[place % len(frames)]
+        unused = [
+            name
+            for frame, name in PROMPTS.items()
+            if getattr(self.arguments, name) and frame not in self.method.extra_prompts
+        ]
+        if unused:
+            self.note(f"{' and '.join(unused)}: not used by {self.method.id}", in_files=False)
 
     def prepare_pass(self, latent: torch.Tensor) -> None:
         """Encode what the method sees at this pass's size ([B,4,h,w]) and take the sampler call over."""
@@ -181,21 +182,47 @@ class Job:
 
     # --- telling
 
-    def note(self, text: str) -> None:
-        """Tell the user something: under the gallery, in the infotext and in the API's info."""
-        logger.warning("%s", text)
-        self.p.comment(f"LayerDiffuse: {text}")
-        told = self.p.extra_generation_params.get(NOTE_KEY)
-        if told is None or text not in told:
-            self.p.extra_generation_params[NOTE_KEY] = f"{told}; {text}" if told else text
+    def note(self, text: str, in_files: bool = True) -> None:
+        """Tell the user something about the pictures: under the gallery, in the API's info and mostly in infotexts."""
+        if not self.failed:
+            self._notes.setdefault(text, in_files)
+        if self._has_pictures:
+            self.tell()
 
-    def fail(self, error: LayerDiffuseError) -> None:
+    def tell(self) -> None:
+        """There are pictures that the notes are about; those of a job without any would only hide why."""
+        self._has_pictures = True
+        parameters = self.p.extra_generation_params
+        for text, in_files in self._notes.items():
+            comment = f"LayerDiffuse: {text}"
+            if comment not in self.p.comments:
+                logger.warning("%s", text)
+                self.p.comment(comment)
+            told = parameters.get(NOTE_KEY) or ""
+            line = text.replace('"', "'")  # infotexts put a backslash before each
+            if in_files and line not in told:
+                parameters[NOTE_KEY] = f"{told}; {line}" if told else line
+
+    def fail(self, error: LayerDiffuseError, logged: bool = False) -> None:
         """No picture of this job is what the user asked for: say why, and let none out."""
+        if self.failed:
+            return
         self.failed = error
-        logger.error("%s", error)
+        self._notes = self._notes if self._has_pictures else {}
+        if not logged:
+            logger.error("%s", error)
         self.p.do_not_save_grid = True  # there is nothing to put into one
         self.p.comment(f"LayerDiffuse: {error}")
-        self.p.extra_generation_params[ERROR_KEY] = str(error)
+
+    def report(self, parameters: dict[str, Any]) -> None:
+        """The API's info, after the infotexts: why there is no picture, all notes, texts of each picture as lists."""
+        for key, value in parameters.items():
+            if isinstance(value, PerPicture):
+                parameters[key] = value.texts
+        if self.failed:
+            parameters[ERROR_KEY] = str(self.failed)
+        if self._notes:
+            parameters[NOTE_KEY] = "; ".join(self._notes)
 
     def stop(self) -> None:
         """Let the WebUI make no picture of this job; its queue, and the next use of the same `p`, go on."""
@@ -205,8 +232,9 @@ class Job:
         """Undo what may be left, also after an exception elsewhere; safe to call again."""
         self.p.n_iter, self.p.do_not_save_grid = self._counts
         give_back(getattr(self.p, "sampler", None))
-        if self.second_pass is not None:
-            self.second_pass.remove()
+        for part in (self.prompts, self.second_pass):
+            if part is not None:
+                part.remove()
         self.networks.rest(computing_device())
         self.weights, self.latents, self.conditions = None, None, Conditions()
 

@@ -49,7 +49,7 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
             job.fail(error)
         except Exception as error:  # whatever it was: the WebUI would swallow it and give out a wrong picture
             logger.exception("LayerDiffuse failed in %s", hook.__name__)
-            job.fail(unforeseen(error))
+            job.fail(unforeseen(error), logged=True)
 
     return call
 
@@ -97,7 +97,8 @@ class LayerDiffuseScript(Scripts.Script):
 
     @guarded
     def _start(self, job: Job, values: tuple[Any, ...]) -> None:
-        job.visitor, values = visitor_in(values, len(ARGUMENTS)), values[: len(ARGUMENTS)]
+        count = len(ARGUMENTS)
+        job.visitor, values = visitor_in(values, count), values[:count] + values[count + 1 :]
         if values and isinstance(values[0], dict):  # one mapping; the WebUI fills up with the page's values
             values = values[:1]
         job.take(fresh(job.p, parse_positional(values)))
@@ -132,14 +133,8 @@ class LayerDiffuseScript(Scripts.Script):
         job = job_of(p)
         if job is not None and job.failed:
             p.prompts = []  # by which a WebUI ends its batches
-
-    @guarded
-    def process_batch(self, job: Job, *values: Any, **named: Any) -> None:
-        """Each frame its prompt; the WebUI writes infotexts from the unchanged ones."""
-        for name in ("prompts", "hr_prompts"):
-            prompts = getattr(job.p, name, None)
-            if isinstance(prompts, list):
-                job.set_prompts(prompts)
+        elif job is not None and job.prompts is not None:
+            job.prompts.begin_batch()
 
     @guarded
     def process_before_every_sampling(self, job: Job, *values: Any, **named: Any) -> None:
@@ -158,6 +153,7 @@ class LayerDiffuseScript(Scripts.Script):
         if job.failed:
             batch.images[:] = []
             return
+        job.tell()
         try:
             job.layers = decode_batch(job, batch.images, check_latents(job.latents, len(batch.images)))
         except Exception as error:  # the sampling was not for nothing: the pictures go out, and the user is told
@@ -199,6 +195,7 @@ class LayerDiffuseScript(Scripts.Script):
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed.images, known)
         tell_late(job.p, processed)
+        job.report(processed.extra_generation_params)
         if job.is_tile:
             selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
             return

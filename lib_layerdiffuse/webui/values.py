@@ -26,8 +26,8 @@ IMAGE_FORMS = "a base64 text of a PNG, WebP or JPEG file, a PIL image or an arra
 
 
 def shown(raw: Any) -> str:
-    """A short phrase for an error message; long texts and binary data are cut."""
-    text = repr(raw)
+    """A short phrase for an error message, on one line; long texts and binary data are cut."""
+    text = " ".join(repr(raw).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -1,8 +1,9 @@
-"""Functions of the WebUI wrapped once, however often its page is reloaded, and given back."""
+"""Functions of the WebUI wrapped once, however often its page is reloaded, or for one call, and given back."""
 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -32,3 +33,28 @@ def unwrap(owner: Any, name: str) -> None:
     if ours is not None and getattr(owner, name, None) is ours:
         setattr(owner, name, original)
         delattr(owner, key_of(name))
+
+
+def once(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
+    """Let the next call of this object's method be `around(original, ...)`; what is given back undoes it."""
+    kept, former = weakref.ref(owner), vars(owner).get(name)
+    called = False
+
+    def remove() -> None:
+        nonlocal called
+        called = True
+        if vars(kept()).get(name) is not ours:
+            return
+        if former is None:
+            delattr(kept(), name)
+        else:
+            setattr(kept(), name, former)
+
+    def ours(*arguments: Any, **named: Any) -> Any:
+        again = called
+        remove()
+        original = former or getattr(type(kept()), name).__get__(kept())
+        return original(*arguments, **named) if again else around(original, *arguments, **named)
+
+    setattr(owner, name, ours)
+    return remove

@@ -33,13 +33,14 @@ class Txt2Img(Processing):
     def setup_prompts(self) -> None:
         super().setup_prompts()
         if self.enable_hr:
-            self.all_hr_prompts = [self.hr_prompt or prompt for prompt in self.all_prompts]
+            self.hr_prompt = self.hr_prompt or self.prompt
+            self.all_hr_prompts = self.of_job(self.hr_prompt)
 
     def parse_extra_network_prompts(self) -> None:
         super().parse_extra_network_prompts()
         if self.enable_hr:
             start = self.iteration * self.batch_size
-            found = prompts.split_networks(self.all_hr_prompts[start : start + self.batch_size])
+            found = prompts.parse_prompts(self.all_hr_prompts[start : start + self.batch_size])
             self.hr_prompts, self.hr_extra_network_data = found
 
     def setup_conds(self) -> None:
@@ -89,7 +90,7 @@ class Txt2Img(Processing):
         self.webui.state.nextjob()
         self.rng = ImageRNG(samples.shape[1:], self.seeds)
         noise = self.rng.next()
-        engine.activate(self.hr_extra_network_data)
+        engine.activate(prompts.loras_of(self.hr_extra_network_data))
         self.setup_conds()
         self.hook_before_sampling(samples, noise, (self.hr_c, self.hr_uc), again=True)
         steps = self.hr_second_pass_steps or self.steps

@@ -52,6 +52,7 @@ class Processing:
     is_hr_pass = enable_hr = False
     sampler = color_corrections = overlay_images = mask_for_overlay = paste_to = None
     iteration = batch_index = 0
+    styles: list[str] = []
 
     def __init__(self, webui: Any, is_img2img: bool, **fields: Any):
         self.webui, self.scripts = webui, webui.runners[is_img2img]
@@ -85,16 +86,21 @@ class Processing:
         return for_hr and opts.token_merging_ratio_hr or self.token_merging_ratio or opts.token_merging_ratio
 
     def setup_prompts(self) -> None:
-        """Prompts and seeds of the whole job."""
-        count = self.batch_size * self.n_iter
-        self.all_prompts = list(self.prompt) if isinstance(self.prompt, list) else [self.prompt] * count
+        """Prompts, with styles, and seeds of the whole job."""
+        self.all_prompts = self.of_job(self.prompt)
         self.all_negative_prompts = [self.negative_prompt] * len(self.all_prompts)
-        self.all_seeds = [self.seed + place for place in range(len(self.all_prompts))]
         self.main_prompt = self.all_prompts[0]
+        count = len(self.all_prompts)
+        self.all_seeds = self.seed if isinstance(self.seed, list) else list(range(self.seed, self.seed + count))
+
+    def of_job(self, prompt: str | list[str]) -> list[str]:
+        """A prompt for each picture of the job."""
+        given = prompt if isinstance(prompt, list) else [prompt] * (self.batch_size * self.n_iter)
+        return [prompts.styled(text, self.styles) for text in given]
 
     def parse_extra_network_prompts(self) -> None:
         """Take the tags of networks out of this batch's prompts."""
-        self.prompts, self.extra_network_data = prompts.split_networks(self.prompts)
+        self.prompts, self.extra_network_data = prompts.parse_prompts(self.prompts)
 
     def setup_conds(self) -> None:
         """Conditioning of this batch."""
@@ -132,16 +138,20 @@ class Processed:
 
     def js(self) -> str:
         """The API's `info`."""
-        return json.dumps({"extra_generation_params": self.extra_generation_params, "infotexts": self.infotexts})
+        told = {"extra_generation_params": self.extra_generation_params, "infotexts": self.infotexts}
+        return json.dumps(told, default=lambda value: None)
 
 
-def create_infotext(p: Processing, all_prompts: list[str], all_seeds: list[int], index: int) -> str:
-    """Prompt and settings as text."""
+def create_infotext(p: Processing, all_prompts: list[str], all_seeds: list[int], index: int, main: bool = False) -> str:
+    """Prompt and settings as text; `main` is that of a grid."""
     values = {"Steps": p.steps, "Sampler": p.sampler_name, "Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
     values["Model"] = p.sd_model.sd_checkpoint_info.name
     values.update(p.extra_generation_params)
+    told = {"p": p, "index": index, "all_prompts": all_prompts, "use_main_prompt": main, "all_seeds": all_seeds}
+    values = {key: value(**told) if callable(value) else value for key, value in values.items()}
+    values = {key: value[index] if isinstance(value, list) else value for key, value in values.items()}
     settings = ", ".join(f"{key}: {quoted(value)}" for key, value in values.items() if value is not None)
-    return f"{all_prompts[index]}\n{settings}"
+    return f"{p.main_prompt if main else all_prompts[index]}\n{settings}"
 
 
 def quoted(value: Any) -> str:
@@ -175,7 +185,7 @@ class Job:
         p.setup_prompts()
         p.scripts.call("process", p)
         with self.engine.scope():
-            torch.manual_seed(p.seed)  # the VAE samples from its posterior
+            torch.manual_seed(p.all_seeds[0])  # the VAE samples from its posterior
             p.init(p.all_prompts, p.all_seeds, None)
             if state.job_count == -1:
                 state.job_count = p.n_iter
@@ -200,7 +210,7 @@ class Job:
         if len(p.prompts) == 0:
             return False
         p.parse_extra_network_prompts()
-        self.engine.activate(p.extra_network_data)
+        self.engine.activate(prompts.loras_of(p.extra_network_data))
         p.scripts.call("after_extra_networks_activate", p, **told)
         told["prompts"] = p.prompts
         p.scripts.call("process_batch", p, **told)
@@ -312,7 +322,8 @@ class Job:
     def _grid(self) -> tuple[Image.Image, str] | None:
         """The grid with its text, saved if it is to be; None where the gallery does not get it."""
         p, opts, images = self.p, self.webui.opts, self.webui.images
-        grid, text = images.image_grid(self.images, p.batch_size), create_infotext(p, [p.main_prompt], p.all_seeds, 0)
+        grid = images.image_grid(self.images, p.batch_size)
+        text = create_infotext(p, p.prompts, p.seeds, 0, main=True)
         if opts.grid_save:
             names = {"seed": p.all_seeds[0], "extension": "png", "grid": True}
             images.save_image(grid, p.outpath_grids, "grid", info=text, p=p, **names)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rule import randn_for
 
-NETWORK = re.compile(r"<lora:([^:>]+):?([^>]*)>")
+NETWORK = re.compile(r"<(\w+):([^>]+)>")
 WEIGHTED = re.compile(r"^(.*?)(?:\s*:\s*([-+]?\d+(?:\.\d*)?))?\s*$", re.DOTALL)
 WORDS_PER_CHUNK, TOKENS_PER_CHUNK = 8, 7
 
@@ -46,11 +46,33 @@ class DictWithShape(dict):
         return self["crossattn"].shape
 
 
-def split_networks(prompts: list[str]) -> tuple[list[str], tuple[tuple[str, float], ...]]:
-    """Prompts without their tags of extra networks, and the networks of the first one."""
-    found = NETWORK.findall(prompts[0]) if prompts else []
-    networks = tuple((name, float(weight or 1)) for name, weight in found)
-    return [NETWORK.sub("", prompt) for prompt in prompts], networks
+@dataclass(frozen=True)
+class NetworkTag:
+    """What stands in a tag of a network behind its kind."""
+
+    items: list[str]
+
+
+def parse_prompts(prompts: list[str]) -> tuple[list[str], dict[str, list[NetworkTag]] | None]:
+    """`extra_networks.parse_prompts`: prompts without tags of networks, and the tags of the first one, by kind."""
+    found: dict[str, list[NetworkTag]] = {}
+    for kind, items in NETWORK.findall(prompts[0]) if prompts else ():
+        found.setdefault(kind, []).append(NetworkTag(items.split(":")))
+    return [NETWORK.sub("", prompt) for prompt in prompts], found if prompts else None
+
+
+def loras_of(found: dict[str, list[NetworkTag]] | None) -> tuple[tuple[str, float], ...]:
+    """Names and strengths of the networks that tags name."""
+    tags = [tag.items for tag in (found or {}).get("lora", ())]
+    return tuple((items[0], float(items[1]) if len(items) > 1 else 1.0) for items in tags)
+
+
+def styled(prompt: str, styles: list[str]) -> str:
+    """A prompt with styles: put into those that have a place for it, in front of the others."""
+    for style in styles:
+        whole = style.replace("{prompt}", prompt)
+        prompt = whole if whole != style else ", ".join(filter(None, (prompt.strip(), style)))
+    return prompt
 
 
 def embed(text: str, width: int, vector: int = 0) -> Any:

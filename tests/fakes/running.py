@@ -73,12 +73,12 @@ class Outcome:
 
     @property
     def error(self) -> str | None:
-        """What the infotext says of a failure."""
+        """What the API's info says of a failure."""
         return self.parameters.get("layerdiffusion_error")
 
     @property
     def note(self) -> str:
-        """What the infotext tells the user."""
+        """What the API's info tells the user."""
         return self.parameters.get("layerdiffusion_note", "")
 
 

@@ -125,7 +125,7 @@ class Runner:
     @property
     def ours(self) -> Script:
         """The extension's script."""
-        return self.scripts[0]
+        return next(script for script in self.scripts if type(script).__name__ == "LayerDiffuseScript")
 
     def arguments(self, p: Any, script: Script) -> tuple[Any, ...]:
         """Only the extension's script has arguments."""

@@ -20,6 +20,7 @@ import torch
 from fakes.compositing import colour_corrected
 from fakes.grids import combine_grid, split_grid
 from fakes.pictures import Images, write_file
+from fakes.prompts import parse_prompts
 from fakes.scripts import SCRIPTS, SCRIPTS_POSTPROCESSING, Runner
 
 CALLBACKS = (
@@ -195,6 +196,7 @@ class WebUI:
         named = {
             "": {},
             "devices": self._devices(),
+            "extra_networks": {"parse_prompts": parse_prompts},
             "images": self._image_functions(),
             "processing": {"apply_color_correction": colour_corrected, "process_images": process_images},
             "paths": {"models_path": str(self.models), "data_path": str(self.folder)},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import logging
 import shutil
 import sys
 
@@ -28,6 +30,7 @@ from fakes.running import (
 from lib_layerdiffuse.core import decoding
 from lib_layerdiffuse.core.decoding import TransparencyDecoder
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.webui.networks import Networks
 
 FOREIGN_WORDS = ("Traceback", "Error:", "NoneType", "Exception", "object at 0x")
 
@@ -39,14 +42,23 @@ class Usable:
         self.webui, self.before, self.state = webui, plainly(webui), Snapshot.of(webui)
 
     def check(self, outcome, *words: str) -> None:
-        """No picture, a message of ours in comments and infotext with these words, and nothing left behind."""
-        assert outcome.pictures == [] and not self.webui.errors
-        assert outcome.error, "no message"
-        told = [outcome.error, outcome.processed.comments, outcome.processed.infotexts[0], outcome.processed.js()]
-        assert all("What to do" in text for text in told)
+        """No picture, a message of ours with these words, and nothing left behind."""
+        self.check_told(outcome)
         assert all(word in outcome.error for word in words), outcome.error
         assert not any(word in outcome.error for word in FOREIGN_WORDS), outcome.error
         self.check_webui()
+
+    def check_told(self, outcome) -> None:
+        """No picture, and why, once: on the page (comments and the first infotext), and in the API's info."""
+        assert outcome.pictures == [] and not self.webui.errors
+        assert outcome.error, "no message"
+        page = "\n".join([outcome.processed.comments, *outcome.processed.infotexts])
+        assert (
+            page.count(outcome.error) == page.count("What to do") == 1 and outcome.processed.comments.count("\n") == 1
+        )
+        told = json.loads(outcome.processed.js())
+        assert told["extra_generation_params"]["layerdiffusion_error"] == outcome.error
+        assert str(told).count("What to do") == 1 and "layerdiffusion_note" not in str(told)
 
     def check_webui(self) -> None:
         """The model is what it was, and so is the plain job."""
@@ -325,7 +337,7 @@ def test_an_error_that_nobody_foresaw_keeps_the_opaque_pictures(forge, monkeypat
     usable.check_webui()
 
 
-@pytest.mark.parametrize("where", ["prepare_pass", "set_prompts", "prepare"])
+@pytest.mark.parametrize("where", ["prepare_pass", "round_batch", "prepare"])
 def test_an_error_that_nobody_foresaw_before_the_sampling(usable, monkeypatch, where) -> None:
     job = type(next(script for script in usable.webui.runners[False].scripts)).before_process.__globals__["Job"]
 
@@ -336,6 +348,54 @@ def test_an_error_that_nobody_foresaw_before_the_sampling(usable, monkeypatch, w
     outcome = run(usable.webui, {"method": "sd15_fg"}, steps=1)
     assert outcome.pictures == [] and "report it" in outcome.error and not usable.webui.errors
     usable.check_webui()
+
+
+def wrong_base(usable):
+    """A method that rounds the batch up, for another base: refused before the sampling."""
+    return run(usable.webui, {"method": "sd15_joint"}, n_iter=2, steps=1)
+
+
+def torn_apart(usable):
+    """Refused while sampling."""
+    with usable.webui.settings(batch_cond_uncond=False):
+        return run(usable.webui, {"method": "sd15_joint"}, prompt='an "apple" AND a pear', n_iter=2, steps=1)
+
+
+def unforeseen(usable):
+    """An error inside the preparation, behind the note."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Networks, "method", lambda *_arguments: {}["weights"])
+        return run(usable.webui, {"method": "sd15_joint"}, steps=1)
+
+
+@pytest.mark.parametrize(("base", "refuse"), [("sdxl", wrong_base), ("sd15", torn_apart), ("sd15", unforeseen)])
+def test_a_refusal_is_told_once(make_webui, caplog, base, refuse) -> None:
+    """The batch was to be rounded up: no word of it where nothing was made."""
+    usable = Usable(make_webui("a1111", base))
+    with caplog.at_level(logging.INFO, "lib_layerdiffuse"):
+        outcome = refuse(usable)
+    records = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(records) == 1 and "rounded" not in caplog.text + outcome.processed.comments + outcome.processed.js()
+    usable.check_told(outcome)
+    usable.check_webui()
+
+
+def test_a_refusal_after_pictures_leaves_their_notes(usable) -> None:
+    webui = usable.webui
+    prompts = ["a pear"] * 3 + ["an apple AND a pear"] * 3
+    with webui.settings(batch_cond_uncond=False):
+        outcome = run(webui, {"method": "sd15_joint"}, prompt=prompts, batch_size=2, n_iter=2, steps=1)
+    assert outcome.modes == ["RGBA", "RGB", "RGB"] and "AND" in outcome.error and "rounded" in outcome.note
+    assert "rounded" in outcome.processed.infotexts[0] and "layerdiffusion_error" not in outcome.processed.infotexts[0]
+    assert outcome.processed.comments.count("LayerDiffuse: ") == 2
+    usable.check_webui()
+
+
+def test_notes_in_infotexts_have_no_escaped_quotes(usable) -> None:
+    outcome = run(usable.webui, {"method": "sd15_fg", "fg_additional_prompt": "shiny"}, steps=1)
+    told = json.loads(outcome.processed.js())["extra_generation_params"]["layerdiffusion_note"]
+    assert "fg_additional_prompt" in told and told in outcome.processed.comments
+    assert "\\" not in outcome.processed.infotexts[0] and "layerdiffusion_note" not in outcome.processed.infotexts[0]
 
 
 def test_a_grid_of_no_pictures(usable) -> None:

@@ -99,7 +99,7 @@ def test_and_in_several_calls_that_tear_results_apart(a1111) -> None:
     with a1111.settings(batch_cond_uncond=False):
         outcome = run(a1111, JOINT, batch_size=3, n_iter=2, prompt="a red apple AND a green pear", steps=1)
     assert outcome.pictures == [] and "AND" in outcome.error
-    assert outcome.error in outcome.processed.comments and "layerdiffusion_error" in outcome.processed.infotexts[0]
+    assert outcome.error in outcome.processed.comments and "layerdiffusion_error" in outcome.processed.js()
     assert not a1111.errors
     state.check(a1111)
     assert same_pictures(run(a1111, steps=1), before)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,6 +31,7 @@ from checkpoints import (  # noqa: E402
 )
 from client import Client, Result, result_of, same  # noqa: E402
 from server import EXTENSION, Family, Launch, Server, detect_family, find_python, link_or_copy  # noqa: E402
+from texts import write_texts  # noqa: E402
 
 from lib_layerdiffuse.hosts.loading import checkpoint_shapes, recognise_base  # noqa: E402
 
@@ -74,6 +76,7 @@ class WebUi:
     data: Path
     layer_models: Path
     checkpoints: dict[str, Checkpoint]
+    settings: dict[str, Any]
     server: Server | None = None
     log_start: int = 0
     loaded: str = ""
@@ -108,6 +111,7 @@ class WebUi:
             checkpoint=str(first.path.relative_to(self.data / "models/Stable-diffusion").as_posix()),
             sdxl="sdxl" in self.checkpoints,
             page=page,
+            settings=self.settings,
             environment={"LAYERDIFFUSE_DEMO_TOKENIZER": str(TOKENIZER), "LAYERDIFFUSE_WITNESS": str(self.witness)},
         )
 
@@ -146,13 +150,15 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     layer_models.mkdir()
     link_or_copy(ROOT, data / "extensions" / EXTENSION)
     link_or_copy(HERE / "witness", data / "extensions" / WITNESS)
+    for other in pytestconfig.getoption("--webui-extension"):
+        link_or_copy(other.resolve(), data / "extensions" / other.resolve().name)
     checkpoints = make_checkpoints(path, pytestconfig.getoption("--webui-checkpoint"), data / "models/Stable-diffusion")
     (data / "models/Lora").mkdir(parents=True)
     for base, checkpoint in checkpoints.items():
         if base != "demo":
             write_layer_files(checkpoint, layer_models)
             write_lora(checkpoint, lora_path(data, base))
-    found = WebUi(path, data, layer_models, checkpoints)
+    found = WebUi(path, data, layer_models, checkpoints, write_texts(data))
     yield found
     found.close()
     for large in (data / "models", layer_models):  # the log and the pictures stay for a look

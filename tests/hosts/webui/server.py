@@ -132,6 +132,7 @@ class Launch:
     sdxl: bool = False
     page: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def family(self) -> Family:
@@ -157,7 +158,8 @@ class Launch:
     def write_settings(self) -> None:
         """The WebUI's settings file, with the checkpoint to load first."""
         self.data.mkdir(parents=True, exist_ok=True)
-        settings = {"samples_format": "png", "sd_model_checkpoint": self.checkpoint, **self.family.settings}
+        settings = {"samples_format": "png", "sd_model_checkpoint": self.checkpoint}
+        settings |= self.family.settings | self.settings
         version = re.search(r'VERSION_UID\b.*= "(\w+)"', (self.webui / "modules/launch_utils.py").read_text("utf-8"))
         if version:  # without it, Neo takes the settings for an older version's and waits for an answer
             settings["VERSION_UID"] = version[1]
