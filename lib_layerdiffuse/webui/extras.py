@@ -9,10 +9,11 @@ from PIL import Image
 
 from ..core.alpha import pad_rgb
 from ..hosts.webui.modules import host_module
+from . import files
 from .keeping import banded
 
 Postprocessing: Any = host_module("scripts_postprocessing")
-KEPT = "layerdiffuse_kept"
+WAITING = "layerdiffuse_waiting"  # attribute of the tab's picture at work: the one that it was, and the padded one
 
 
 class KeepTransparency(Postprocessing.ScriptPostprocessing):
@@ -29,15 +30,16 @@ class KeepTransparency(Postprocessing.ScriptPostprocessing):
         if pp.image.mode == "RGBA":
             padded = Image.fromarray((pad_rgb(np.asarray(pp.image)) * 255).round().astype(np.uint8))
             padded.info = dict(pp.image.info)
-            setattr(pp, KEPT, (pp.image, padded))
+            setattr(pp, WAITING, (pp.image, padded))
             pp.image = padded
 
     def process(self, pp: Any, **_values: Any) -> None:
         """After those that make new pixels: alpha again, at their size."""
-        picture, padded = pp.__dict__.pop(KEPT, (None, None))
+        picture, padded = pp.__dict__.pop(WAITING, (None, None))
         if picture is None or pp.image.mode == "RGBA":  # or another script made its own alpha
             return
         pp.image = picture if pp.image is padded else banded(pp.image.convert("RGB"), alpha_at(picture, pp.image.size))
+        setattr(pp.image, files.KEPT, True)
 
 
 def alpha_at(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

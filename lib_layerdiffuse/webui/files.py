@@ -25,7 +25,8 @@ LOSSLESS = {"lossless": True, "exact": True, "quality": 100}  # without `exact` 
 WHITE = "#ffffff"
 TIFF_HEADER = struct.Struct(">2sHI")  # byte order, 42, where the first folder is
 TIFF_FOLDER = struct.Struct(">HHHIII")  # of one field: 1, its tag, type, count and value, where the next folder is
-EXTRAS = "extras"  # the text by which a WebUI tells how a picture came about in its Extras tab
+KEPT = "layerdiffuse_kept"  # attribute of a picture that was kept transparent in the Extras tab
+EXTRAS = {"extras", "postprocessing"}  # texts by which WebUIs tell how a picture came about there
 
 
 def mark(image: Image.Image, frame: str, several: bool) -> Image.Image:
@@ -47,7 +48,8 @@ def is_ours(image: Image.Image, texts: Mapping[str, Any] | None) -> bool:
     texts = texts or {}
     if is_marked(image) or f"{INFOTEXT_PREFIX}method" in (texts.get("parameters") or ""):
         return True
-    return EXTRAS in texts and image.mode == "RGBA" and image.getextrema()[3][0] < 255
+    of_extras = hasattr(image, KEPT) or not EXTRAS.isdisjoint(texts)
+    return of_extras and image.mode == "RGBA" and image.getextrema()[3][0] < 255
 
 
 def is_layer(image: Image.Image, texts: Mapping[str, Any] | None) -> bool:

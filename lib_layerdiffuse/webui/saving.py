@@ -102,9 +102,8 @@ def install_api(*_page: Any) -> None:
 
 def encode(original: Callable[[Any], Any], image: Any) -> Any:
     """A picture as the API sends it: what the Extras tab kept transparent stays so in formats without alpha."""
-    texts = getattr(image, "info", {})
-    told = {**texts, files.EXTRAS: texts["postprocessing"]} if "postprocessing" in texts else texts
-    if getattr(image, "mode", "") == "RGBA" and option("samples_format", "png") != "png" and files.is_ours(image, told):
+    is_png = option("samples_format", "png").lower() == "png"
+    if not is_png and getattr(image, "mode", "") == "RGBA" and files.is_ours(image, image.info):
         return files.as_png_text(image)
     return original(image)
 
