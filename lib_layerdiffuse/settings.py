@@ -65,6 +65,9 @@ class GenerateSettings:
     foreground_prompt: str = ""
     background_prompt: str = ""
     blended_prompt: str = ""
+    layer_file: str | Path | None = None  # in place of the usual file: a name in the folders, or the Path of any file
+    decoder_file: str | Path | None = None
+    encoder_file: str | Path | None = None
 
     @property
     def prompts(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
@@ -34,10 +35,16 @@ class Option:
     short: str | None = None
 
 
+def path_or_name(text: str) -> Path | str:
+    """The path of a file that is there; any other text is the name of one in the folders."""
+    return Path(text) if Path(path_option(text)).is_file() else text
+
+
 TEXT = {"type": text_option, "metavar": "TEXT"}
 IMAGE = {"type": file_option, "metavar": "PNG"}
 FILE = {"type": file_option, "metavar": "FILE"}
 FOLDER = {"type": path_option, "metavar": "FOLDER"}
+OWN_FILE = {"type": path_or_name, "metavar": "FILE"}
 WHAT = (
     Option("--mode", "mode", "; ".join(f"{name}: {text}" for name, text in MODES.items()), {"choices": list(MODES)}),
     Option("--method", "method", "a method by id or label (see the command `methods`); default: the first of the mode"),
@@ -76,6 +83,16 @@ IMAGES = (
     Option("--foreground-prompt", "foreground_prompt", "extra words for the foreground", TEXT),
     Option("--background-prompt", "background_prompt", "extra words for the background", TEXT),
     Option("--blended-prompt", "blended_prompt", "extra words for the blended picture", TEXT),
+)
+FILES = (
+    Option(
+        "--layer-file",
+        "layer_file",
+        "the method's weights: a file, or the name of one in the folders of layer files",
+        OWN_FILE,
+    ),
+    Option("--decoder", "decoder_file", "the transparency decoder, likewise", OWN_FILE),
+    Option("--encoder", "encoder_file", "the transparency encoder, likewise", OWN_FILE),
 )
 MODEL = (
     Option("--checkpoint", "checkpoint", "an SD1.5 or SDXL .safetensors file; default: the demo model", FILE),
@@ -141,6 +158,6 @@ def model_settings(arguments: argparse.Namespace) -> ModelSettings:
 
 def generate_settings(arguments: argparse.Namespace) -> GenerateSettings:
     """GenerateSettings of parsed arguments."""
-    values = {option.name: getattr(arguments, option.name) for option in (*WHAT, *HOW, *IMAGES)}
+    values = {option.name: getattr(arguments, option.name) for option in (*WHAT, *HOW, *IMAGES, *FILES)}
     width, height = arguments.size or (None, None)
     return GenerateSettings(arguments.prompt, transparent=not arguments.plain, width=width, height=height, **values)

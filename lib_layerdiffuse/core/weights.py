@@ -39,9 +39,7 @@ class WeightFile:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        header = _read_header(self.path)
-        self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
-        self.shapes: dict[str, Shape] = {key: tuple(entry["shape"]) for key, entry in header.items()}
+        self.metadata, self.shapes = read_header(self.path)
         try:
             self._handle = safe_open(str(self.path), framework="pt", device="cpu")
         except (SafetensorError, OSError) as error:
@@ -66,6 +64,13 @@ class WeightFile:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+def read_header(path: Path) -> tuple[dict[str, str], dict[str, Shape]]:
+    """Metadata and shapes of a safetensors file, without its tensors; WeightsError for one that is not whole."""
+    header = _read_header(path)
+    metadata = header.pop("__metadata__", None)
+    return metadata if isinstance(metadata, dict) else {}, {key: tuple(one["shape"]) for key, one in header.items()}
 
 
 def stamp(path: Path) -> tuple[str, int, int]:

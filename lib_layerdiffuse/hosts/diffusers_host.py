@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -18,14 +18,18 @@ from ..core.alpha_care import AlphaCare, care_for
 from ..core.codec import TransparencyCodec, VaeLatent, to_vae_space
 from ..core.errors import InputError, WeightsError
 from ..core.hidden import with_hidden_colours
+from ..core.layer_files import DECODER, ENCODER, METHOD
 from ..core.memory import is_out_of_memory, release
 from ..core.methods import BASES, Method
+from ..core.offset_install import parameter_shapes
 from ..core.weights import WeightFile, keep_latest, stamp
 from ..pictures import Picture, Pictures, Watchers
 from ..settings import GenerateSettings
 from .downloads import LayerFiles
 from .images import on_grey, with_alpha
 from .infotext import parameters_text
+from .layer_catalogue import Catalogue, Loaded
+from .layer_choice import Chooser, Files
 from .ldm_keys import unet_modules
 from .method_kinds import Conditions, read_method
 from .run_plan import Job, Plan, make_plan
@@ -42,6 +46,9 @@ IMAGE_TO_IMAGE = {
 SAMPLING_SHARE = 0.8  # of the work on a picture, for the progress bar; the rest is decoding
 
 
+OWN_FILES = {METHOD: "layer_file", DECODER: "decoder_file", ENCODER: "encoder_file"}  # settings by part
+
+
 class Stopped(Exception):
     """Somebody asked to stop; never leaves the host."""
 
@@ -53,6 +60,7 @@ class DiffusersHost:
         self.pipeline, self.base, self.files = pipeline, base, files
         self.name, self.captions = name, tuple(captions)
         self._kept: dict[str, tuple[tuple, Any]] = {}
+        self.catalogue = Catalogue()
         pipeline.set_progress_bar_config(disable=True)
         vae = pipeline.vae
         if vae.dtype == torch.float16 and vae.config.force_upcast:  # SDXL's VAE overflows in float16
@@ -64,8 +72,9 @@ class DiffusersHost:
         watchers.report(0.0, "preparing")
         plan = make_plan(settings, self.base, self.pipeline)
         pictures = Pictures(notes=[*plan.notes, *self.hints(settings.prompts)])
+        plan, files = self.with_own_files(plan, pictures.notes)
         with torch.inference_mode(False), torch.no_grad(), out_of_memory_advice(self.pipeline.device):
-            self._paint(_Run(self, plan, watchers), pictures)
+            self._paint(_Run(self, plan, watchers, files), pictures)
         pictures.notes += _alpha_notes(pictures)
         return pictures
 
@@ -87,28 +96,56 @@ class DiffusersHost:
             pictures.notes.append(f"stopped after {len(pictures)} of {sum(map(len, jobs))} pictures")
         run.watchers.report(1.0, "stopped" if pictures.stopped else "done")
 
-    def method_weights(self, method: Method) -> Any:
+    def with_own_files(self, plan: Plan, notes: list[str]) -> tuple[Plan, Files]:
+        """The plan with the files that its settings name, told as an infotext tells them, and where all files are."""
+        wishes = {part: getattr(plan.settings, name) for part, name in OWN_FILES.items()}
+        if plan.method is None or not any(wishes.values()):
+            return plan, self.files
+        loaded = Loaded(self.base, parameter_shapes(unet_modules(self.pipeline.unet)))
+        method, files = Chooser(self.catalogue, self.files, loaded, notes.append).choose(wishes, plan.method)
+        told = {name: files.told.get(part) for part, name in OWN_FILES.items()}
+        return replace(plan, method=method, settings=replace(plan.settings, **told)), files
+
+    def method_weights(self, method: Method, files: Files | None = None) -> Any:
         """The weights of a method, checked against the UNet; read once while pictures of this method are painted."""
-        path = self.files.find(method.weights)
-        modules = unet_modules(self.pipeline.unet)
-        return keep_latest(self._kept, "method", (stamp(path), method.id), lambda: read_method(path, modules, method))
+        path = (files or self.files).find(method.weights)
+        modules, key = unet_modules(self.pipeline.unet), (stamp(path), method.id, method.kind)
+        return keep_latest(self._kept, "method", key, lambda: read_method(path, modules, method))
 
-    @cached_property
+    def decoder_of(self, files: Files) -> TransparencyCodec:
+        """The transparency decoder among files, kept until another is wanted."""
+        path = files.find(BASES[self.base].decoder)
+        pipeline = self.pipeline
+
+        def read() -> TransparencyCodec:
+            with WeightFile(path) as file:
+                check_decoder(file, pipeline.vae.config.latent_channels)
+                return TransparencyCodec.from_state_dicts(
+                    decoder=file.tensors(), device=pipeline.device, dtype=pipeline.unet.dtype
+                )
+
+        return keep_latest(self._kept, DECODER, stamp(path), read)
+
+    def encoder_of(self, files: Files) -> TransparencyCodec:
+        """The transparency encoder among files with its rule, kept until another is wanted; float32."""
+        path = files.find(BASES[self.base].encoder)
+        device = self.pipeline.device
+
+        def read() -> TransparencyCodec:
+            with WeightFile(path) as file:
+                return TransparencyCodec.from_state_dicts(encoder=file.tensors(), metadata=file.metadata, device=device)
+
+        return keep_latest(self._kept, ENCODER, stamp(path), read)
+
+    @property
     def decoder(self) -> TransparencyCodec:
-        """The transparency decoder of this base, loaded once."""
-        with WeightFile(self.files.find(BASES[self.base].decoder)) as file:
-            check_decoder(file, self.pipeline.vae.config.latent_channels)
-            return TransparencyCodec.from_state_dicts(
-                decoder=file.tensors(), device=self.pipeline.device, dtype=self.pipeline.unet.dtype
-            )
+        """The usual transparency decoder of this base."""
+        return self.decoder_of(self.files)
 
-    @cached_property
+    @property
     def encoder(self) -> TransparencyCodec:
-        """The transparency encoder of this base with its rule, loaded once; float32."""
-        with WeightFile(self.files.find(BASES[self.base].encoder)) as file:
-            return TransparencyCodec.from_state_dicts(
-                encoder=file.tensors(), metadata=file.metadata, device=self.pipeline.device
-            )
+        """The usual transparency encoder of this base with its rule; float32."""
+        return self.encoder_of(self.files)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -133,8 +170,8 @@ class DiffusersHost:
 class _Run:
     """The state of one run: plan, watchers, conditions, and where in the work it is."""
 
-    def __init__(self, host: DiffusersHost, plan: Plan, watchers: Watchers):
-        self.host, self.plan, self.watchers = host, plan, watchers
+    def __init__(self, host: DiffusersHost, plan: Plan, watchers: Watchers, files: Files):
+        self.host, self.plan, self.watchers, self.files = host, plan, watchers, files
         self.position = (0, 1)
         self.start: torch.Tensor | None = None  # sampler latent of the image to start from
 
@@ -145,9 +182,9 @@ class _Run:
         self.report(0.0, "reading the method's files")
         context = nullcontext()
         if plan.method is not None:
-            weights = self.host.method_weights(plan.method)
+            weights = self.host.method_weights(plan.method, self.files)
             if plan.method.transparent_frames:
-                _ = self.host.decoder  # fails now rather than after the sampling
+                self.host.decoder_of(self.files)  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)
             context = method_on_unet(plan.method, weights, pipeline.unet, strengths, self.conditions())
         self.start = self.start_latent()
@@ -181,7 +218,7 @@ class _Run:
         method = self.plan.method
         if method is not None and method.transparent_frames:
             rgba = with_alpha(image, *self.plan.size, self.plan.settings.resize_mode)
-            latent = self.host.encoder.encode(rgba, self.host.posterior)
+            latent = self.host.encoder_of(self.files).encode(rgba, self.host.posterior)
         else:
             latent = VaeLatent(self.host.posterior(self.seen("init"))[0])
         return latent.to_sampler_space(*self.host.scale)
@@ -236,7 +273,7 @@ class _Run:
         rows = [row for row in range(len(images)) if method is not None and method.is_transparent(row)]
         if rows:
             part = VaeLatent(latent.values[rows])
-            rgba = self.host.decoder.decode(
+            rgba = self.host.decoder_of(self.files).decode(
                 pixels[rows], part, passes=self.plan.settings.passes, progress=self.decode_progress
             )
             rgba = care_for(rgba, pixels[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))

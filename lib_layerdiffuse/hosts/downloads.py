@@ -47,6 +47,10 @@ class LayerFiles:
         places = (folder / layout for folder in (*self.folders, self.target or cache_folder()) for layout in LAYOUTS)
         yield from dict.fromkeys(place for place in places if place.is_dir())
 
+    def choice_folders(self) -> list[Path]:
+        """The folders whose files a user can choose by name."""
+        return list(self.search_folders())
+
     def download_folder(self) -> Path:
         """The target, else the `layer_model` folder of the first folder named, else the cache."""
         if self.target or not self.folders:

@@ -47,6 +47,9 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
             bg_additional_prompt=settings.background_prompt,
             blend_additional_prompt=settings.blended_prompt,
             passes=settings.passes,
+            method_file=settings.layer_file or "",
+            decoder_file=settings.decoder_file or "",
+            encoder_file=settings.encoder_file or "",
         )
     )
 

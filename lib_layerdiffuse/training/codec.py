@@ -20,6 +20,7 @@ from ..core.decoder import TransparencyUNet
 from ..core.decoding import ORIENTATIONS, Orientation
 from ..core.encoder import OffsetEncoder
 from ..core.errors import InputError
+from ..core.layer_files import DECODER, ENCODER, LatentSpace, metadata_of
 from ..hosts.whole_files import save_tensors
 from .augment import draw_batch, soften
 from .data import PreparedSet
@@ -62,16 +63,21 @@ class Codec(torch.nn.Module):
         """A,R,G,B [B,4,H,W], unclipped, from the VAE's image in [-1,1] and the VAE-space latent."""
         return self.decoder((decoded / 2 + 0.5).clamp(0, 1), latent)
 
-    def export(self, folder: Path, prefix: str = "") -> None:
-        """Write the two files in the published layout, `scale` folded into the last convolution."""
+    def export(self, folder: Path, prefix: str = "", scale_factor: float = 1.0) -> None:
+        """Write the two files in the published layout, `scale` folded into the last convolution.
+
+        `scale_factor` is that of the VAE, by which a WebUI knows what the files are for.
+        """
         state = {key: value.detach().cpu().clone() for key, value in self.encoder.state_dict().items()}
         weight = next(key for key in reversed(state) if key.endswith(".weight"))
         scale = self.scale.cpu()
         state[weight] *= scale[:, None, None, None]
         state[weight.removesuffix("weight") + "bias"] *= scale
         header = {"unit": self.unit, "vae_input": "padded"}
-        save_tensors(state, folder / f"{prefix}{ENCODER_STEM}.safetensors", header)
-        save_tensors(self.decoder.state_dict(), folder / f"{prefix}{DECODER_STEM}.safetensors", header)
+        space = LatentSpace(scale_factor, self.encoder.latent_channels, self.encoder.factor)
+        said = {part: header | metadata_of(part, space) for part in (ENCODER, DECODER)}
+        save_tensors(state, folder / f"{prefix}{ENCODER_STEM}.safetensors", said[ENCODER])
+        save_tensors(self.decoder.state_dict(), folder / f"{prefix}{DECODER_STEM}.safetensors", said[DECODER])
 
 
 @dataclass(frozen=True)
@@ -226,7 +232,7 @@ def train_codec(
         Task(
             modules={"codec": run.trainer},
             loss=run.loss,
-            export=lambda out: codec.export(out, options.prefix),
+            export=lambda out: codec.export(out, options.prefix, vae.config.scaling_factor),
             samples=lambda: codec_grid(codec, vae, held if len(held) else learn),
             second=run.discriminate if options.discriminator else None,
             second_modules={"discriminator": run.second} if options.discriminator else {},

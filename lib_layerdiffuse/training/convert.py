@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from ..core.errors import InputError
+from ..core.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
 from ..core.methods import BASES, find_method
 from ..core.weights import SUFFIX, WeightFile
 from ..hosts.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm
@@ -68,9 +69,12 @@ def export_transparency(
         base.decoder: find_codec_file(codec_folder, DECODER_STEM),
         method.weights: Path(offsets),
     }
-    for stem, source in sources.items():
+    space = LatentSpace(base.scale_factor)
+    said = [metadata_of(ENCODER, space), metadata_of(DECODER, space), metadata_of(METHOD, space, method.id)]
+    for (stem, source), named in zip(sources.items(), said, strict=True):
         with WeightFile(source) as file:
-            _save(file.tensors(), out / f"{stem}{SUFFIX}", torch.float16, {"format": "pt", **file.metadata})
+            metadata = {"format": "pt", **file.metadata, **named}
+            _save(file.tensors(), out / f"{stem}{SUFFIX}", torch.float16, metadata)
     shutil.copyfile(vocabulary, out / VOCABULARY_NAME)
 
 

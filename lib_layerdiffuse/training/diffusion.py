@@ -20,6 +20,8 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from ..core.errors import InputError
+from ..core.layer_files import METHOD, LatentSpace, metadata_of
+from ..core.methods import choose_method
 from ..core.offsets import make_diff, make_lora, write_offsets
 from ..hosts.demo import demo_scheduler
 from ..hosts.ldm_keys import unet_table, unet_to_ldm
@@ -206,7 +208,7 @@ def train_diffusion(
 
     def export(out: Path) -> None:
         with trainer.average.applied():
-            write_offsets(out / f"{options.name}.safetensors", _offsets(trainer.tuned, unet, base))
+            write_offsets(out / f"{options.name}.safetensors", _offsets(trainer.tuned, unet, base), said_of(pipeline))
 
     samples = partial(sample_grid, pipeline, data, trainer.average, options, codec)
     return train(
@@ -220,6 +222,14 @@ def train_diffusion(
         ),
         config,
     )
+
+
+def said_of(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """The metadata of offsets for this pipeline: what a WebUI knows them by."""
+    config = pipeline.vae.config
+    space = LatentSpace(config.scaling_factor, config.latent_channels, 2 ** (len(config.block_out_channels) - 1))
+    method = choose_method(space.base).id if space.base else ""
+    return {"format": "pt", **metadata_of(METHOD, space, method)}
 
 
 def _offsets(tuned: torch.nn.Module, unet: torch.nn.Module, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

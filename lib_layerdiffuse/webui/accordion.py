@@ -26,7 +26,8 @@ from lib_layerdiffuse.core.methods import (
 from lib_layerdiffuse.hosts.webui.modules import host_module
 from lib_layerdiffuse.webui.arguments import ARGUMENTS, BY_NAME
 from lib_layerdiffuse.webui.components import build_component, build_method
-from lib_layerdiffuse.webui.pasting import PasteKey, key_of_argument, key_of_method, key_of_mode
+from lib_layerdiffuse.webui.pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
+from lib_layerdiffuse.webui.values import USUAL_FILE
 
 TITLE = "Transparent picture (LayerDiffuse)"
 WEBUI_TITLE = "LayerDiffuse"
@@ -46,7 +47,10 @@ ADVANCED: tuple[tuple[str, ...], ...] = (  # in a fold of its own, closed at fir
     ("ending_step",),
     ("resize_mode",),
     ("output_origin",),
+    ("method_file", "decoder_file", "encoder_file"),
 )
+FILES = next(names for names in ADVANCED if "method_file" in names)
+REFRESH = "Look for layer files again"
 FRAME_OF = {"fg_image": FOREGROUND, "bg_image": BACKGROUND, "blend_image": BLENDED}
 PREFERENCES = ("checkerboard",)  # the user's, whatever is pasted
 USE_LAST = "Use last result"
@@ -85,6 +89,7 @@ class Surroundings:
     hidden: tuple[str, ...] = ()  # arguments that this interface never shows
     base_note: Callable[[], str] | None = None  # says what is wrong with the loaded checkpoint; "" when nothing is
     last_result: Callable[[str, str], Any] | None = None  # a visitor's last picture of a frame, or None
+    files: Callable[[str, Method | None], list[str]] | None = None  # names that an argument offers for a method
 
     @property
     def in_webui(self) -> bool:
@@ -129,13 +134,23 @@ class LayerAccordion:
             "choices": self.method_choices(base, method.mode),
             "value": AUTOMATIC[1] if automatic else method.id,
         }
+        more = {"method": choices} | self.file_choices(None if automatic else method)
         arguments = [
-            update(visible=argument.name in shown, **(choices if argument.name == "method" else {}))
-            for argument in ARGUMENTS[1:]
+            update(visible=argument.name in shown, **more.get(argument.name, {})) for argument in ARGUMENTS[1:]
         ]
         note = self.note_html(method)
         lines = [update(visible=bool(shown & set(names))) for _, names in self.lines]
         return [self.mode_update(method, base), *arguments, update(value=note, visible=bool(note)), *lines]
+
+    def file_choices(self, method: Method | None) -> dict[str, dict[str, Any]]:
+        """What the drop-downs of layer files offer for a method, or for any of the loaded base's."""
+        offers = {name: self.place.files(name, method) for name in FILES} if self.place.files else {}
+        return {name: {"choices": [USUAL_FILE, *names]} for name, names in offers.items()}
+
+    def refresh_files(self, method: str | None) -> list[Any]:
+        """Updates of the drop-downs after files may have come."""
+        choices = self.file_choices(find_method(method) if method else None)
+        return [self.gradio.update(**choices[name]) for name in FILES]
 
     def mode_update(self, method: Method, base: str | None) -> Any:
         """Update that chooses the method's mode among those of a base; a list of one shows nothing."""
@@ -145,6 +160,7 @@ class LayerAccordion:
     def visible_names(self, method: Method) -> set[str]:
         """Names of the arguments to show for a method of the loaded base; a list of one method shows nothing."""
         names = {argument.name for argument in ARGUMENTS if argument.needed(method)} - set(self.place.hidden)
+        names -= set() if self.place.files else set(FILES)
         alone = len(methods_for(self.base_for(method), method.mode)) == 1
         return names - {"method"} if alone else names
 
@@ -215,12 +231,15 @@ class LayerAccordion:
 
     def infotext_fields(self) -> list[tuple[Any, PasteKey]]:
         """Pairs of component and key, which is also a function of the pasted parameters: what a WebUI restores."""
-        plain = [row for row in ARGUMENTS if row.kind not in ("image", "method") and row.name not in PREFERENCES]
+        plain = [
+            row for row in ARGUMENTS if row.kind not in ("image", "method", "file") and row.name not in PREFERENCES
+        ]
         pairs = [(self.components[argument.name], key_of_argument(argument)) for argument in plain]
         return [
             (self.mode, key_of_mode(self._paste_mode)),
             (self.components["method"], key_of_method(self._paste_method)),
             *pairs,
+            *((self.components[name], key_of_file(BY_NAME[name], self._paste_file)) for name in FILES),
         ]
 
     @property
@@ -230,6 +249,11 @@ class LayerAccordion:
 
     def _paste_mode(self, method: Method) -> Any:
         return self.mode_update(method, method.base)
+
+    def _paste_file(self, name: str) -> Any:
+        """Whatever a picture was made with stays to be read; what became of it is told when it is used."""
+        choices = [USUAL_FILE, name] if name else [USUAL_FILE]
+        return self.gradio.update(choices=choices, value=choices[-1])
 
     def _paste_method(self, method: Method) -> Any:
         return self.gradio.update(choices=self.method_choices(method.base, method.mode), value=method.id)
@@ -259,6 +283,8 @@ def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
         with gradio.Accordion(ADVANCED_TITLE, open=False, elem_id=f"{place.prefix}_advanced"):
             for names in ADVANCED:
                 build_line(accordion, names, method)
+            if place.files:
+                build_refresh(accordion)
     connect(accordion)
     return accordion
 
@@ -286,6 +312,14 @@ def build_line(accordion: LayerAccordion, names: tuple[str, ...], method: Method
             with image_column(accordion, name, name in shown):
                 accordion.components[name] = build_argument(accordion, name, method)
     accordion.lines.append((line, names))
+
+
+def build_refresh(accordion: LayerAccordion) -> None:
+    """The button that looks for layer files again."""
+    button = accordion.gradio.Button(REFRESH, size="sm", elem_id=f"{accordion.place.prefix}_refresh_files")
+    button.do_not_save_to_config = True
+    files = [accordion.components[name] for name in FILES]
+    button.click(accordion.refresh_files, [accordion.components["method"]], files, **QUIET)
 
 
 def build_argument(accordion: LayerAccordion, name: str, method: Method) -> Any:

@@ -45,6 +45,11 @@ def votes_on_transparency(method: Method) -> bool:
     return method.transparent_frames > 0 and BASES[method.base].orientations > 1
 
 
+def gives_transparency(method: Method) -> bool:
+    """Rule: some picture of the method goes through the transparency codec."""
+    return method.transparent_frames > 0
+
+
 @dataclass(frozen=True)
 class Argument:
     """One row: how an argument is called, shown, parsed and when it matters."""
@@ -90,6 +95,10 @@ def prompt_row(label: str, frame: str) -> Any:
     return row("", label=label, kind="text", needed=needs_prompt(frame), help=help_text)
 
 
+def file_row(label: str, needed: Callable[[Method], bool] = always) -> Any:
+    return row("", label=label, kind="file", needed=needed, help="Automatic: the usual one.")
+
+
 @dataclass(frozen=True)
 class LayerArguments:
     """Values of all arguments of one run, in positional order; images are PIL RGBA or None."""
@@ -133,6 +142,9 @@ class LayerArguments:
         kind="switch",
         help="Shows the pictures on a checkerboard; files stay transparent.",
     )
+    method_file: str = file_row("Method file")
+    decoder_file: str = file_row("Decoder file", gives_transparency)
+    encoder_file: str = file_row("Encoder file", gives_transparency)
 
     @property
     def method_row(self) -> Method | None:

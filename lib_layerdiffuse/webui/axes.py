@@ -1,4 +1,4 @@
-"""Axes of the X/Y/Z plot: method, weight and stop at, each set on `p` for a cell, before the accordion's values."""
+"""Axes of the X/Y/Z plot: method, weight, stop at, files; each set on `p` for a cell, before the accordion's values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.methods import METHODS
+from ..hosts.layer_catalogue import Catalogue
 from ..hosts.webui.modules import host_module
+from . import own_files
 from .arguments import BY_NAME, Argument
+from .values import USUAL_FILE
 
 logger = logging.getLogger(__name__)
 
 TITLE = "[LayerDiffuse]"
 ATTRIBUTE = "layerdiffuse_axes"  # on `p`: arguments by name
-AXES: dict[str, type] = {"method": str, "weight": float, "ending_step": float}
+AXES: dict[str, type] = {
+    "method": str,
+    "weight": float,
+    "ending_step": float,
+    "method_file": str,
+    "decoder_file": str,
+}
 DECIMALS = 6  # beyond them a range such as 0-1 (+0.1) has nothing but rounding
 
 
@@ -41,7 +50,11 @@ def plot_module() -> Any:
 
 def build_axis(option: Callable[..., Any], argument: Argument, kind: type) -> Any:
     """One axis over the values of an argument."""
-    choices = {"choices": lambda: [method.label for method in METHODS]} if argument.kind == "method" else {}
+    listed = {
+        "method": lambda: [method.label for method in METHODS],
+        "file": lambda: [USUAL_FILE, *own_files.offered(Catalogue(), argument.name, None)],
+    }
+    choices = {"choices": listed[argument.kind]} if argument.kind in listed else {}
     label = f"{TITLE} {argument.label}"
     return option(label, kind, setter(argument), confirm=lambda p, values: check(argument, values), **choices)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lib_layerdiffuse.webui.arguments import Argument
+from lib_layerdiffuse.webui.values import USUAL_FILE
 
 Choices = list[tuple[str, str]]
 Common = dict[str, Any]
@@ -41,6 +42,13 @@ def build_text(gradio: Any, argument: Argument, common: Common) -> Any:
     return gradio.Textbox(argument.default, lines=1, placeholder=argument.help, **common)
 
 
+def build_file(gradio: Any, argument: Argument, common: Common) -> Any:
+    # Texts only, and any: gradio 3.41's Dropdown knows no pairs, and names that settings bring may be of no file here.
+    choice = gradio.Dropdown([USUAL_FILE], value=USUAL_FILE, allow_custom_value=True, info=argument.help, **common)
+    choice.do_not_save_to_config = True
+    return choice
+
+
 def build_image(gradio: Any, argument: Argument, common: Common) -> Any:
     return gradio.Image(type="pil", image_mode="RGBA", height=240, **image_options(gradio.Image), **common)
 
@@ -50,6 +58,7 @@ COMPONENTS: dict[str, Callable[[Any, Argument, Common], Any]] = {
     "number": build_number,
     "choice": build_choice,
     "text": build_text,
+    "file": build_file,
     "image": build_image,
 }
 

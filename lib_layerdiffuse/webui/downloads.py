@@ -43,6 +43,7 @@ class HostLayerFiles(LayerFiles):
         folders = [folder for folder in (*named, target, models) if folder.is_dir()]
         super().__init__(folders, options.offline, target)
         self.mirror = options.mirror
+        self.named = named
         self.absent = [folder for folder in named if not folder.is_dir()]
         self._state = state
 
@@ -53,6 +54,10 @@ class HostLayerFiles(LayerFiles):
         if stem in demo_stems():  # the hub does not have them
             return find_weights(stem, (*self.search_folders(), DEMO_FOLDER))
         return super().find(stem)
+
+    def choice_folders(self) -> list[Path]:
+        """The settings' folder and models/layer_model: the models folder itself is full of other files."""
+        return [folder for folder in (*self.named, self.target) if folder.is_dir()]
 
     def fetch(self, name: str, target: Path) -> Path:
         """The transfer, shown in the WebUI."""

@@ -17,13 +17,16 @@ import torch
 from ..core.alpha import rgba_array
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, round_up_batch
+from ..core.offset_install import parameter_shapes
 from ..hosts.images import RESIZE_KEYS, on_grey
+from ..hosts.layer_catalogue import Loaded
 from ..hosts.method_kinds import Conditions
 from ..hosts.webui.host import ForgeFamily, WebuiHost, computing_device, host_of, token_merging_off
 from ..hosts.webui.modules import host_module
 from ..hosts.webui.row_map import step_rows
 from ..hosts.webui.sampling import give_back, take_over
 from ..hosts.webui.unet_pass import MethodRun, UnetPass
+from . import own_files
 from .arguments import LayerArguments, to_infotext
 from .frame_prompts import PROMPTS, FramePrompts, PerPicture
 from .networks import Files, Networks
@@ -97,13 +100,13 @@ class Job:
     def prepare(self) -> None:
         """Check everything against the loaded model and read the files; typed errors before anything is touched."""
         self.host = host_of(self.p.sd_model)
-        base = self.host.base
-        self.arguments = self.arguments.with_method_for(base)
-        self.method = self.arguments.method_row
-        check_base(self.method, base)
+        base, modules = self.host.base, dict(self.host.unet.named_modules())
+        if self.method is not None:
+            check_base(self.method, base)
+        self.method, self.files, self.arguments = own_files.choose(self, Loaded(base, parameter_shapes(modules)))
         self.host.check_unet()
         self.arguments.check()
-        self.weights = self.networks.method(self.files, self.method, dict(self.host.unet.named_modules()))
+        self.weights = self.networks.method(self.files, self.method, modules)
         if self.method.transparent_frames:
             self.networks.decoder(self.files, base)  # fails now rather than after the sampling
         self.p.extra_generation_params.update(to_infotext(self.arguments))

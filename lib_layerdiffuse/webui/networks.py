@@ -11,6 +11,7 @@ from ..core.codec import TransparencyCodec
 from ..core.memory import is_roomy
 from ..core.methods import BASES, Method
 from ..core.weights import WeightFile, keep_latest, stamp
+from ..hosts.layer_catalogue import Catalogue
 from ..hosts.method_kinds import Modules, read_method
 
 
@@ -26,6 +27,7 @@ class Networks:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple, Any]] = {}
+        self.catalogue = Catalogue()
         self.owner: object = None  # who uses them now
 
     def method(self, files: Files, method: Method, modules: Modules) -> Any:
@@ -33,7 +35,10 @@ class Networks:
         path = files.find(method.weights)
         shapes = modules["input_blocks.0.0"].weight.shape, len(modules)
         return keep_latest(
-            self._kept, "method", (stamp(path), method.id, shapes), lambda: read_method(path, modules, method)
+            self._kept,
+            "method",
+            (stamp(path), method.id, method.kind, shapes),
+            lambda: read_method(path, modules, method),
         )
 
     def decoder(self, files: Files, base: str) -> TransparencyCodec:

@@ -53,6 +53,15 @@ def key_of_argument(argument: Argument) -> PasteKey:
     return PasteKey(argument.infotext_key, read_enabled if argument.name == "enabled" else read)
 
 
+def key_of_file(argument: Argument, update: Callable[[str], Any]) -> PasteKey:
+    """The key of the choice of a layer file; empty, for the usual one, where our infotext names none."""
+
+    def read(parameters: Parameters) -> Any:
+        return update(argument.parse(parameters.get(argument.infotext_key))) if is_ours(parameters) else None
+
+    return PasteKey(argument.infotext_key, read)
+
+
 def read_enabled(parameters: Parameters) -> bool | None:
     """On for a picture of ours, off for another one, and as it is for a lone prompt."""
     if is_ours(parameters):

@@ -13,7 +13,7 @@ from PIL import Image
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..hosts.webui.host import computing_device, loaded_base, loaded_base_note
 from ..hosts.webui.modules import host_module, option
-from . import beside, files
+from . import beside, files, own_files
 from .accordion import build_accordion, input_accordion_header
 from .arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from .downloads import HostLayerFiles
@@ -74,6 +74,7 @@ class LayerDiffuseScript(Scripts.Script):
             header=input_accordion_header,
             prefix=f"{tab}_layerdiffuse",
             last_result=self.last.get,
+            files=functools.partial(own_files.offered, self.networks.catalogue),
         )
         self.infotext_fields = accordion.infotext_fields()
         self.paste_field_names = accordion.paste_field_names

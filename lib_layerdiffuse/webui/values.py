@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 PLACE = re.compile(r"-?[0-9]{1,9}")
+USUAL_FILE, USUAL_WORDS, LONGEST_NAME = "Automatic", ("", "automatic", "none"), 1000
 IMAGE_FORMS = "a base64 text of a PNG, WebP or JPEG file, a PIL image or an array [H,W], [H,W,3] or [H,W,4] of uint8"
 
 
@@ -101,6 +102,14 @@ def parse_text(argument: Argument, raw: Any) -> str:
     return raw.strip()
 
 
+def parse_file(argument: Argument, raw: Any) -> str:
+    """The name of a layer file, as it is; empty for the usual one, by whatever word."""
+    name = parse_text(argument, raw)
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise refuse(argument, raw, f"the name of a layer file, of at most {LONGEST_NAME} letters")
+    return "" if fold(name) in USUAL_WORDS else name
+
+
 def parse_image(argument: Argument, raw: Any) -> Image.Image | None:
     """PIL RGBA image from any of the forms that a UI or an API sends; None and empty text are no image."""
     if raw is None or isinstance(raw, str) and not raw.strip():
@@ -170,6 +179,7 @@ PARSERS: dict[str, Callable[[Argument, Any], Any]] = {
     "choice": parse_choice,
     "method": parse_method,
     "text": parse_text,
+    "file": parse_file,
     "image": parse_image,
 }
 

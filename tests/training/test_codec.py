@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from lib_layerdiffuse.core.codec import TransparencyCodec
 from lib_layerdiffuse.core.decoding import ORIENTATIONS, TransparencyDecoder
 from lib_layerdiffuse.core.errors import InputError, WeightsError
+from lib_layerdiffuse.core.weights import read_header
 from lib_layerdiffuse.training.codec import (
     Codec,
     build_codec,
@@ -125,6 +126,17 @@ def test_no_image_to_evaluate_is_an_error(data):
     vae = toy_vae()
     with pytest.raises(InputError, match="no image"):
         evaluate_codec(vae, lively_codec(vae, data), data.select([]))
+
+
+def test_what_training_writes_says_what_it_is_for(tmp_path, data):
+    vae = toy_vae()
+    lively_codec(vae, data).export(tmp_path, "my_", 0.13025)
+    found = {part: read_header(tmp_path / f"my_vae_transparent_{part}.safetensors") for part in ("encoder", "decoder")}
+    factor = str(2 ** (len(vae.config.block_out_channels) - 1))
+    for part, (metadata, _) in found.items():
+        said = {"part": part, "latent_channels": "4", "latent_factor": factor, "scale_factor": "0.13025"}
+        assert {f"layerdiffuse_{name}": value for name, value in said.items()}.items() <= metadata.items()
+        assert metadata["unit"] == "posterior" and metadata["vae_input"] == "padded"
 
 
 @pytest.mark.parametrize("unit", ["posterior", "latent"])

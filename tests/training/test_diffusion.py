@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler, StableDiffusionPipeline
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.offset_install import merge_offsets
 from lib_layerdiffuse.core.offsets import read_offsets
+from lib_layerdiffuse.core.weights import read_header
 from lib_layerdiffuse.hosts.ldm_keys import unet_modules
 from lib_layerdiffuse.training.codec import build_codec, latent_statistics
 from lib_layerdiffuse.training.diffusion import (
@@ -118,6 +119,8 @@ def test_the_offsets_are_what_was_tuned(tmp_path, mode):
         merged = fresh(*inputs).sample.detach()
     assert (tuned - plain).abs().max() > 1e-3
     assert (merged - tuned).abs().max() < 0.05 * (tuned - plain).abs().max()
+    metadata, _ = read_header(tmp_path / "run" / "layer_transparent.safetensors")
+    assert metadata["layerdiffuse_part"] == "method" and metadata["layerdiffuse_scale_factor"] == "0.18215"
 
 
 def test_sdxl_gets_its_pooled_text_and_sizes(tmp_path):

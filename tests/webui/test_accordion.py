@@ -13,7 +13,7 @@ from fakes import ui
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import BASES, METHODS, methods_for
-from lib_layerdiffuse.webui.accordion import LayerAccordion, build_accordion, input_accordion_header
+from lib_layerdiffuse.webui.accordion import FILES, LayerAccordion, build_accordion, input_accordion_header
 from lib_layerdiffuse.webui.arguments import (
     ARGUMENTS,
     BY_NAME,
@@ -72,7 +72,7 @@ def test_choosing_a_method_shows_what_it_needs_and_no_more(method):
     accordion = build(method.base)
     updates = by_component(accordion, accordion.choose_method(method.id))
     shown = {name for name, update in updates.items() if update.get("visible")} - {"mode", "method"}
-    assert shown == {argument.name for argument in visible_arguments(method)} - {"enabled", "method"}
+    assert shown == {argument.name for argument in visible_arguments(method)} - {"enabled", "method", *FILES}
     assert updates["mode"]["value"] == method.mode
 
 
@@ -127,7 +127,7 @@ def test_lines_without_anything_visible_are_hidden():
 def test_the_first_view_is_that_of_its_method():
     accordion = build("sdxl")
     visible = {name for name, component in accordion.components.items() if component.visible}
-    expected = {argument.name for argument in visible_arguments(methods_for("sdxl")[0])}
+    expected = {argument.name for argument in visible_arguments(methods_for("sdxl")[0])} - {*FILES}
     assert visible == expected
 
 

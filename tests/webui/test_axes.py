@@ -13,6 +13,7 @@ from lib_layerdiffuse.core.methods import METHODS
 from lib_layerdiffuse.webui.axes import register_axes
 
 LABELS = ["[LayerDiffuse] Method", "[LayerDiffuse] Weight", "[LayerDiffuse] Stop At"]
+FILES = ["[LayerDiffuse] Method file", "[LayerDiffuse] Decoder file"]
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def axes(monkeypatch) -> dict:
     ui.put_modules(monkeypatch, scripts=SimpleNamespace(scripts_data=[ui.plot_script("a/other.py"), script]))
     register_axes()
     register_axes()  # as after "Reload UI"
-    assert [axis.label for axis in script.module.axis_options] == ["Nothing", "Seed", *LABELS]
+    assert [axis.label for axis in script.module.axis_options] == ["Nothing", "Seed", *LABELS, *FILES]
     return {axis.label: axis for axis in script.module.axis_options}
 
 
@@ -33,6 +34,18 @@ def test_a_webui_without_the_plot(monkeypatch):
 def test_methods_are_offered_by_the_labels_users_know(axes):
     assert axes[LABELS[0]].choices() == [method.label for method in METHODS]
     assert axes[LABELS[1]].choices is None
+
+
+def test_files_are_offered_by_their_names_and_the_usual_one_too(axes, monkeypatch):
+    monkeypatch.setattr("lib_layerdiffuse.webui.own_files.offered", lambda catalogue, name, method: [f"my {name}"])
+    assert [axes[label].choices() for label in FILES] == [
+        ["Automatic", "my method_file"],
+        ["Automatic", "my decoder_file"],
+    ]
+    p = SimpleNamespace()
+    axes[FILES[0]].apply(p, "my method_file", ["my method_file"])
+    axes[FILES[1]].apply(p, "Automatic", ["Automatic"])
+    assert p.layerdiffuse_axes == {"enabled": True, "method_file": "my method_file", "decoder_file": ""}
 
 
 def test_a_cell_sets_its_values_and_switches_on(axes):
