@@ -60,7 +60,7 @@ class Handlers:
             preprocess=False,
             show_progress="hidden",
             trigger_mode="once",
-            concurrency_limit=LIMIT,
+            concurrency_limit=2 * LIMIT,  # who comes when the line is full is told so
         )
         buttons["stop"].click(self.stop, None, [buttons["stop"]], **QUIET)
         prompt.change(self.hint, [prompt], [results["hints"]], trigger_mode="always_last", show_progress="hidden")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_layerdiffuse.core.errors import LayerDiffuseError
+from lib_layerdiffuse.core.errors import LayerDiffuseError, OutputError
 from lib_layerdiffuse.hosts.outputs import PictureFolder, write_whole
 from lib_layerdiffuse.pictures import Picture, Watchers
 from lib_layerdiffuse.settings import GenerateSettings
@@ -79,6 +79,8 @@ class Run:
     def _work(self, model: PageModel, settings: GenerateSettings) -> None:
         try:
             self.notes = model.paint(settings, Watchers(self._report, self.stop.is_set, self._add)).notes
+        except OutputError as error:
+            self.error = self.unwritable(error)
         except Exception as error:  # whatever it was, the visitor gets an answer and the log the rest
             self.error = error
             if not isinstance(error, LayerDiffuseError):
@@ -86,11 +88,17 @@ class Run:
         finally:
             self._end()
 
+    def unwritable(self, error: OutputError) -> OutputError:
+        """The error as a visitor can use it; the log names the folder."""
+        LOGGER.error("%s", error)
+        what_to_do = "tell whoever runs this page; finished pictures can be downloaded"
+        return OutputError(error.got.replace(f"{self.folder}/", ""), "room for the page's files", what_to_do)
+
     def _end(self) -> None:
         try:
             self.zip = self._pack() if self.files else None
-        except LayerDiffuseError as error:
-            self.error = self.error or error
+        except OutputError as error:
+            self.error = self.error or self.unwritable(error)
         self.ended = True
         self._tell()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.page.model import PageModel
+from lib_layerdiffuse.page.turns import LIMIT
 from lib_layerdiffuse.page.uploads import MAX_FILE_SIZE
 from lib_layerdiffuse.page.visits import GRACE_SECONDS, TEMPORARY, Visits
 
@@ -102,6 +103,7 @@ def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
             auth=settings.auth,
             inbrowser=settings.open_browser,
             max_file_size=MAX_FILE_SIZE,
+            max_threads=4 * LIMIT,  # everybody who waits holds one
             app_kwargs={"middleware": [Middleware(Doors)]},
             prevent_thread_lock=True,
             share=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import TYPE_CHECKING, Any
 
 from lib_layerdiffuse.core.errors import LayerDiffuseError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONOSPACE = ["ui-monospace", "Consolas", "monospace"]
 
+OPTION = re.compile(r"(?<!\S)--(?=[a-z])")
 CHECKERBOARD_CLASS = "ld-checkerboard"
 CSS = """
 .gradio-container { max-width: 1320px !important; margin: 0 auto !important; }
@@ -119,7 +121,9 @@ def title_html(model: PageModel) -> str:
 
 def error_html(error: LayerDiffuseError) -> str:
     """Message of a typed error: what was wrong, what was expected, what to do."""
-    got, expected, what_to_do = (html.escape(text) for text in (error.got, error.expected, error.what_to_do))
+    # what is an option of the command line is a field here
+    texts = (OPTION.sub("", text) for text in (error.got, error.expected, error.what_to_do))
+    got, expected, what_to_do = (html.escape(text) for text in texts)
     body = f"<b>Got {got}.</b> Expected: {expected}.<br>What to do: {what_to_do}."
     return f'<div class="ld-message ld-error" role="alert">{body}</div>'
 

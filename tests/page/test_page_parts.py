@@ -108,13 +108,15 @@ def test_an_error_after_the_first_picture_leaves_its_file(page, monkeypatch):
 
     def save_once(folder, picture):
         if saved:
-            raise OutputError("no space left", "room", "free some")
+            got = f"no space left while writing {folder.folder / 'x.png'}"
+            raise OutputError(got, "room", "free space or choose another --out")
         saved.append(picture)
         return save(folder, picture)
 
     monkeypatch.setattr(PictureFolder, "save", save_once)
     last = list(page.generate(None, *form_values(page, count=2)))[-1]
-    assert "no space left" in last[page.layout.results["messages"]]["value"]
+    message = last[page.layout.results["messages"]]["value"]
+    assert "no space left while writing x.png" in message and "--" not in message
     assert len(last[page.layout.results["files"]]["value"]) == 1
 
 
