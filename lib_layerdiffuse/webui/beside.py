@@ -20,7 +20,7 @@ from .job import ATTRIBUTE, Job
 from .keeping import is_opaque, with_alpha
 from .pictures import Layer
 
-ALIKE = 0.16  # mean difference of visible colours, of 1, up to which a picture counts as made from a layer
+ALIKE = 0.12  # mean difference of visible colours, of 1, up to which a picture counts as made from a layer
 SAME_SHAPE = 0.02
 
 
@@ -82,11 +82,11 @@ def is_grid(parameters: Any) -> bool:
     return path.name.startswith("grid") or (folder is not None and Path(folder) in path.parents)
 
 
-def give_back_alpha(job: Job, images: list[Any], known: list[Any]) -> None:
-    """In the list of a job's results: what scripts put there beside those `known` before, and the cut-outs of masks."""
-    before = {id(image) for image in known}
+def give_back_alpha(job: Job, processed: Any, known: list[Any]) -> None:
+    """In a job's results: what scripts put there beside those `known` before (no grid), and the cut-outs of masks."""
+    images, before = processed.images, {id(image) for image in known}
     for place, image in enumerate(images):
-        if not isinstance(image, Image.Image) or id(image) in before:
+        if not isinstance(image, Image.Image) or id(image) in before or place < processed.index_of_first_image:
             continue
         if id(image) in job.remade:
             images[place] = job.remade[id(image)][1]

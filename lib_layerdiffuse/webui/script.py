@@ -194,7 +194,7 @@ class LayerDiffuseScript(Scripts.Script):
 
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
-        beside.give_back_alpha(job, processed.images, known)
+        beside.give_back_alpha(job, processed, known)
         tell_late(job.p, processed)
         job.report(processed.extra_generation_params)
         if job.is_tile:

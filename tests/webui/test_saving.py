@@ -460,13 +460,16 @@ def test_what_is_made_from_no_layer_is_told(sd15) -> None:
 def test_a_grid_of_a_script_is_no_layer(sd15) -> None:
     class Gridding(AfterJob):
         def postprocess(self, p, processed):
-            grid = p.webui.images.image_grid(processed.images, 1)
+            grid = processed.images[0].convert("RGB").resize((128, 128))
+            processed.images.insert(0, grid)
+            processed.index_of_first_image = 1
             p.webui.images.save_image(grid, p.outpath_grids, "grid", 1, "", "png", info="text", p=p, grid=True)
 
     sd15.extra_scripts = [Gridding]
     sd15.reload_ui()
     outcome = run(sd15, SINGLE, steps=1)
     assert not outcome.note and not sd15.errors
+    assert outcome.processed.images[0].mode == "RGB" and pixels(files(sd15)["grid-0000.png"]).shape[-1] == 3
 
 
 # --- masks
