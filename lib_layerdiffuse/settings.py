@@ -90,6 +90,9 @@ class GenerateSettings:
             _check_image(name, getattr(self, name))
         for name in SWITCHES:
             _check_switch(name, getattr(self, name))
+        for name in FILE_FIELDS:
+            value = getattr(self, name)
+            checked_path(name, None if value == "" else value)
         notes: list[str] = []
         for name in ("width", "height"):
             changes[name] = _rounded_size(name, changes[name], notes)
@@ -155,6 +158,7 @@ CHOICE_RULES: dict[str, Sequence[Any]] = {
     "passes": PASSES,
     "hidden_colours": HIDDEN_COLOURS,
 }
+FILE_FIELDS = ("layer_file", "decoder_file", "encoder_file")
 SWITCHES = ("transparent", "clear_haze")
 OPTIONAL_TEXTS = ("method", "sampler")
 TEXT_FIELDS = ("negative_prompt", "foreground_prompt", "background_prompt", "blended_prompt", *OPTIONAL_TEXTS)

@@ -72,6 +72,8 @@ def test_settings_and_help_need_no_torch():
         ("negative_prompt", None), ("negative_prompt", "\udcff"), ("method", 3), ("sampler", 3), ("mode", ["single"]),
         ("foreground_prompt", 7), ("init", 7), ("init", ""), ("foreground", b"x"), ("transparent", "no"),
         ("count", "2"), ("count", None), ("count", 10**400), ("steps", 1e400), ("seed", 10**400), ("width", "64"),
+        ("layer_file", 7), ("decoder_file", b"x"), ("encoder_file", "a\0b"), ("hidden_colours", "red"),
+        ("hidden_colours", 0), ("layer_file", 0),
         ("passes", True), ("passes", "8"), ("passes", None), ("guidance", "7"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.methods import BASES, Method, check_images, choose_method, frame_prompts
-from ..settings import IMAGE_FIELDS, MAX_SEED, GenerateSettings
+from ..settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, GenerateSettings
 from .images import read_image
 from .samplers import SAMPLERS
 
@@ -119,7 +119,7 @@ UNUSED = (
         for frame in FRAMES
     ),
     Unused(
-        ("mode", "method", "weight", "stop_at", "passes", "clear_haze", "hidden_colours"),
+        ("mode", "method", "weight", "stop_at", "passes", "clear_haze", "hidden_colours", *FILE_FIELDS),
         lambda settings, method, used: method is None,
         "a plain picture has no method",
     ),

@@ -42,6 +42,7 @@ IMAGE = Image.new("RGBA", (64, 64), (255, 0, 0, 255))
         ({"transparent": False, "passes": 1}, "passes"),
         ({"transparent": False, "clear_haze": False}, "clear_haze"),
         ({"transparent": False, "hidden_colours": "cleared"}, "hidden_colours"),
+        ({"transparent": False, "layer_file": "mine"}, "layer_file"),
         ({"denoise": 0.3}, "denoise"),
         ({"resize_mode": "just-resize"}, "resize_mode"),
         ({"foreground": IMAGE}, "foreground"),
