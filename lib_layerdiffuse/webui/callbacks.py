@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..hosts.webui.modules import host_module
-from . import last_word, page_state, saving, stealth
+from . import last_word, page_state, rest, saving, stealth
 from .axes import register_axes
 from .job import ATTRIBUTE
 from .options import register_options
@@ -26,6 +26,7 @@ def register() -> None:
     callbacks.on_ui_settings(register_options)
     callbacks.on_before_ui(register_axes)
     callbacks.on_app_started(page_state.add_routes)
+    callbacks.on_app_started(rest.install)
     callbacks.on_app_started(saving.install_api)
     callbacks.on_before_ui(stealth.install_sending)  # after all extensions were loaded, some of which replace it
     for wrapper in (runner, last_word, saving, stealth):

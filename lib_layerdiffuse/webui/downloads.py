@@ -59,6 +59,11 @@ class HostLayerFiles(LayerFiles):
         """The settings' folder and models/layer_model: the models folder itself is full of other files."""
         return [folder for folder in (*self.named, self.target) if folder.is_dir()]
 
+    def present(self, stem: str) -> Path | None:
+        """The file of `stem` where it is there already; nothing is downloaded."""
+        folders = (*self.search_folders(), *([DEMO_FOLDER] if stem in demo_stems() else []))
+        return next((path for folder in folders if (path := folder / (stem + SUFFIX)).is_file()), None)
+
     def fetch(self, name: str, target: Path) -> Path:
         """The transfer, shown in the WebUI."""
         state = host_module("shared").state if self._state is None else self._state

@@ -9,6 +9,7 @@ import importlib.machinery
 import importlib.util
 import itertools
 import sys
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,7 @@ class WebUI:
         """All modules of this WebUI, by full name."""
         named = {
             "": {},
+            "call_queue": {"queue_lock": threading.Lock()},
             "devices": self._devices(),
             "extra_networks": {"parse_prompts": parse_prompts},
             "images": self._image_functions(),

@@ -21,7 +21,7 @@ from ...core.codec import VaeLatent, to_vae_space
 from ...core.errors import BaseMismatchError, InputError
 from ...core.methods import BASES, LATENT_CHANNELS
 from .modules import has_module, host_module, option
-from .vae import mean_encoding
+from .vae import Adjust, adjusted_posterior
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +99,20 @@ class WebuiHost:
 
     def encode_mean(self, image: torch.Tensor) -> torch.Tensor:
         """Image [1,3,H,W] in [-1,1] -> the posterior's mean [1,4,h,w] in the sampler's scale."""
-        with mean_encoding(self.vae), own_randomness(self.device), self.autocast(), torch.no_grad():
+        return self.encode(image, lambda mean, _deviation: mean)
+
+    def encode(self, image: torch.Tensor, adjust: Adjust) -> torch.Tensor:
+        """Image [1,3,H,W] in [-1,1] -> `adjust(mean, deviation)` of its posterior, [1,4,h,w] in the sampler's scale."""
+        with adjusted_posterior(self.vae, adjust), own_randomness(self.device), self.autocast(), torch.no_grad():
             model = self.sd_model
             image = image.to(self.device, self.vae_dtype)
             return model.get_first_stage_encoding(model.encode_first_stage(image)).float()
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The sampler's latents [B,4,h,w] -> pixels [B,3,H,W] float32 in [0,1], as the VAE has them."""
+        with own_randomness(self.device), self.autocast(), torch.no_grad():
+            pixels = self.sd_model.decode_first_stage(latents.to(self.device, self.vae_dtype))
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
     @property
     def vae_dtype(self) -> torch.dtype:
