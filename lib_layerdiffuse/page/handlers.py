@@ -189,8 +189,7 @@ class Handlers:
         def look(value: Any, request: gradio.Request) -> list[Any]:
             visit, nothing = self.visits.of(session_of(request)), gradio.update(visible=False)
             try:
-                path = path_of(name, value)
-                visit.uploads |= {path} if path is not None else set()
+                visit.own(path_of(name, value))
                 opened(name, value)
             except LayerDiffuseError as error:
                 gradio.Warning(html.escape(str(error)), title="Picture")  # where the field is, the messages may not be

@@ -17,7 +17,8 @@ from lib_layerdiffuse.page.runs import Run
 # gradio keeps what it serves and takes in below the folder that this variable names.
 TEMPORARY = "GRADIO_TEMP_DIR"
 GRACE_SECONDS = 15.0  # a tab that is loaded again comes back within this time
-TOKEN_LENGTH = 32
+TOKEN_LENGTH, HASH_LENGTH = 32, 64
+HEXADECIMAL = frozenset("0123456789abcdef")
 
 
 @dataclass
@@ -65,6 +66,11 @@ class Visit:
         """Keeps what stood in the form, by its fields' names, for when the tab is loaded again."""
         self.prompt = values[names.index("prompt")]
         self.values = values
+
+    def own(self, path: Path | None) -> None:
+        """Notes an uploaded file, so that it is deleted with the visit; no other file than an upload."""
+        if path is not None and is_upload(path):
+            self.uploads.add(path)
 
     def stop(self) -> None:
         """Asks every run to stop after the step at hand."""
@@ -157,9 +163,18 @@ class Visits:
             shutil.rmtree(upload.parent, ignore_errors=True)
 
 
+def is_upload(path: Path) -> bool:
+    """Whether a path, which a browser may make up, is of a file as gradio stores uploads: folder, hash, name."""
+    served = os.environ.get(TEMPORARY)
+    if not served or ".." in path.parts:
+        return False
+    hashed = len(path.parent.name) == HASH_LENGTH and set(path.parent.name) <= HEXADECIMAL
+    return hashed and path.parent.parent == Path(served) and not path.parent.is_symlink()
+
+
 def is_token(token: Any) -> bool:
     """Whether this is what a tab keeps to be known again: 32 hexadecimal digits."""
-    return isinstance(token, str) and len(token) == TOKEN_LENGTH and set(token) <= set("0123456789abcdef")
+    return isinstance(token, str) and len(token) == TOKEN_LENGTH and set(token) <= HEXADECIMAL
 
 
 def made_folder(folder: Path) -> Path:

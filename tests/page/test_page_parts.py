@@ -263,18 +263,32 @@ def test_a_tab_that_comes_back_in_time_keeps_its_visit(visits):
         assert visits.arrive("stranger", hostile) is not tab
 
 
-def test_uploads_of_who_leaves_are_deleted_unless_somebody_else_sent_the_same(visits):
+def test_uploads_of_who_leaves_are_deleted_unless_somebody_else_sent_the_same(visits, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(visits.folder))
     paths = []
-    for name in ("own", "common"):
+    for name in ("a" * 64, "b" * 64):
         (visits.folder / name).mkdir()
         paths.append(visits.folder / name / "a.png")
         paths[-1].write_bytes(b"x")
-    visits.of("one").uploads |= set(paths)
-    visits.of("two").uploads |= {paths[1]}
+        visits.of("one").own(paths[-1])
+    visits.of("two").own(paths[1])
     visits.leave("one")
     assert [path.exists() for path in paths] == [False, True]
     visits.leave("two")
     assert not paths[1].exists()
+
+
+def test_paths_that_a_browser_makes_up_are_never_deleted(visits, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(visits.folder))
+    other = visits.of("other").begin_run().folder
+    (other / "a.png").write_bytes(b"x")
+    (visits.folder / "x.png").write_bytes(b"x")
+    up = visits.folder / ("c" * 64) / ".." / other.relative_to(visits.folder) / "a.png"
+    for path in (other / "a.png", other.parent / "x.png", visits.folder / "x.png", up, Path("/etc/passwd"), Path("x")):
+        visits.of("one").own(path)
+    assert not visits.of("one").uploads
+    visits.leave("one")
+    assert (other / "a.png").exists() and (visits.folder / "x.png").exists()
 
 
 def test_a_port_in_use_is_a_clear_error(demo):
