@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SAME = 1e-4  # relative squared difference that half precision and scaling may make
-ALIKE = 0.3  # of a part that guidance has blurred or the like; that of other noise is 1
+SAME = 1e-3  # squared difference that half precision and scaling may make, of the variance
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,15 @@ def find_box(part: Tensor, wholes: Tensor, known: Iterable[Box] = ()) -> Box | N
     if best[0] < SAME:
         return fitting[best[1]]
     found = likeliest(part, wholes)
-    off = difference(part, found.of(wholes))
-    if fitting and best[0] <= off:
-        found, off = fitting[best[1]], best[0]
-    return found if off < ALIKE else None
+    return found if difference(part, found.of(wholes)) < SAME else None
 
 
 def difference(part: Tensor, others: Tensor) -> float:
-    """Relative squared difference of [C,h,w] from the most similar of [N,C,h,w], each scaled to fit best."""
+    """Squared difference of [C,h,w] from the most similar of [N,C,h,w], each scaled to fit best, of its variance."""
     flat, rows = part.flatten(), others.flatten(1)
     scale = (rows @ flat) / rows.square().sum(1).clamp(min=1e-12)
-    return float(((flat - scale[:, None] * rows).square().sum(1) / flat.square().sum().clamp(min=1e-12)).min())
+    variance = (part - part.mean(dim=(1, 2), keepdim=True)).square().sum()
+    return float(((flat - scale[:, None] * rows).square().sum(1) / variance.clamp(min=1e-12)).min())
 
 
 def likeliest(part: Tensor, wholes: Tensor) -> Box:
