@@ -52,7 +52,7 @@ def tiles(method: str) -> list[Any]:
 CASES = [
     Case(FREEU, [True, 1.05, 1.1, 0.9, 0.8, 0.0, 1.0]),
     Case(THRESHOLDING, [True, 1.0, 0.9]),
-    Case(MODIFIER, [True, 50.0]),
+    Case(MODIFIER, [True, 50.0, "gaussian", 0.0, "reinhard", 100.0, 50.0]),
     Case("Never OOM Integrated", [True, False], changes=False),  # its tiled VAE fails below 512 pixels
     Case(STYLE, [True, 1.0], fields={"batch_size": 2}),
     Case(STYLE, [True, 1.0], "sd15_joint"),
