@@ -187,7 +187,7 @@ def test_issue_63_positional_arguments_of_the_forge_extension(sd15) -> None:
     """Its twelve, in its order, with its labels; the WebUI fills up the rest."""
     label = "(SD1.5) From Background to Foreground (need batch size 2)"
     theirs = [True, label, 1.0, 1.0, None, np.array(picture(seed=1)), None, "Crop and Resize", False, "shiny", "", ""]
-    outcome = run(sd15, theirs + plain()[12:-2] + [1, True], batch_size=2, steps=1)
+    outcome = run(sd15, theirs + plain(passes=1)[12:], batch_size=2, steps=1)
     assert outcome.modes == ["RGBA", "RGB"] and outcome.error is None and not sd15.errors
     assert "layerdiffusion_fg_additional_prompt: shiny" in outcome.processed.infotexts[-1]
 
