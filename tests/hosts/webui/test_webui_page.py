@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import difference
-from client import is_transparent, layered
+from client import is_transparent, layered, same
 from PIL import Image, ImageDraw
+
+from lib_layerdiffuse.core.methods import find_method
 
 PATIENCE = 120_000  # milliseconds; a busy machine is slow, a broken page is for ever
 SEED = 11
@@ -296,7 +298,44 @@ def test_errors_are_told_under_the_gallery(page):
     page.screenshot("webui-joint")
     tab.click("#txt2img_generate")
     tab.wait_for_function("() => document.querySelector('#txt2img_results').innerText.includes('What to do')")
-    assert name in tab.inner_text("#txt2img_results")
+    told = tab.inner_text("#txt2img_results")
+    assert name in told and told.count("What to do") == told.count("LayerDiffuse: ") == 1
+    assert "rounded" not in told and "\\" not in told
+
+
+def pasted(page, webui, infotext: str) -> tuple[str, list[Image.Image]]:
+    """Paste an infotext and generate: the foreground prompt in the accordion, and the files that were saved."""
+    tab, field = page.tab, f"#{PREFIX}_fg_additional_prompt textarea"
+    tab.fill("#txt2img_prompt textarea", infotext)
+    tab.click("#txt2img_tools #paste")
+    tab.wait_for_selector(field)
+    tab.wait_for_function("() => !document.querySelector('#txt2img_prompt textarea').value.includes('Steps: ')")
+    shown, known = tab.input_value(field), saved(webui)
+    page.generate()
+    return shown, [Image.open(path) for path in sorted(saved(webui) - known)]
+
+
+def saved(webui) -> set[Path]:
+    """The pictures in the outputs but for grids."""
+    return {path for path in (webui.data / "outputs").rglob("*.png") if "grid" not in path.name}
+
+
+def test_dynamic_prompts_561_extra_prompts_are_expanded_on_the_page(page, webui):
+    client = webui.use("sd15", page=True)
+    if not any(name.startswith("dynamic prompts") for name in client.get("/sdapi/v1/scripts")["txt2img"]):
+        pytest.skip("needs sd-dynamic-prompts: --webui-extension FOLDER")
+    template = "{one|two|three} cats"
+    settings = "Steps: 2, Sampler: Euler, CFG scale: 5, Seed: 11, Size: 64x64, layerdiffusion_enabled: True, "
+    settings += f'layerdiffusion_method: "{find_method("sd15_joint").label}", '
+    settings += f"layerdiffusion_fg_additional_prompt: {template}"
+    shown, first = pasted(page, webui, f"a {{red|blue}} car\n{settings}")
+    assert shown == template and len(first) == 3
+    text = first[0].info["parameters"]
+    used = re.search("layerdiffusion_fg_additional_prompt: ((one|two|three) cats)", text)[1]
+    assert re.match(r"a (red|blue) car\b", text) and f"template: {template}" in text
+    page.screenshot("webui-extra-prompts")
+    shown, again = pasted(page, webui, text)
+    assert shown == used and all(map(same, first, again))
 
 
 def test_the_plain_picture_is_the_same_by_page_and_api_and_after_all_that(page, webui):
