@@ -267,14 +267,16 @@ class FramePrompts:
         if not tags:
             return
         if getattr(self.p, "disable_extra_networks", False):
-            self.job.note(f"{tags} in an extra prompt is passed over: extra networks are switched off")
+            told = f"{tags} in an extra prompt is passed over: extra networks are switched off"
+            self.job.note(told, in_files=False)
             return
         loaded = getattr(self.p, name, None) or {}
         for kind, found in without_tags(tags)[1].items():
             have = loaded.setdefault(kind, [])
             have += [one for one in found if one not in have]
         setattr(self.p, name, loaded)
-        self.job.note(f"{tags} in an extra prompt works on all pictures of a batch, as it changes the whole UNet")
+        told = f"{tags} in an extra prompt works on all pictures of a batch, as it changes the whole UNet"
+        self.job.note(told, in_files=False)
 
 
 class PerPicture:

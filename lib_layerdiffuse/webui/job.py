@@ -94,7 +94,8 @@ class Job:
         wanted = round_up_batch(max(self.p.batch_size, starts * frames if starts > 1 else 1), frames)
         if wanted != self.p.batch_size:
             result = ", ".join(self.method.frames)
-            self.note(f"batch size rounded up from {self.p.batch_size} to {wanted}: a result is {result}")
+            told = f"batch size rounded up from {self.p.batch_size} to {wanted}: a result is {result}"
+            self.note(told, in_files=False)
             self.p.batch_size = wanted
 
     def prepare(self) -> None:

@@ -190,13 +190,15 @@ class LayerDiffuseScript(Scripts.Script):
     def after_job(self, p: Any, processed: Any, known: list[Any]) -> None:
         """Alpha for what scripts made, opaque pictures that were wanted too, texts for an API; the job is over."""
         self._deliver(p, processed, known)
+        job = job_of(p)
+        if job is not None:
+            job.report(processed.extra_generation_params)
         finish(p)
 
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
         tell_late(job.p, processed)
-        job.report(processed.extra_generation_params)
         if job.is_tile:
             selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
             return

@@ -111,7 +111,8 @@ def test_a_lora_in_an_extra_prompt_is_loaded_for_the_whole_batch(host, name):
     in_main = host.txt2img(batch_size=3, prompt=f"a red apple {host.lora}", **layered(method))
     in_extra = host.txt2img(batch_size=3, **layered(method, **{name: host.lora}))
     assert all(map(same, in_extra.images, in_main.images)) and not any(map(same, in_extra.images, without.images))
-    assert "works on all pictures" in in_extra.infotexts[0] and host.lora in in_extra.infotexts[0]
+    assert "works on all pictures" in in_extra.info["extra_generation_params"]["layerdiffusion_note"]
+    assert host.lora in in_extra.infotexts[0] and "layerdiffusion_note" not in in_extra.infotexts[0]
     assert in_extra.infotexts[0].startswith("a red apple\n")
 
 
