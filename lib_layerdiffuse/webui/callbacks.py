@@ -7,6 +7,7 @@ from typing import Any
 from ..hosts.webui.modules import host_module
 from . import last_word, page_state, rest, saving, stealth
 from .axes import register_axes
+from .files_table import TABLE
 from .job import ATTRIBUTE
 from .options import register_options
 from .tile_scripts import runner
@@ -25,6 +26,8 @@ def register() -> None:
     callbacks.on_cfg_denoiser(before_step)
     callbacks.on_ui_settings(register_options)
     callbacks.on_before_ui(register_axes)
+    callbacks.on_before_ui(TABLE.begin)
+    callbacks.on_after_component(TABLE.after_component)
     callbacks.on_app_started(page_state.add_routes)
     callbacks.on_app_started(rest.install)
     callbacks.on_app_started(saving.install_api)

@@ -29,6 +29,7 @@ CALLBACKS = (
     "before_image_saved",
     "before_reload",
     "before_ui",
+    "after_component",
     "cfg_after_cfg",
     "cfg_denoised",
     "cfg_denoiser",
@@ -149,11 +150,11 @@ class Callbacks:
         for callbacks in self.lists.values():
             callbacks.clear()
 
-    def fire(self, name: str, *arguments: Any) -> None:
+    def fire(self, name: str, *arguments: Any, **named: Any) -> None:
         """Call all of one kind."""
         for callback in list(self.lists[name]):
             try:
-                callback(*arguments)
+                callback(*arguments, **named)
             except Exception as error:  # noqa: BLE001 a WebUI reports whatever it is
                 self.report(f"callback {name}", error)
 

@@ -18,9 +18,9 @@ from ..arguments import describe, image_to_base64
 from ..downloads import HostLayerFiles
 from ..networks import Networks
 from ..options import read_options
+from ..transfers import TRANSFERS, Busy, checked_stems, listed, purposes
 from . import pixels, schemas
 from .access import guards
-from .transfers import TRANSFERS, Busy, checked_stems, purposes
 
 STATUS: tuple[tuple[type, int], ...] = (
     (Busy, 409),
@@ -85,14 +85,8 @@ def row_of(method: Any) -> dict[str, Any]:
 
 def files(base: str | None = None) -> dict[str, Any]:
     """Layer files of a base: which are there, and the download that is under way"""
-    found, base = HostLayerFiles(read_options()), known(base)
-    rows = []
-    for stem, purpose in purposes(base).items():
-        path = found.present(stem)
-        size = None if path is None else path.stat().st_size
-        place = None if path is None else str(path)
-        row = {"name": stem + SUFFIX, "purpose": purpose, "present": path is not None}
-        rows.append({**row, "path": place, "size": size})
+    found = HostLayerFiles(read_options())
+    rows = [file._asdict() for file in listed(found, known(base))]
     told = {"repository": HUB_REPOSITORY, "licence": HUB_LICENCE, "folder": str(found.download_folder())}
     return {**told, "files": rows, "transfer": transfer()}
 

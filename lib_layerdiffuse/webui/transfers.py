@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from ...core.errors import InputError, LayerDiffuseError, unforeseen
-from ...core.methods import BASES, methods_for
-from ...core.weights import SUFFIX
-from ..downloads import HostLayerFiles
-from ..options import read_options
+from ..core.errors import InputError, LayerDiffuseError, unforeseen
+from ..core.methods import BASES, methods_for
+from ..core.weights import SUFFIX
+from .downloads import HostLayerFiles
+from .options import read_options
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,31 @@ def purposes(base: str) -> dict[str, str]:
     row = BASES[base]
     named = {method.weights: method.title for method in methods_for(base)}
     return {**named, row.decoder: "transparency decoder", row.encoder: "transparency encoder"}
+
+
+class ListedFile(NamedTuple):
+    """A layer file of a base: what it is for, and where it is, if it is there; size in bytes."""
+
+    name: str
+    purpose: str
+    present: bool
+    path: str | None
+    size: int | None
+
+
+def listed(files: HostLayerFiles, base: str) -> list[ListedFile]:
+    """All layer files of a base."""
+    rows = []
+    for stem, purpose in purposes(base).items():
+        path = files.present(stem)
+        there = (False, None, None) if path is None else (True, str(path), path.stat().st_size)
+        rows.append(ListedFile(stem + SUFFIX, purpose, *there))
+    return rows
+
+
+def missing(files: HostLayerFiles, base: str) -> list[str]:
+    """Stems of those that are not there."""
+    return [stem for stem in purposes(base) if files.present(stem) is None]
 
 
 def checked_stems(names: Sequence[str], base: str) -> list[str]:
