@@ -89,7 +89,8 @@ def table_html() -> str:
     head = "".join(f"<th>{text}</th>" for text in HEADS)
     rows = "".join(row_html(file) for file in listed(HostLayerFiles(read_options()), base))
     source = SHIPPED if base == DEMO else f"from {HUB_REPOSITORY}, licence {HUB_LICENCE}"
-    return f"{paragraph(f'{BASES[base].title}: {source}')}<table><tr>{head}</tr>{rows}</table>{progress_html(TRANSFERS.last)}"
+    table = f"<table><tr>{head}</tr>{rows}</table>"
+    return paragraph(f"{BASES[base].title}: {source}") + table + progress_html(TRANSFERS.last)
 
 
 def row_html(file: ListedFile) -> str:
