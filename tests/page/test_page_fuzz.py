@@ -163,6 +163,14 @@ def test_broken_pictures_are_told_at_upload_and_at_generate(page):
     page.check_fine("demo_fg")
 
 
+def test_what_is_too_large_or_elsewhere_is_refused_before_it_is_read(page):
+    text, _ = page.send("demo_fg", init=page.caller.upload("large.png", FILES["large.png"]))
+    assert "12000x12000" in text and "8192x8192" in text
+    text, _ = page.send("demo_fg", init={"path": "http://127.0.0.1:9/x.png", "meta": FILE})
+    assert "by its address" in text
+    page.check_log("refused")
+
+
 def test_odd_but_whole_pictures_are_taken(page):
     for name, data in GOOD_FILES.items():
         page.check_fine("demo_fg", init=page.caller.upload(name, data))
