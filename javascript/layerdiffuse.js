@@ -9,7 +9,6 @@
     const PROPERTIES = ["background-image", "background-position", "background-size", "background-repeat"];
     const STATE = "./internal/layerdiffuse/checkpoint";
     const PERIOD = 2000; // milliseconds
-    const shown = new Map(); // what each tab's accordion was last told about the checkpoint
     const visitor = {key: "layerdiffuse_visitor", name: ""};
     let drawn = "";
 
@@ -93,19 +92,15 @@
         }
     }
 
-    // The checkpoint may change by a drop-down list, by a job and by the API: ask, and let open accordions follow.
+    // The checkpoint may change by a drop-down list, by a job and by the API: ask, and let ticked accordions follow.
     async function ask() {
         const tabs = tabsWith(isEnabled);
-        for (const tab of shown.keys()) {
-            if (!tabs.includes(tab)) shown.delete(tab);
-        }
         if (!tabs.length || document.hidden) return;
         const answer = await fetch(STATE).catch(() => null); // the WebUI may be restarting
-        const state = answer?.ok ? await answer.text() : null;
-        for (const tab of state === null ? [] : tabs) {
-            if (shown.get(tab) === state) continue;
-            shown.set(tab, state);
-            gradioApp().querySelector(`#${tab}_layerdiffuse_refresh`)?.click();
+        const state = answer?.ok ? (await answer.json()).state : null;
+        for (const tab of state === null ? [] : tabs) { // until it is so: a busy Gradio may pass over a click
+            const shown = gradioApp().querySelector(`#${tab}_layerdiffuse_state :is(textarea, input)`);
+            if (shown?.value !== state) gradioApp().querySelector(`#${tab}_layerdiffuse_refresh`)?.click();
         }
     }
 

@@ -79,6 +79,11 @@ def input_accordion_header(gradio: Any, prefix: str) -> Iterator[Any]:
         yield enabled
 
 
+def state_text(base: str | None, note: str) -> str:
+    """A loaded base, and what is said about a checkpoint that has none."""
+    return f"{base or 'none'} {note}".strip()
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """The interface that an accordion stands in."""
@@ -95,6 +100,11 @@ class Surroundings:
     def in_webui(self) -> bool:
         """Whether the checkpoint may change while the page is open, so that the method may be left to it."""
         return callable(self.base)
+
+    @property
+    def state(self) -> str:
+        """What the choices and the note depend on, as a text to compare."""
+        return state_text(self.loaded_base, self.base_note() if self.base_note else "")
 
     @property
     def loaded_base(self) -> str | None:
@@ -196,9 +206,14 @@ class LayerAccordion:
         return self.choose_method(kept)
 
     def watch(self, mode: str, method: str | None) -> list[Any]:
-        """Updates after the checkpoint was changed by whomever; none in the middle of the user's change of the mode."""
-        settled = self.row_of(method).mode == mode
-        return self.refresh(method) if settled else self.nothing()
+        """Updates after the checkpoint was changed by whomever, then the state that they are for.
+
+        Nothing in the middle of the user's change of the mode; the page's script asks again until the state is right.
+        """
+        state = self.place.state
+        if self.row_of(method).mode != mode:
+            return [*self.nothing(), self.gradio.update()]
+        return [*self.refresh(method), state]
 
     def follow(self, mode: str, method: str | None) -> list[Any]:
         """Updates after method and mode were set from elsewhere: choices and what shows, but no values."""
@@ -367,6 +382,10 @@ def connect(accordion: LayerAccordion) -> None:
 def connect_page(accordion: LayerAccordion, chosen: list[Any]) -> None:
     """Ties what a WebUI does by itself: pasted settings, those of another tab, and another checkpoint."""
     chosen[1].change(accordion.follow, chosen, accordion.outputs, **QUIET)
-    refresh = accordion.gradio.Button("Refresh", visible=False, elem_id=f"{accordion.place.prefix}_refresh")
-    refresh.do_not_save_to_config = True
-    refresh.click(accordion.watch, chosen, accordion.outputs, **QUIET)  # javascript/layerdiffuse.js presses it
+    gradio, prefix = accordion.gradio, accordion.place.prefix
+    refresh = gradio.Button(
+        "Refresh", visible=False, elem_id=f"{prefix}_refresh"
+    )  # javascript/layerdiffuse.js presses it
+    state = gradio.Textbox("", visible=False, label="State", elem_id=f"{prefix}_state")  # and reads this
+    refresh.do_not_save_to_config = state.do_not_save_to_config = True
+    refresh.click(accordion.watch, chosen, [*accordion.outputs, state], **QUIET)

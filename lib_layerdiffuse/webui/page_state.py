@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..hosts.webui.host import loaded_base, loaded_base_note
+from .accordion import state_text
 
 ADDRESS = "/internal/layerdiffuse/checkpoint"
 
 
-def checkpoint() -> dict[str, str | None]:
-    """The base that the accordion offers methods for, and what it says about a checkpoint that has none."""
-    return {"base": loaded_base(), "note": loaded_base_note()}
+def checkpoint() -> dict[str, str]:
+    """What the accordion's choices and its note depend on."""
+    return {"state": state_text(loaded_base(), loaded_base_note())}
 
 
 def add_routes(_page: Any, app: Any) -> None:

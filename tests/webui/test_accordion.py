@@ -369,11 +369,12 @@ def test_another_checkpoint_is_followed_but_not_against_the_user(monkeypatch):
     accordion = build(lambda: loaded["base"], header=input_accordion_header, prefix="txt2img_layerdiffuse")
 
     def modes(updates: list) -> list[str]:
-        return [mode for _, mode in by_component(accordion, updates)["mode"]["choices"]]
+        assert updates[-1] == accordion.place.state == loaded["base"]
+        return [mode for _, mode in by_component(accordion, updates[:-1])["mode"]["choices"]]
 
     assert modes(accordion.watch("joint", "sd15_joint")) == ["single", "from-foreground", "from-background", "joint"]
     loaded["base"] = "demo"
-    gone = by_component(accordion, accordion.watch("joint", "sd15_joint"))
+    gone = by_component(accordion, accordion.watch("joint", "sd15_joint")[:-1])
     assert (gone["mode"]["value"], gone["method"]["value"], gone["mode"]["visible"]) == ("single", "", False)
     loaded["base"] = "sdxl"
     assert modes(accordion.watch("single", "")) == ["single", "from-foreground", "from-background"]
@@ -386,6 +387,6 @@ def test_the_page_can_ask_for_the_loaded_checkpoint(make_webui):
     routes = {}
     app = SimpleNamespace(add_api_route=lambda path, answer, **_: routes.update({path: answer}))
     webui.callbacks.fire("app_started", None, app)
-    assert routes[ADDRESS]() == {"base": "sd15", "note": ""}
+    assert routes[ADDRESS]() == {"state": "sd15"}
     webui.engine.model_data.sd_model = None
-    assert routes[ADDRESS]() == {"base": None, "note": ""}
+    assert routes[ADDRESS]() == {"state": "none"}

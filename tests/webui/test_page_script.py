@@ -53,10 +53,19 @@ body.dark {{ background: rgb(0, 0, 0); }}
 <div id="img2img_layerdiffuse_checkerboard" class="gradio-checkbox"><label><input type="checkbox" checked></label></div>
 <div id="txt2img_layerdiffuse_visitor" class="hidden"><textarea oninput="written.push(this.value)"></textarea></div>
 <div id="img2img_layerdiffuse_visitor" class="hidden"><input oninput="written.push(this.value)"></div>
-<button id="txt2img_layerdiffuse_refresh" class="hidden" onclick="pressed.push('txt2img')"></button>
-<button id="img2img_layerdiffuse_refresh" class="hidden" onclick="pressed.push('img2img')"></button>
+<div id="txt2img_layerdiffuse_state" class="hidden"><textarea></textarea></div>
+<div id="img2img_layerdiffuse_state" class="hidden"><textarea></textarea></div>
+<button id="txt2img_layerdiffuse_refresh" class="hidden" onclick="press('txt2img')"></button>
+<button id="img2img_layerdiffuse_refresh" class="hidden" onclick="press('img2img')"></button>
 <script>
 const opts = {{}}, loaded = [], updated = [], changed = [], pressed = [], written = [];
+let busy = false; // answers no click
+const press = (tab) => {{
+    pressed.push(tab);
+    if (!busy) fetch("{address}").then((answer) => answer.json()).then(({{state}}) => {{
+        document.querySelector(`#${{tab}}_layerdiffuse_state textarea`).value = state;
+    }});
+}};
 const gradioApp = () => document;
 const onUiLoaded = (call) => loaded.push(call);
 const onAfterUiUpdate = (call) => updated.push(call);
@@ -79,14 +88,14 @@ class WebUiPage:
         self.tab = context.new_page()
         self.tab.set_default_timeout(PATIENCE)
         sources = {"script": SCRIPT, "style": STYLE} if extension else {"script": "", "style": ""}
-        page = PAGE.format(theme=theme, picture=png(SIZES[size]), **sources)
+        page = PAGE.format(theme=theme, picture=png(SIZES[size]), address=ADDRESS, **sources)
         self.tab.route("**/*", lambda route: route.fulfill(body=page, content_type="text/html"))
         self.tab.route(f"**{ADDRESS}", self.answer)
         self.tab.goto(URL)
 
     def answer(self, route) -> None:
         self.asked += 1
-        route.fulfill(json={"base": self.state, "note": ""})
+        route.fulfill(json={"state": self.state})
 
     def tick(self, tab: str, on: bool = True, name: str = "accordion-checkbox") -> None:
         self.tab.set_checked(f"#{tab}_layerdiffuse_{name} input", on)
@@ -250,6 +259,15 @@ def test_the_accordion_follows_the_checkpoint_while_its_box_is_ticked(open_page)
     page.state, asked = "sd15", page.asked
     page.tab.wait_for_timeout(PERIOD * 1000)
     assert page.asked == asked and len(page.pressed()) == 3
+
+
+def test_a_click_that_was_passed_over_is_made_again(open_page):
+    page = open_page()
+    page.tab.evaluate("() => { busy = true; }")
+    page.tick("txt2img")
+    page.tab.wait_for_function("() => pressed.length >= 2")
+    page.tab.evaluate("() => { busy = false; }")
+    page.tab.wait_for_function("() => document.querySelector('#txt2img_layerdiffuse_state textarea').value === 'sd15'")
 
 
 def test_a_webui_that_is_restarting_is_asked_again(open_page):

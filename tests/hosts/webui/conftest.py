@@ -6,10 +6,11 @@ is slow. After every test a plain picture must still be what it was before the f
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from checkpoints import (  # noqa: E402
 from client import Client, Result, result_of, same  # noqa: E402
 from server import EXTENSION, Family, Launch, Server, detect_family, find_python, link_or_copy  # noqa: E402
 from texts import write_texts  # noqa: E402
+from webui_page import Page  # noqa: E402
 
 from lib_layerdiffuse.hosts.loading import checkpoint_shapes, recognise_base  # noqa: E402
 
@@ -133,6 +135,15 @@ class WebUi:
         """The name by which the WebUI knows the checkpoint in a file of this name."""
         models = client.get("/sdapi/v1/sd-models")
         return next(model["title"] for model in models if Path(model["filename"]).name == name)
+
+    @contextlib.contextmanager
+    def without_extension(self) -> Iterator[Server]:
+        """A second server, with the same checkpoints and nothing of ours."""
+        launch = replace(self._launch(page=True), data=self.data.parent / "plain", layer_models=None)
+        if not (launch.data / "models").exists():
+            link_or_copy(self.data / "models", launch.data / "models")
+        with Server(launch, self.data.parent / "plain.log") as server:
+            yield server
 
     def close(self) -> None:
         """Stop the server, if it runs."""
@@ -271,3 +282,25 @@ def host(webui: WebUi, base: str) -> Iterator[Host]:
     after = webui.use(base).txt2img().images[0]
     before, webui.plain[base] = webui.plain[base], after  # so that the next test is judged by what it does itself
     assert same(before, after), "a plain picture after this test is not what it was before"
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    """One context for all tests: its cache keeps the page's scripts."""
+    return chromium.new_context(viewport={"width": 1500, "height": 1100}, accept_downloads=True)
+
+
+@pytest.fixture(scope="session")
+def opened(webui, browser, pytestconfig) -> Iterator[Page]:
+    """One tab for all tests: loading the page costs more than any of them."""
+    base = "demo" if "demo" in webui.checkpoints else "sd15"
+    webui.use(base, page=True)
+    page = Page(browser, webui.server.url, base, pytestconfig.getoption("--screenshots"))
+    yield page
+    page.tab.close()
+
+
+@pytest.fixture
+def page(webui, opened) -> Page:
+    webui.log_start = webui.server.log.stat().st_size
+    return opened

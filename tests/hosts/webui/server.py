@@ -127,7 +127,7 @@ class Launch:
 
     webui: Path
     data: Path
-    layer_models: Path
+    layer_models: Path | None  # none: our extension is not there
     checkpoint: str
     sdxl: bool = False
     page: bool = False
@@ -143,7 +143,9 @@ class Launch:
         """The command line."""
         family = self.family
         flags = [*FLAGS, *family.flags, *(family.sdxl_flags * self.sdxl), *(("--nowebui",) * (not self.page))]
-        places = ["--data-dir", str(self.data), "--layerdiffuse-models", str(self.layer_models)]
+        places = ["--data-dir", str(self.data)]
+        if self.layer_models is not None:
+            places += ["--layerdiffuse-models", str(self.layer_models)]
         if family.is_forge:  # Gradio 4 serves files of the data folder alone, and the page's own are not in it
             places += ["--gradio-allowed-path", str(self.webui)]
         address = ["--port", str(port), "--server-name", "127.0.0.1"]

@@ -5,10 +5,8 @@ With the demo model where the WebUI loads it, else with the checkpoint of SD1.5 
 
 from __future__ import annotations
 
-import io
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,131 +14,15 @@ import pytest
 from cases import difference
 from client import is_transparent, layered, same
 from PIL import Image, ImageDraw
+from webui_page import PATIENCE, PREFIX, RECOMMENDED, SEED, read
 
 from lib_layerdiffuse.core.methods import find_method
 
-PATIENCE = 120_000  # milliseconds; a busy machine is slow, a broken page is for ever
-SEED = 11
-PREFIX = "txt2img_layerdiffuse"
-RECOMMENDED = {
-    "demo": {"steps": 20, "cfg_scale": 1.5, "width": 128, "height": 128},
-    "sd15": {"steps": 2, "cfg_scale": 5, "width": 64, "height": 64},
-}
 # a method of another base, a field that it shows, its id
 WRONG = {
     "demo": ("(SD1.5) Generate Everything Together (need batch size 3)", "bg_additional_prompt", "sd15_joint"),
     "sd15": ("(SDXL) From Foreground to Blending", "fg_image", "xl_fg2blend"),
 }
-FIRST_IMAGE = "(document.querySelector('#{tab}_gallery img')?.src ?? '')"
-
-
-@pytest.fixture(scope="session")
-def browser(chromium):
-    """One context for all tests: its cache keeps the page's scripts."""
-    return chromium.new_context(viewport={"width": 1500, "height": 1100}, accept_downloads=True)
-
-
-class Page:
-    """A tab on the WebUI's page, and what a user does with it."""
-
-    def __init__(self, browser, url: str, base: str, screenshots: Path | None):
-        self.base, self.screenshots = base, screenshots
-        self.tab = browser.new_page()
-        self.tab.set_default_timeout(PATIENCE)
-        self.tab.goto(url)
-        self.tab.wait_for_selector(f"#{PREFIX}_accordion input[type=checkbox]", state="attached")
-        self.tab.wait_for_selector("#txt2img_generate")
-
-    def enable(self, on: bool, tab: str = "txt2img") -> None:
-        """Click the accordion's title, which opens it and ticks its box, or the other way round."""
-        if self.is_enabled(tab) != on:
-            self.tab.click(f"#{tab}_layerdiffuse_accordion > .label-wrap")
-        self.tab.wait_for_selector(f"#{tab}_layerdiffuse_weight", state="visible" if on else "hidden")
-        assert self.is_enabled(tab) == on
-
-    def is_enabled(self, tab: str = "txt2img") -> bool:
-        return self.tab.is_checked(f"#{tab}_layerdiffuse_accordion .input-accordion-checkbox")
-
-    def number(self, name: str, value: float) -> None:
-        field = f"#{name} input[type=number]"
-        self.tab.fill(field, str(value))
-        self.tab.press(field, "Tab")
-
-    def value(self, name: str) -> float:
-        return float(self.tab.input_value(f"#{name} input[type=number]"))
-
-    def choose(self, name: str, text: str) -> None:
-        """Choose from a drop-down list by typing."""
-        field = f"#{name} input"
-        self.tab.click(field)
-        self.tab.fill(field, text)
-        self.tab.press(field, "Enter")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """That of the pictures."""
-        return RECOMMENDED[self.base]["width"], RECOMMENDED[self.base]["height"]
-
-    def skip_unless_trained(self) -> None:
-        """Skip what made-up weights cannot tell."""
-        if self.base != "demo":
-            pytest.skip("needs a checkpoint that was trained")
-
-    def fill_in(self, prompt: str, seed: int) -> None:
-        """The recommended settings of the model."""
-        self.tab.fill("#txt2img_prompt textarea", prompt)
-        self.choose("txt2img_sampling", "DDIM")
-        for name, number in RECOMMENDED[self.base].items():
-            self.number(f"txt2img_{name}", number)
-        self.number("txt2img_seed", seed)
-
-    def generate(self, tab: str = "txt2img") -> Image.Image:
-        """Press the button; the new picture of the gallery, as the page shows it."""
-        script = FIRST_IMAGE.format(tab=tab)
-        before = self.tab.evaluate(f"() => {script}")
-        self.tab.click(f"#{tab}_generate")
-        found = f"before => {script} && !{script}.startsWith('data:') && {script} !== before"
-        self.tab.wait_for_function(found, arg=before)
-        self.tab.wait_for_selector(f"#{tab}_interrupt", state="hidden")
-        return read(self.tab.request.get(self.tab.evaluate(f"() => {script}")).body())
-
-    def save(self) -> tuple[str, Image.Image]:
-        """Press Save, then the link to the file: its name and the picture."""
-        self.tab.click("#save_txt2img")
-        with self.tab.expect_download() as waiting:
-            self.tab.click("#download_files_txt2img a")
-        return waiting.value.suggested_filename, read(Path(waiting.value.path()).read_bytes())
-
-    def infotext(self) -> str:
-        return self.tab.inner_text("#html_info_txt2img")
-
-    def screenshot(self, name: str) -> None:
-        """A picture of the page for the README, where a folder is wanted."""
-        if self.screenshots is not None:
-            self.screenshots.mkdir(parents=True, exist_ok=True)
-            self.tab.screenshot(path=str(self.screenshots / f"{name}.png"))
-
-
-def read(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
-
-
-@pytest.fixture(scope="session")
-def opened(webui, browser, pytestconfig) -> Iterator[Page]:
-    """One tab for all tests: loading the page costs more than any of them."""
-    base = "demo" if "demo" in webui.checkpoints else "sd15"
-    webui.use(base, page=True)
-    page = Page(browser, webui.server.url, base, pytestconfig.getoption("--screenshots"))
-    yield page
-    page.tab.close()
-
-
-@pytest.fixture
-def page(webui, opened) -> Page:
-    webui.log_start = webui.server.log.stat().st_size
-    return opened
 
 
 def test_issue_9_tick_prompt_generate_and_save_the_real_rgba_file(page):
