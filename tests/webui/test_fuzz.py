@@ -41,6 +41,7 @@ def some_image(chance: random.Random):
     return chance.choice([image, base64_of(image), "data:image/png;base64," + base64_of(image), np.asarray(image)])
 
 
+STEMS = ["layer_sd15_transparent_attn", "layer_sd15_vae_transparent_decoder", "vae_transparent_encoder"]
 HOSTILE = (
     None, "", " ", "\0", "nan", "inf", "-inf", float("nan"), float("inf"), -1, 10**30, 2**64, 1e-320, True, False,
     [], {}, [[]], {"image": None}, {"image": "x"}, b"", b"\x89PNG", "A" * 10_000, "ünïcödé 🐱 \u202e", "'; DROP TABLE",
@@ -59,6 +60,7 @@ def sensible(name: str, chance: random.Random):
         "choice": lambda: chance.choice(argument.choices),
         "text": lambda: chance.choice(["", "a cat", "ünïcödé 🐱", "a AND b", "(((", "<lora:none:1>", "x" * 2000]),
         "image": lambda: some_image(chance),
+        "file": lambda: chance.choice(["", "Automatic", None, "gone [0123456789]"] * 4 + ["../gone", *STEMS]),
     }[argument.kind]()
 
 
@@ -126,9 +128,10 @@ def test_random_and_hostile_calls(make_webui, flavour, base):
         assert not webui.errors, (number, arguments, webui.errors)
         check(outcome, arguments, is_told_to_run(arguments))
         if number % CHECK_EVERY == 0:
+            run(webui, steps=1)  # a WebUI leaves a prompt's Lora in the model until a job without it
             state.check(webui)
-    state.check(webui)
     after = run(webui, steps=1)
+    state.check(webui)
     assert same_pictures(after, before) and not after.parameters
 
 
