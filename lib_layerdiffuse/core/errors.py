@@ -46,6 +46,12 @@ class MissingExtraError(LayerDiffuseError, ImportError):
     exit_code = 6
 
 
+def without_frames(error: LayerDiffuseError) -> LayerDiffuseError:
+    """The error alone, to be kept: its traceback would keep all that the functions on it had at hand."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def unforeseen(error: BaseException) -> LayerDiffuseError:
     """A message for an error that nobody foresaw; the log has the rest."""
     return LayerDiffuseError(

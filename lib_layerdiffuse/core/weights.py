@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 Shape = tuple[int, ...]
 SUFFIX = ".safetensors"
 BYTES_OF = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 MAX_HEADER = 100 * 2**20  # what the safetensors library itself accepts
 FOREIGN_STARTS = (
     (b"PK\x03\x04", "a PyTorch checkpoint or a ZIP archive"),
@@ -39,17 +40,26 @@ class WeightFile:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.metadata, self.shapes = read_header(self.path)
+        header = _read_header(self.path)
+        self.metadata, self.shapes = metadata_of(header), shapes_of(header)
+        self._places = {key: (DTYPES[entry["dtype"]], *entry["data_offsets"]) for key, entry in _entries(header)}
         try:
-            self._handle = safe_open(str(self.path), framework="pt", device="cpu")
-        except (SafetensorError, OSError) as error:
+            safe_open(str(self.path), framework="pt", device="cpu")  # the library's own checks of the file
+            self._mapped: torch.Tensor | None = _mapped(self.path)
+        except (SafetensorError, OSError, RuntimeError) as error:
             raise broken_file(self.path, f"a file that cannot be read ({error})", "a safetensors file") from error
 
     def tensor(self, key: str) -> torch.Tensor:
-        """One tensor on the CPU, in the dtype of the file."""
-        if self._handle is None:
+        """One tensor on the CPU, in the dtype of the file.
+
+        The library's own `get_tensor` never frees two numbers for each tensor, and a WebUI reads files for days.
+        """
+        if self._mapped is None:
             raise WeightsError(f"{self.path}, which is closed", "an open file", "read tensors before closing it")
-        return self._handle.get_tensor(key)
+        dtype, begin, end = self._places[key]
+        piece = self._mapped[begin:end]
+        aligned = piece if piece.storage_offset() % dtype.itemsize == 0 else piece.clone()
+        return aligned.view(dtype).reshape(self.shapes[key])
 
     def tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
         """All tensors whose key starts with `prefix`, which is cut off."""
@@ -57,7 +67,7 @@ class WeightFile:
 
     def close(self) -> None:
         """Unmap the file; tensors already read stay valid."""
-        self._handle = None
+        self._mapped = None
 
     def __enter__(self) -> WeightFile:
         return self
@@ -69,8 +79,25 @@ class WeightFile:
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, Shape]]:
     """Metadata and shapes of a safetensors file, without its tensors; WeightsError for one that is not whole."""
     header = _read_header(path)
-    metadata = header.pop("__metadata__", None)
-    return metadata if isinstance(metadata, dict) else {}, {key: tuple(one["shape"]) for key, one in header.items()}
+    return metadata_of(header), shapes_of(header)
+
+
+def metadata_of(header: dict) -> dict[str, str]:
+    """The metadata in a header."""
+    metadata = header.get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def shapes_of(header: dict) -> dict[str, Shape]:
+    """The shapes of a header's tensors."""
+    return {key: tuple(entry["shape"]) for key, entry in _entries(header)}
+
+
+def _mapped(path: Path) -> torch.Tensor:
+    """The bytes [N] uint8 behind the header of a file, read when they are used; writing does not reach the file."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+    return torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)[8 + length :]
 
 
 def stamp(path: Path) -> tuple[str, int, int]:

@@ -6,6 +6,7 @@ the transparency encoder's offset for the same crop and size.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..hosts.webui.vae import adjusted_posterior
 from .job import Job, distinct
 from .keeping import Inpainting
 from .pictures import Layer
+from .wrapping import once
 
 LATENT_RESIZE = 3  # "just resize (latent upscale)"
 START = "layerdiffuse_start"  # attribute of the opaque picture that a WebUI is given: the start picture itself
@@ -30,9 +32,14 @@ class InitImages:
     """The start pictures of a job, as the user gave them, and how they reach the VAE."""
 
     def __init__(self, job: Job):
-        self.job = job
+        self._job = weakref.ref(job)  # which has this: a circle would keep both from being freed
         self.pictures = self._of_batch([with_texts(image) for image in distinct(self.p.init_images)])
         self.encoded = 0
+
+    @property
+    def job(self) -> Job:
+        """The job, which has this."""
+        return self._job()
 
     @property
     def p(self) -> Any:
@@ -60,14 +67,11 @@ class InitImages:
         self._wrap_init(codec.to(job.host.device))
 
     def _wrap_init(self, codec: TransparencyCodec) -> None:
-        original = self.p.init
-
-        def init(*arguments: Any, **named: Any) -> Any:
-            del self.p.init  # once: the next job has pictures of its own
+        def init(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
             with adjusted_posterior(self.job.host.vae, self._adjust(codec)):
                 return original(*arguments, **named)
 
-        self.p.init = init
+        once(self.p, "init", init)  # the next job has pictures of its own
 
     def _adjust(self, codec: TransparencyCodec) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         def adjust(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..core.alpha import rgba_array
-from ..core.errors import InputError, LayerDiffuseError
+from ..core.errors import InputError, LayerDiffuseError, without_frames
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, round_up_batch
 from ..core.offset_install import parameter_shapes
 from ..hosts.images import RESIZE_KEYS, on_grey
@@ -47,28 +47,32 @@ class Job:
         self._p = weakref.ref(p)  # `p` has the job: a circle would keep both from being freed
         self.options, self.files, self.networks = options, files, networks
         self._counts = p.n_iter, p.do_not_save_grid  # what a failed job alters
-        self.arguments = LayerArguments()
         self.failed: LayerDiffuseError | None = None
         self._notes: dict[str, bool] = {}  # with whether files have them too; told as soon as there are pictures
         self._has_pictures = False
         self.method: Method | None = None
+        self.pass_at_work: UnetPass | None = None
+        self.is_tile = False  # of a picture that a chosen script joins
+        self.visitor = ""  # the page that wants it; empty for an API's
+        self.is_over = False  # scripts work on the finished pictures
+        self._empty()
+
+    def _empty(self) -> None:
+        """Hold nothing large: no picture, and no part of the WebUI's model; at the start, and at the end."""
+        self.arguments = LayerArguments()
         self.prompts: FramePrompts | None = None  # where a result has several frames
         self.host: WebuiHost | None = None
         self.weights: Any = None
         self.conditions = Conditions()
         self.latents: torch.Tensor | None = None  # of the pass that ended last, sampler's scale
-        self.pass_at_work: UnetPass | None = None
         self.init_images: Any = None
         self.second_pass: Any = None
-        self.is_tile = False  # of a picture that a chosen script joins
-        self.visitor = ""  # the page that wants it; empty for an API's
         self.edited: Any = None  # the WebUI's object for the picture at hand, which scripts edit
         self.overlay: Any = None  # the WebUI's object with the mask of the picture at hand, which scripts edit
         self.layers: list[Any] = []  # of the batch at hand
         self.results: list[Any] = []  # frames and layers as they went out, of all batches
         self.cut_outs: list[Any] = []  # what of them lies in the mask, where the WebUI gives that out too
         self.remade: dict[int, tuple[Any, Any]] = {}  # by id: what scripts saved after the job, and its layer
-        self.is_over = False  # scripts work on the finished pictures
         self.origins: list[tuple[int, Any]] = []  # opaque pictures that are wanted too, with their place in the job
 
     @property
@@ -124,7 +128,7 @@ class Job:
         if not self.failed:
             self.host = host_of(self.p.sd_model)
             self.conditions = self._conditions(*(side * VAE_FACTOR for side in latent.shape[-2:]))
-        take_over(self.p.sampler, self.sample)
+        take_over(self.p.sampler, weakly(self.sample))
 
     def _conditions(self, height: int, width: int) -> Conditions:
         def seen(frame: str) -> torch.Tensor:
@@ -211,7 +215,7 @@ class Job:
         """No picture of this job is what the user asked for: say why, and let none out."""
         if self.failed:
             return
-        self.failed = error
+        self.failed = without_frames(error)
         self._notes = self._notes if self._has_pictures else {}
         if not logged:
             logger.error("%s", error)
@@ -240,7 +244,18 @@ class Job:
             if part is not None:
                 part.remove()
         self.networks.rest(computing_device())
-        self.weights, self.latents, self.conditions = None, None, Conditions()
+        self._empty()
+
+
+def weakly(method: Callable[[Callable[[], Any]], Any]) -> Callable[[Callable[[], Any]], Any]:
+    """A job's way around a sampling, for a sampler that outlives the job: then the sampling is the WebUI's own."""
+    known = weakref.WeakMethod(method)
+
+    def around(run: Callable[[], Any]) -> Any:
+        ours = known()
+        return run() if ours is None else ours(run)
+
+    return around
 
 
 def distinct(images: list[Any]) -> list[Any]:

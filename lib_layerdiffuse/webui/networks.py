@@ -1,4 +1,4 @@
-"""The networks that jobs need, read once and kept on the CPU between jobs: by file, so that bases never mix."""
+"""The networks that jobs need, read once and kept on the CPU between jobs: by file, and of one base at a time."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Networks:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[tuple, Any]] = {}
         self.catalogue = Catalogue()
+        self._base = ""
         self.owner: object = None  # who uses them now
 
     def method(self, files: Files, method: Method, modules: Modules) -> Any:
         """The weights of a method, checked against this UNet."""
+        self._turn_to(method.base)
         path = files.find(method.weights)
         shapes = modules["input_blocks.0.0"].weight.shape, len(modules)
         return keep_latest(
@@ -43,13 +45,21 @@ class Networks:
 
     def decoder(self, files: Files, base: str) -> TransparencyCodec:
         """The transparency decoder of a base, on the CPU."""
+        self._turn_to(base)
         path = files.find(BASES[base].decoder)
         return keep_latest(self._kept, "decoder", stamp(path), lambda: _codec(path, "decoder"))
 
     def encoder(self, files: Files, base: str) -> TransparencyCodec:
         """The transparency encoder of a base with its rule, on the CPU, float32."""
+        self._turn_to(base)
         path = files.find(BASES[base].encoder)
         return keep_latest(self._kept, "encoder", stamp(path), lambda: _codec(path, "encoder"))
+
+    def _turn_to(self, base: str) -> None:
+        """Forget the networks of another base: who changes the checkpoint has no use for them."""
+        if base != self._base:
+            self._kept.clear()
+        self._base = base
 
     def rest(self, device: torch.device) -> None:
         """After a job: networks go back to the CPU; what was merged stays for the next where `device` is roomy."""

@@ -202,6 +202,7 @@ class LayerDiffuseScript(Scripts.Script):
         if job.is_tile:
             selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
             return
+        job.is_over = False  # what is saved from here on is our own
         for place, image in job.origins:
             add_picture(job.p, processed, place, image)
         if selected_of(job.p) is None:  # a chosen script goes on with the pictures themselves
@@ -256,10 +257,10 @@ def finish(p: Any) -> None:
     job = job_of(p)
     if job is not None:
         delattr(p, ATTRIBUTE)
-        job.finish()
         selected = selected_of(p)
         if selected is not None:
             selected.see(job)
+        job.finish()
 
 
 def free_when_gone(p: Any, job: Job) -> None:

@@ -8,6 +8,7 @@ Latent upscalers carry the transparency by themselves.
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -32,12 +33,17 @@ class SecondPass:
     """What the second pass of a job begins with: the layers of the first, or the picture that the user chose."""
 
     def __init__(self, job: Job):
-        self.job = job
+        self._job = weakref.ref(job)  # which has this: a circle would keep both from being freed
         self.codec: TransparencyCodec | None = None
         self._formers: dict[str, Callable[..., Any] | None] = {}  # what wrapped methods of `p` there were before
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
         self._first: torch.Tensor | None = None  # the first pass's latents, where nobody has decoded them
         self._told = 0  # how many of its pictures the WebUI has saved
+
+    @property
+    def job(self) -> Job:
+        """The job, which has this."""
+        return self._job()
 
     @property
     def p(self) -> Any:

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+ONCE = "layerdiffuse_once"
+
 
 def key_of(name: str) -> str:
     """Where the owner of a wrapped function keeps ours and its own."""
@@ -38,12 +40,12 @@ def unwrap(owner: Any, name: str) -> None:
 def once(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
     """Let the next call of this object's method be `around(original, ...)`; what is given back undoes it."""
     kept, former = weakref.ref(owner), vars(owner).get(name)
-    called = False
+    called, mark = False, object()  # not the function itself: a circle would keep all that `around` has
 
     def remove() -> None:
         nonlocal called
         called = True
-        if vars(kept()).get(name) is not ours:
+        if getattr(vars(kept()).get(name), ONCE, None) is not mark:
             return
         if former is None:
             delattr(kept(), name)
@@ -56,5 +58,6 @@ def once(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], None
         original = former or getattr(type(kept()), name).__get__(kept())
         return original(*arguments, **named) if again else around(original, *arguments, **named)
 
+    setattr(ours, ONCE, mark)
     setattr(owner, name, ours)
     return remove

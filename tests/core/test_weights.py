@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,42 @@ def test_issue_c12_offline_says_where_to_get_the_file_by_hand(tmp_path):
     message = str(error.value)
     assert str(tmp_path) in message
     assert "layer_xl_fg2ble.safetensors" in message and "LayerDiffusion/layerdiffusion-v1" in message
+
+
+def test_reading_again_and_again_leaves_nothing(sound):
+    """The library's own `get_tensor` keeps two numbers of each tensor for ever."""
+
+    def read(times: int) -> int:
+        for _ in range(times):
+            with WeightFile(sound) as file:
+                file.tensors()
+        return sys.getallocatedblocks()
+
+    read(200)  # what Python itself keeps for the next time
+    before = read(200)
+    assert read(500) < before + 500
+
+
+def test_tensors_at_any_place_of_any_size(tmp_path):
+    """A file whose numbers do not begin at a multiple of their size; none, and a single one."""
+    path = tmp_path / "layer_any.safetensors"
+    entries = {
+        "odd": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "none": {"dtype": "F16", "shape": [0, 3], "data_offsets": [8, 8]},
+        "one": {"dtype": "BF16", "shape": [], "data_offsets": [8, 10]},
+    }
+    for spaces in range(4):
+        header = json.dumps(entries).encode() + b" " * spaces
+        one = torch.tensor(1.5, dtype=torch.bfloat16).view(torch.int16).numpy().tobytes()
+        path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2f", 0.25, -3) + one)
+        with WeightFile(path) as file:
+            tensors = file.tensors()
+        assert tensors["odd"].tolist() == [0.25, -3] and tensors["one"].item() == 1.5
+        assert tensors["none"].shape == (0, 3) and tensors["none"].dtype == torch.float16
+
+
+def test_writing_into_a_tensor_leaves_the_file(sound):
+    before = sound.read_bytes()
+    with WeightFile(sound) as file:
+        file.tensor("a.weight").add_(1)
+    assert sound.read_bytes() == before

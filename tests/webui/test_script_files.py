@@ -110,6 +110,7 @@ def test_pictures_that_are_not_to_be_saved(a1111) -> None:
 def test_the_opaque_picture_too(sd15) -> None:
     outcome = run(sd15, {**SINGLE, "output_origin": True}, batch_size=2, steps=1)
     assert outcome.modes == ["RGBA", "RGBA", "RGB", "RGB"]
+    assert not outcome.note
     assert samples(sd15) == ["00000-11.png", "00001-12.png", "00002-11-opaque.png", "00003-12-opaque.png"]
     texts = outcome.processed.infotexts
     assert len(texts) == len(outcome.processed.images) and "Seed: 12" in texts[-1] and "Seed: 11" in texts[-2]
