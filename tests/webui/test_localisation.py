@@ -1,0 +1,188 @@
+"""Translations: every text that our part of a WebUI's page shows has one, in every language, and none is left over."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import ui
+
+gradio = pytest.importorskip("gradio")
+
+from lib_layerdiffuse.core.methods import BASES, BLENDED, METHODS, MODES  # noqa: E402
+from lib_layerdiffuse.hosts.webui.host import loaded_base_note  # noqa: E402
+from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
+from lib_layerdiffuse.webui.accordion import FRAME_OF, build_accordion, input_accordion_header  # noqa: E402
+from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
+from lib_layerdiffuse.webui.localisation import FOLDER, as_json, read_table  # noqa: E402
+from lib_layerdiffuse.webui.options import register_options  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+# Names and values, the same in every language; what WebUIs never translate (numbers) is no text.
+NAMES = {"LayerDiffuse", "png", "webp", "auto", "float32", "float16", "bfloat16"}
+NUMBER = re.compile(r"[.\d]+")
+PICTOGRAMS = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff©®™↔-↪]")  # texts with one are passed over
+FILE_NAME = re.compile(r"\w+\.safetensors|\d+\.\d MB")
+TRAITS = ("label", "info", "placeholder")
+FOREIGN = (
+    {"is_sd2": True},
+    {"is_sd3": True},
+    {"is_sdxl": True, "channels": (4, 384)},
+    {"is_sd1": True, "channels": (9, 320)},
+    {"is_sd1": True, "channels": (8, 320)},
+)
+
+
+class TextNodes(HTMLParser):
+    """The texts of an HTML fragment, as a browser has them."""
+
+    def __init__(self, fragment: str):
+        super().__init__()
+        self.texts: list[str] = []
+        self.feed(fragment)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+def texts_of(traits: dict[str, Any], kind: str) -> Iterator[str]:
+    """What a component of this kind shows: label, help, choices; of a button and of HTML its value."""
+    yield from (traits[name] for name in TRAITS if isinstance(traits.get(name), str))
+    for choice in traits.get("choices") or ():
+        yield choice[0] if isinstance(choice, (list, tuple)) else choice
+    if kind == "HTML":
+        yield from TextNodes(traits.get("value") or "").texts
+    if kind == "Button":
+        yield traits.get("value") or ""
+
+
+def shown_by(block: Any) -> Iterator[str]:
+    """The texts of a built component."""
+    traits = {name: getattr(block, name, None) for name in (*TRAITS, "choices", "value")}
+    yield from texts_of(traits, type(block).__name__)
+
+
+def accordion_texts(base: str | None) -> Iterator[str]:
+    """The accordion with a base loaded: as it is built, and after every choice of mode and method."""
+    with gradio.Blocks() as blocks:
+        accordion = build_accordion(
+            gradio,
+            base=lambda: base,
+            header=input_accordion_header,
+            prefix="txt2img_layerdiffuse",
+            last_result=lambda visitor, frame: None,
+            files=lambda name, method: [],
+        )
+    for block in blocks.blocks.values():
+        if getattr(block, "visible", True) or block in accordion.outputs:
+            yield from shown_by(block)
+    answers = [accordion.choose_mode(mode) for mode in MODES] + [accordion.choose_method(row.id) for row in METHODS]
+    for component, update in [pair for answer in answers for pair in zip(accordion.outputs, answer, strict=True)]:
+        yield from texts_of(update, type(component).__name__)
+    for frame in FRAME_OF.values():
+        _image, button = accordion.use_last(frame, "me")
+        yield button["value"]
+
+
+def settings_texts(shared: Any) -> Iterator[str]:
+    """The settings page."""
+    register_options()
+    for info in shared.opts.data_labels.values():
+        yield from (info.label, info.section[1])
+        yield from (info.component_args or {}).get("choices", ())
+
+
+def table_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The settings' table of layer files, for each base and for none."""
+    for base in (None, *BASES):
+        monkeypatch.setattr(files_table, "loaded_base", lambda base=base: base)
+        with gradio.Blocks() as blocks:
+            files_table.build(gradio)
+        for block in blocks.blocks.values():
+            yield from (text for text in shown_by(block) if not FILE_NAME.fullmatch(text))
+
+
+def axes_texts(script: Any) -> Iterator[str]:
+    """Names of the plot's axes."""
+    register_axes()
+    yield from (axis.label for axis in script.module.axis_options if "LayerDiffuse" in axis.label)
+
+
+def checkpoint_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What is said of a checkpoint without methods."""
+    for flags in FOREIGN:
+        flags = dict(flags)
+        inputs, outputs = flags.pop("channels", (4, 320))
+        first = SimpleNamespace(in_channels=inputs, out_channels=outputs)
+        unet = SimpleNamespace(input_blocks=[[first]])
+        model = SimpleNamespace(model=SimpleNamespace(diffusion_model=unet), **flags)
+        monkeypatch.setattr("lib_layerdiffuse.hosts.webui.host.loaded_model", lambda model=model: model)
+        yield loaded_base_note()
+
+
+def note_texts() -> Iterator[str]:
+    """Notes under the gallery that are the same in every job; those that tell a name or a number stay English."""
+    told = [
+        given_images.FLATTENED,
+        *(given_images.BOARD.format(name=name) for name in ("start picture", "foreground image")),
+    ]
+    for path in (ROOT / "lib_layerdiffuse").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "note" and node.args:
+                told += [node.args[0].value] if isinstance(node.args[0], ast.Constant) else []
+    yield from (f"LayerDiffuse: {text}" for text in told)
+
+
+@pytest.fixture
+def page_texts(a1111, monkeypatch, tmp_path) -> set[str]:
+    """All that our part of the page shows, and that a WebUI would translate."""
+    monkeypatch.setattr(sys.modules["modules.paths"], "models_path", str(tmp_path))  # where all files are missing
+    texts = [
+        *table_texts(monkeypatch),
+        *checkpoint_texts(monkeypatch),
+        *note_texts(),
+        a1111.entry.KeepTransparency.name,
+    ]
+    shared, plot, box = ui.shared(), ui.plot_script(), ui.input_accordion(gradio)
+    scripts, components = SimpleNamespace(scripts_data=[plot]), SimpleNamespace(InputAccordion=box)
+    ui.put_modules(monkeypatch, shared=shared, scripts=scripts, ui_components=components)
+    texts += [text for base in (None, *BASES) for text in accordion_texts(base)]
+    texts += [*settings_texts(shared), *axes_texts(plot)]
+    return {text for text in texts if text and text not in NAMES and not NUMBER.fullmatch(text)}
+
+
+def test_every_text_has_a_translation_and_no_translation_is_stale(page_texts):
+    assert len(page_texts) > 100 and BLENDED.capitalize() in page_texts
+    for language, texts in read_table().items():
+        assert sorted(page_texts - set(texts)) == [], f"without a translation in {language}"
+        assert sorted(set(texts) - page_texts) == [], f"no longer on the page, but in {language}"
+
+
+def test_the_files_are_those_of_the_table():
+    files = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+    wanted = {language: as_json(texts) for language, texts in read_table().items()}
+    assert files == wanted, "run: python -m lib_layerdiffuse.webui.localisation"
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "ja_JP"])
+def test_texts_are_such_as_webuis_translate_and_no_translation_is_translated_again(language):
+    texts = read_table()[language]
+    assert not [text for text in texts if text != text.strip() or PICTOGRAMS.search(text) or NUMBER.fullmatch(text)]
+    assert not [text for text in texts.values() if not text.strip() or text in texts]
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "ja_JP"])
+def test_numbers_names_and_addresses_survive_translation(language):
+    def kept(text: str) -> list[str]:
+        return sorted(re.findall(r"\d+|https?://[\w./-]+|models/\w+|SDXL|SD\d(?:\.\d)?|LayerDiffuse", text, re.ASCII))
+
+    assert {text: kept(text) for text in read_table()[language]} == {
+        text: kept(translation) for text, translation in read_table()[language].items()
+    }
