@@ -104,12 +104,21 @@
         }
     }
 
+    // A WebUI translates what is added to its page, by its function `processNode`; Gradio changes texts in place, too.
+    function translate() {
+        if (typeof processNode !== "function" || !Object.keys(window.localization ?? {}).length) return;
+        const observer = new MutationObserver((changes) => changes.forEach((change) => processNode(change.target)));
+        const accordions = Object.keys(GALLERIES).map((tab) => gradioApp().querySelector(`#${tab}_layerdiffuse_accordion`));
+        accordions.filter(Boolean).forEach((one) => observer.observe(one, {characterData: true, subtree: true}));
+    }
+
     document.addEventListener("load", (event) => { // it does not bubble
         if (event.target.matches?.(PICTURES)) draw(event.target);
     }, true);
     document.addEventListener("change", follow);
     onUiLoaded(() => {
         follow();
+        translate();
         setInterval(ask, PERIOD);
     });
     onAfterUiUpdate(follow); // what was pasted into the page

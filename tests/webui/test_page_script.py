@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -303,3 +304,36 @@ def test_the_help_of_a_check_box_stands_under_it_in_line_with_its_label(open_pag
     assert help_text["y"] >= label["y"] + label["height"] - 1
     assert label["y"] >= weight["y"] + weight["height"] - 1
     assert help_text["x"] > label["x"] + 15
+
+
+@pytest.mark.parametrize("language", ["zh_CN", "None"])
+def test_texts_that_gradio_changes_in_place_are_translated_too(open_page, language):
+    """`processNode` is what WebUIs have for translation; they call it for nodes that are added, and for no others."""
+    page = open_page()
+    file = ROOT / "localizations" / f"{language}.json"
+    page.tab.evaluate(
+        """(texts) => {
+            window.localization = texts;
+            window.processed = [];
+            window.processNode = (node) => {
+                processed.push(node.data);
+                if (texts[node.data] !== undefined) node.data = texts[node.data];
+            };
+            const accordion = document.createElement("div");
+            accordion.id = "img2img_layerdiffuse_accordion";
+            accordion.innerHTML = "<button id='last'>Use last result</button>";
+            document.body.append(accordion);
+            loaded.forEach((call) => call());
+        }""",
+        json.loads(file.read_text(encoding="utf-8")) if file.exists() else {},
+    )
+    seen = []
+    for text in ("No foreground yet", "Use last result"):
+        page.tab.evaluate("(text) => { document.getElementById('last').firstChild.data = text; }", text)
+        page.tab.wait_for_timeout(100)
+        seen.append(page.tab.inner_text("#last"))
+    processed = page.tab.evaluate("() => processed")
+    if file.exists():
+        assert seen == ["还没有前景", "使用上次结果"] and len(processed) == 4  # each translation once more, in vain
+    else:
+        assert seen == ["No foreground yet", "Use last result"] and processed == []
