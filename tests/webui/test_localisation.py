@@ -16,13 +16,15 @@ from fakes import ui
 
 gradio = pytest.importorskip("gradio")
 
+from lib_layerdiffuse.core.alpha import AlphaSummary  # noqa: E402
 from lib_layerdiffuse.core.methods import BASES, BLENDED, METHODS, MODES  # noqa: E402
 from lib_layerdiffuse.hosts.webui.host import loaded_base_note  # noqa: E402
 from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
 from lib_layerdiffuse.webui.accordion import FRAME_OF, build_accordion, input_accordion_header  # noqa: E402
 from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
-from lib_layerdiffuse.webui.localisation import FOLDER, as_json, read_table  # noqa: E402
+from lib_layerdiffuse.webui.localisation import FOLDER, TABLE, as_json, read_table  # noqa: E402
 from lib_layerdiffuse.webui.options import register_options  # noqa: E402
+from lib_layerdiffuse.webui.pictures import ADVICE  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # Names and values, the same in every language; what WebUIs never translate (numbers) is no text.
@@ -129,10 +131,9 @@ def checkpoint_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def note_texts() -> Iterator[str]:
     """Notes under the gallery that are the same in every job; those that tell a name or a number stay English."""
-    told = [
-        given_images.FLATTENED,
-        *(given_images.BOARD.format(name=name) for name in ("start picture", "foreground image")),
-    ]
+    told = [given_images.FLATTENED]
+    told += [given_images.BOARD.format(name=name) for name in ("start picture", "foreground image")]
+    told += [f"{AlphaSummary(1 - alpha, 0, alpha).hint} {ADVICE}" for alpha in (0, 1)]
     for path in (ROOT / "lib_layerdiffuse").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "note" and node.args:
@@ -174,6 +175,7 @@ def test_the_files_are_those_of_the_table():
 @pytest.mark.parametrize("language", ["zh_CN", "ja_JP"])
 def test_texts_are_such_as_webuis_translate_and_no_translation_is_translated_again(language):
     texts = read_table()[language]
+    assert len(texts) == len(TABLE.read_text(encoding="utf-8").splitlines()) - 1, "a text stands in the table twice"
     assert not [text for text in texts if text != text.strip() or PICTOGRAMS.search(text) or NUMBER.fullmatch(text)]
     assert not [text for text in texts.values() if not text.strip() or text in texts]
 
