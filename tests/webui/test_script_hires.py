@@ -14,7 +14,7 @@ from lib_layerdiffuse.core.codec import TransparencyCodec, to_vae_space
 from lib_layerdiffuse.core.methods import find_method
 
 HIRES = {"enable_hr": True, "steps": 1}
-AS_DECODED = {"layerdiffuse_clear_haze": False}
+AS_DECODED = {"layerdiffuse_clear_haze": False, "layerdiffuse_hidden_colours": "As decoded"}
 
 
 @pytest.fixture(scope="module")
