@@ -154,6 +154,7 @@ class Job:
                 if at_work.suppressed:
                     names = ", ".join(at_work.suppressed)
                     self.note(f"attention sharing takes the place of self-attention by {names}, which has no effect")
+                self._note_regions()
                 self.latents = run()
                 self._check_calls(at_work)
         except LayerDiffuseError as error:
@@ -162,6 +163,12 @@ class Job:
         finally:
             self.pass_at_work = None
         return self.latents
+
+    def _note_regions(self) -> None:
+        names = self.host.regional() if self.prompts is not None and self.prompts.given else ()
+        if names:
+            own = f"{', '.join(names)}, which has prompts of its own for all layers"
+            self.note(f"extra prompts may have no effect of their own beside {own}")
 
     def _check_calls(self, finished: UnetPass) -> None:
         if finished.steps and not finished.calls:

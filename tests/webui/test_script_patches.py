@@ -150,6 +150,15 @@ def test_regional_prompts_add_rows_to_cross_attention(forge, method, weights) ->
     assert difference(outcome, without) < ROUNDING  # the same prompt in all regions
 
 
+@pytest.mark.parametrize("extra, told", [("two cats", True), ("", False)])
+def test_regional_prompts_are_told_beside_extra_prompts(forge, extra, told) -> None:
+    patched(forge, lambda unet: regions(unet, (0.5, 0.5)))
+    row = find_method("sd15_joint")
+    outcome = run(forge, layer_of(row, bg_additional_prompt=extra), batch_size=3, steps=1)
+    assert outcome.error is None and not forge.errors
+    assert (f"beside {__name__}" in (outcome.note or "")) == told
+
+
 @pytest.mark.parametrize("method", ["sd15_joint", "sd15_fg2bg"])
 def test_cross_attention_by_another_extensions_forward_is_added(a1111, method) -> None:
     without = job(a1111, method)

@@ -140,6 +140,10 @@ class WebuiHost:
     def plain_attention(self) -> None:
         """Switch off what merges or tiles the tokens that attention layers see."""
 
+    def regional(self) -> list[str]:
+        """Whose prompts of regions cross-attention sees in place of the pictures' own, where the host knows that."""
+        return []
+
 
 class ForgeFamily(WebuiHost):
     """Forge, reForge, Classic and Neo."""
@@ -179,14 +183,28 @@ class ForgeFamily(WebuiHost):
 
     def plain_attention(self) -> None:
         """Token merging and Hypertile are patches before and after attn1 there."""
-        options = self.sd_model.forge_objects.unet.model_options.get("transformer_options", {})
-        patches = options.get("patches", {})
-        names = ("attn1_patch", "attn1_output_patch")
-        before, after = ({origin(patch) for patch in patches.get(name, [])} for name in names)
-        for name in names if before & after else ():  # what comes before only leaves the number of tokens alone
-            patches[name] = [patch for patch in patches[name] if origin(patch) not in before & after]
-        if before & after:
-            logger.info("switched off for the attention sharing of this picture: %s", ", ".join(before & after))
+        both = self._on_both_sides("attn1")
+        for name in around("attn1") if both else ():  # what comes before only leaves the number of tokens alone
+            self._patches[name] = [patch for patch in self._patches[name] if origin(patch) not in both]
+        if both:
+            logger.info("switched off for the attention sharing of this picture: %s", ", ".join(both))
+
+    def regional(self) -> list[str]:
+        """Such extensions repeat rows for their regions before attn2, and mix the results behind it."""
+        return sorted(self._on_both_sides("attn2"))
+
+    @property
+    def _patches(self) -> dict[str, list]:
+        return self.sd_model.forge_objects.unet.model_options.get("transformer_options", {}).get("patches", {})
+
+    def _on_both_sides(self, layer: str) -> set[str]:
+        before, after = ({origin(patch) for patch in self._patches.get(name, [])} for name in around(layer))
+        return before & after
+
+
+def around(layer: str) -> tuple[str, str]:
+    """The names of patches before and behind attention layers ("attn1" or "attn2")."""
+    return f"{layer}_patch", f"{layer}_output_patch"
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from checkpoints import (  # noqa: E402
     write_sibling,
 )
 from client import Client, Result, result_of, same  # noqa: E402
+from control_files import write_control_files  # noqa: E402
 from server import EXTENSION, Family, Launch, Server, detect_family, find_python, link_or_copy  # noqa: E402
 from texts import write_texts  # noqa: E402
 from webui_page import Page  # noqa: E402
@@ -169,6 +170,8 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
         if base != "demo":
             write_layer_files(checkpoint, layer_models)
             write_lora(checkpoint, lora_path(data, base))
+        if base == "sd15":
+            write_control_files(checkpoint, data / "models/ControlNet")
     found = WebUi(path, data, layer_models, checkpoints, write_texts(data))
     yield found
     found.close()

@@ -14,6 +14,7 @@ from server import changed_settings
 UPSCALE, POOR, MK2 = "sd upscale", "poor man's outpainting", "outpainting mk2"
 TILE = 128
 ALL = ["left", "right", "up", "down"]
+ULTIMATE = "ultimate sd upscale"  # the real one: `--webui-extension FOLDER` of it
 for_scripts = pytest.mark.parametrize("name", [UPSCALE, POOR, MK2])
 
 
@@ -159,3 +160,23 @@ def test_loopback_in_a_format_without_alpha(host, method):
             pytest.skip("this WebUI has no script loopback")
         result = host.img2img(start(), width=TILE, height=TILE, **values, **layered(method))
     assert result.error == "" and result.images and is_transparent(result.images[-1])
+
+
+def ultimate_values(redraw: int, seams: int, scale: float) -> list:
+    """Its arguments with tiles of 64; `redraw` 0 to 2 is linear, chess, none, `seams` 0 to 3 a way to fix seams."""
+    tiles, fix, upscaler = [64, 64, 4, 16], [64, 0.35, 16], 1
+    return [None, *tiles, *fix, upscaler, True, redraw, False, 4, seams, 2, 512, 512, scale]
+
+
+@for_methods("sd15_fg", "demo_fg")
+@pytest.mark.parametrize("redraw, seams", [(0, 0), (1, 0), (2, 1)])
+def test_the_real_ultimate_sd_upscale(host, method, redraw, seams):
+    if ULTIMATE not in host.client.get("/sdapi/v1/scripts")["img2img"]:
+        pytest.skip("needs Ultimate SD Upscale: --webui-extension FOLDER")
+    before, fields = outputs(host), {"script_name": ULTIMATE, "script_args": ultimate_values(redraw, seams, 2)}
+    result = host.img2img(start((64, 64)), denoising_strength=0.3, steps=4, **fields, **layered(method))
+    assert result.error == "" and notes(result) == ""
+    assert is_transparent(result.images[0]) and result.images[0].size == (128, 128)
+    (path,) = saved_since(host, before)
+    with Image.open(path) as file:
+        assert file.format == "PNG" and same(file, result.images[0])
