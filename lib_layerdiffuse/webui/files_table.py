@@ -43,7 +43,7 @@ def build(gradio: Any) -> None:
     """The table and its buttons, inside the page that is being built."""
     name = f"{PREFIX}files"
     with gradio.Column(elem_id=name):
-        table = gradio.HTML(table_html(), elem_id=f"{name}_table")
+        table = gradio.HTML(table_html, elem_id=f"{name}_table")  # asked anew whenever the page is opened
         with gradio.Row():
             buttons = [
                 gradio.Button(text, size="sm", elem_id=f"{name}_{act}")

@@ -12,9 +12,15 @@ gradio = pytest.importorskip("gradio")
 
 from lib_layerdiffuse.core.methods import BASES, HUB_LICENCE, methods_for  # noqa: E402
 from lib_layerdiffuse.webui import files_table  # noqa: E402
-from lib_layerdiffuse.webui.transfers import TRANSFERS  # noqa: E402
+from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
 
 NAME = "layer_sd15_joint.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def no_transfer_yet(monkeypatch) -> None:
+    """What one test downloads is none of the others' business."""
+    monkeypatch.setattr(TRANSFERS, "last", Transfer())
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ testclient = pytest.importorskip("fastapi.testclient", exc_type=ImportError)
 from lib_layerdiffuse import __version__  # noqa: E402
 from lib_layerdiffuse.core.methods import BASES, HUB_LICENCE, METHODS, methods_for  # noqa: E402
 from lib_layerdiffuse.webui.arguments import BY_NAME  # noqa: E402
-from lib_layerdiffuse.webui.transfers import TRANSFERS  # noqa: E402
+from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
 
 ROOT = "/layerdiffuse/v1"
 
@@ -50,6 +50,12 @@ def image_of(text: str) -> Image.Image:
 def latent_text(**tensors: torch.Tensor) -> str:
     """Base64 of a safetensors file."""
     return base64.b64encode(save(tensors)).decode("ascii")
+
+
+@pytest.fixture(autouse=True)
+def no_transfer_yet(monkeypatch) -> None:
+    """What one test downloads is none of the others' business."""
+    monkeypatch.setattr(TRANSFERS, "last", Transfer())
 
 
 @pytest.fixture

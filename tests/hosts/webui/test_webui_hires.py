@@ -11,7 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.core.alpha import from_tensor
+from lib_layerdiffuse.core.alpha_care import AlphaCare, care_for
 from lib_layerdiffuse.core.codec import TransparencyCodec, to_vae_space
+from lib_layerdiffuse.core.hidden import with_hidden_colours
 from lib_layerdiffuse.core.methods import BASES, Method
 
 SCALES = {"sd15": 0.18215, "sdxl": 0.13025}
@@ -32,11 +34,11 @@ def in_two_passes(upscaler: str) -> dict:
 
 
 def decoded(host, opaque: Image.Image, latent: np.ndarray) -> Image.Image:
-    """What the decoder makes of a picture and a latent [4,h,w] in the sampler's scale."""
+    """What the decoder and the care of the settings make of a picture and a latent [4,h,w] in the sampler's scale."""
     codec = TransparencyCodec.from_state_dicts(decoder=load_file(host.layer_file(BASES[host.base].decoder)))
     pixels = torch.from_numpy(np.array(opaque)).permute(2, 0, 1)[None].float() / 255
     values = codec.decode(pixels, to_vae_space(torch.from_numpy(latent)[None], SCALES[host.base]), passes=1)
-    return from_tensor(values)[0]
+    return with_hidden_colours(from_tensor(care_for(values, pixels, AlphaCare(clear_haze=True)))[0])
 
 
 def check_last_latents(host, method: Method, result: Result) -> None:
