@@ -1,9 +1,10 @@
 """A hundred jobs of all kinds in a fresh WebUI: they leave no more memory than the same ones without the box ticked.
 
 What libraries keep by themselves would hide what is ours, so that they are told to keep nothing: the C library gives
-memory back at once, and oneDNN and ideep, by which torch computes, forget their kernels. Each keeps one for each shape
-that it has seen, at most 1024, and pictures with layers have more shapes; ONEDNN_PRIMITIVE_CACHE_CAPACITY=1024 and
-LRU_CACHE_CAPACITY=1024 in the environment show what that comes to.
+memory back at once, MKL keeps no buffers for each thread that has computed, and oneDNN and ideep, by which torch
+computes, forget their kernels. Each keeps one for each shape that it has seen, at most 1024, and pictures with layers
+have more shapes; ONEDNN_PRIMITIVE_CACHE_CAPACITY=1024 and LRU_CACHE_CAPACITY=1024 in the environment show what that
+comes to.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0",
     "LRU_CACHE_CAPACITY": "1",
+    "MKL_DISABLE_FAST_MM": "1",
 }
 ALLOWED = 0.5  # percentage points that memory may grow more with the box ticked than without
 COLLECT = "/layerdiffuse_witness/collect"
