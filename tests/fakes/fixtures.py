@@ -60,3 +60,11 @@ def forge(make_webui: Callable[..., WebUI]) -> WebUI:
 def sdxl(make_webui: Callable[..., WebUI], flavour: str) -> WebUI:
     """A WebUI with an SDXL checkpoint."""
     return make_webui(flavour, "sdxl")
+
+
+@pytest.fixture(params=["first", "last"])
+def before_image_saved(request: pytest.FixtureRequest, sd15: WebUI) -> Callable[[Callable[..., None]], None]:
+    """Register a callback of another extension before ours, or after."""
+    callbacks = sd15.callbacks.lists["before_image_saved"]
+    place = 0 if request.param == "first" else len(callbacks)
+    return lambda callback: callbacks.insert(place, callback)
