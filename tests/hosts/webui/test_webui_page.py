@@ -83,6 +83,7 @@ def test_pasting_the_infotext_restores_the_settings(page):
     tab = page.tab
     page.enable(True)
     page.number(f"{PREFIX}_weight", 0.8)
+    page.unfold(f"{PREFIX}_ending_step")
     page.number(f"{PREFIX}_ending_step", 0.9)
     page.fill_in("a red apple", seed=SEED)
     made = page.generate()

@@ -40,6 +40,13 @@ class Page:
     def is_enabled(self, tab: str = "txt2img") -> bool:
         return self.tab.is_checked(f"#{tab}_layerdiffuse_accordion .input-accordion-checkbox")
 
+    def unfold(self, name: str) -> None:
+        """Open the fold that a component is in, if it is closed."""
+        fold = f"#{name.rpartition('_layerdiffuse_')[0]}_layerdiffuse_advanced"
+        if not self.tab.is_visible(f"#{name}"):
+            self.tab.click(f"{fold} > :is(.label-wrap, button)")
+            self.tab.wait_for_selector(f"#{name}")
+
     def number(self, name: str, value: float) -> None:
         field = f"#{name} input[type=number]"
         self.tab.fill(field, str(value))
