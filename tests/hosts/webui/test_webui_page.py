@@ -222,10 +222,10 @@ def test_dynamic_prompts_561_extra_prompts_are_expanded_on_the_page(page, webui)
 
 
 def test_the_plain_picture_is_the_same_by_page_and_api_and_after_all_that(page, webui):
+    client = webui.use(page.base, page=True)
     page.enable(False)
     page.fill_in("a red apple", seed=SEED)
     shown = page.generate()
-    client = webui.use(page.base, page=True)
     fields = RECOMMENDED[page.base]
     choices = {"prompt": "a red apple", "negative_prompt": "", "seed": SEED, "sampler_name": "DDIM", **fields}
     by_api = client.txt2img(**choices).images[0]
