@@ -152,7 +152,7 @@ def open_page(context) -> Iterator:
 
 @pytest.mark.parametrize("theme", ["", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
-def test_issue_9_every_control_near_the_gallery_can_be_pressed(open_page, theme, size):
+def test_every_control_near_the_gallery_can_be_pressed(open_page, theme, size):
     page = open_page(theme, size)
     for on in (False, True):
         page.tick("txt2img", on)

@@ -63,7 +63,7 @@ def fetched(page: Page, address: str):
 
 @pytest.mark.parametrize("on", [False, True], ids=["box-off", "box-on"])
 @pytest.mark.parametrize("size", list(SIZES))
-def test_issue_9_every_control_near_the_gallery_works(themed, size, on):
+def test_every_control_near_the_gallery_works(themed, size, on):
     page, tab = themed, themed.tab
     tab.click("#tabs button:has-text('txt2img')")
     page.enable(on)
@@ -158,7 +158,7 @@ def wait_for_modes(page: Page, count: int) -> None:
 
 
 @pytest.mark.parametrize("way", ["list", "api", "job"])
-def test_issue_9_modes_follow_the_checkpoint_both_ways_round(webui, page, way):
+def test_modes_follow_the_checkpoint_both_ways_round(webui, page, way):
     if not {"demo", "sd15"} <= set(webui.checkpoints):
         pytest.skip("needs two checkpoints of different bases")
     webui.loaded = ""  # whatever a test before left
