@@ -12,7 +12,6 @@ import inspect
 import logging
 import math
 import re
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from ..core.errors import unforeseen
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, frame_prompts, round_up_batch
 from ..hosts.webui.modules import host_module
 from .arguments import BY_NAME, INFOTEXT_PREFIX
+from .job_part import JobPart
 from .wrapping import once
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Expansion:
         return self.head + self.rest
 
 
-class FramePrompts:
+class FramePrompts(JobPart):
     """The prompts of one job whose results have several frames."""
 
     def __init__(self, job: Job):
-        self._job = weakref.ref(job)
+        super().__init__(job)
         self.method = job.method
         given = {frame: getattr(job.arguments, name) for frame, name in PROMPTS.items()}
         self.given = {frame: given[frame] for frame in self.method.extra_prompts if given[frame]}
@@ -82,16 +82,6 @@ class FramePrompts:
         self.heads: dict[str, list[str]] = {}  # of each picture: what stands before its extra prompt
         self._before: dict[str, list[str]] = {}
         self._once: list[Callable[[], None]] = []
-
-    @property
-    def job(self) -> Job:
-        """The job, which has this."""
-        return self._job()
-
-    @property
-    def p(self) -> Any:
-        """What the WebUI processes."""
-        return self.job.p
 
     def install(self) -> None:
         """Take part in the coming `setup_prompts`."""

@@ -6,7 +6,6 @@ the transparency encoder's offset for the same crop and size.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..core.codec import TransparencyCodec
 from ..hosts.webui.modules import host_module, option
 from ..hosts.webui.vae import adjusted_posterior
 from .job import Job, distinct
+from .job_part import JobPart
 from .keeping import Inpainting
 from .pictures import Layer
 from .wrapping import once
@@ -28,23 +28,13 @@ START = "layerdiffuse_start"  # attribute of the opaque picture that a WebUI is 
 ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
 
 
-class InitImages:
+class InitImages(JobPart):
     """The start pictures of a job, as the user gave them, and how they reach the VAE."""
 
     def __init__(self, job: Job):
-        self._job = weakref.ref(job)  # which has this: a circle would keep both from being freed
+        super().__init__(job)
         self.pictures = self._of_batch([with_texts(image) for image in distinct(self.p.init_images)])
         self.encoded = 0
-
-    @property
-    def job(self) -> Job:
-        """The job, which has this."""
-        return self._job()
-
-    @property
-    def p(self) -> Any:
-        """What the WebUI processes."""
-        return self.job.p
 
     def _of_batch(self, given: list[Image.Image]) -> list[Image.Image]:
         """One picture for all of the batch, or one for each; all frames of a result start from the same."""

@@ -8,7 +8,6 @@ Latent upscalers carry the transparency by themselves.
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -24,31 +23,22 @@ from ..hosts.webui.modules import host_module, option
 from ..hosts.webui.vae import adjusted_posterior
 from .init_images import flattened, offset_at, resized
 from .job import Job
+from .job_part import JobPart
 from .pictures import decode_one, ready_decoder
 
 logger = logging.getLogger(__name__)
 
 
-class SecondPass:
+class SecondPass(JobPart):
     """What the second pass of a job begins with: the layers of the first, or the picture that the user chose."""
 
     def __init__(self, job: Job):
-        self._job = weakref.ref(job)  # which has this: a circle would keep both from being freed
+        super().__init__(job)
         self.codec: TransparencyCodec | None = None
         self._formers: dict[str, Callable[..., Any] | None] = {}  # what wrapped methods of `p` there were before
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
         self._first: torch.Tensor | None = None  # the first pass's latents, where nobody has decoded them
         self._told = 0  # how many of its pictures the WebUI has saved
-
-    @property
-    def job(self) -> Job:
-        """The job, which has this."""
-        return self._job()
-
-    @property
-    def p(self) -> Any:
-        """What the WebUI processes."""
-        return self.job.p
 
     def install(self) -> None:
         """Take part in the job's second pass, if it has one that could lose transparency."""
