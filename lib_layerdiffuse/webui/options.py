@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..core.alpha_care import AlphaCare
 from ..core.hidden import AS_DECODED, CLEARED, PADDED
 from ..hosts.webui.modules import host_module, option
 
@@ -83,6 +84,11 @@ class Options:
     rescue_opacity: bool = setting(False, "Alpha care: make solid things fully opaque that came out see-through")
     fill_holes: bool = setting(False, "Alpha care: fill transparent holes inside of things, such as lost white areas")
     remove_fringe: bool = setting(False, "Alpha care: take grey seams out of soft edges")
+
+    @property
+    def care(self) -> AlphaCare:
+        """The repairs of alpha that are wanted."""
+        return AlphaCare(*(getattr(self, row.name) for row in fields(AlphaCare)))
 
 
 def read_options() -> Options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..core.alpha import AlphaSummary, from_tensor
-from ..core.alpha_care import AlphaCare, care_for
+from ..core.alpha_care import care_for
 from ..core.codec import TransparencyCodec
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.memory import is_out_of_memory
@@ -82,8 +82,7 @@ def decode_one(job: Job, codec: TransparencyCodec, picture: tuple[torch.Tensor, 
 
 def with_care(job: Job, rgba: torch.Tensor, opaque: torch.Tensor) -> torch.Tensor:
     """RGBA [1,4,H,W] with the repairs of the settings page; as it was, and a note, where one of them fails."""
-    options = job.options
-    care = AlphaCare(*(getattr(options, row.name) for row in fields(AlphaCare)))
+    care = job.options.care
     if not care:
         return rgba
     try:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ...core.alpha import from_tensor, to_tensor
-from ...core.alpha_care import AlphaCare, care_for
+from ...core.alpha_care import care_for
 from ...core.codec import TransparencyCodec
 from ...core.decoding import RANKS, reflect
 from ...core.errors import InputError
@@ -86,8 +86,7 @@ def decode(host: WebuiHost, codec: TransparencyCodec, latents: torch.Tensor, pas
     if passes not in RANKS:
         raise InputError(f"{passes} passes", "1, 2, 4 or 8", "choose one of them")
     codec.to(host.device)
-    options = read_options()
-    care = AlphaCare(options.rescue_opacity, options.fill_holes, options.remove_fringe, options.clear_haze)
+    care = read_options().care
     pictures = []
     for latent in latents.split(1):
         pixels = host.decode(latent)
