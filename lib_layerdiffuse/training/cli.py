@@ -88,12 +88,16 @@ def _whiten(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=FOLDER, required=True, help="folder to write")
 
 
-def _codec(parser: argparse.ArgumentParser) -> None:
+def _set_and_vae(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", type=FILE, help=SET_HELP)
     parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
     parser.add_argument(
         "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
     )
+
+
+def _codec(parser: argparse.ArgumentParser) -> None:
+    _set_and_vae(parser)
     parser.add_argument(
         "--start", type=FOLDER, help="folder of a codec for this VAE to go on from; shapes and unit are its own"
     )
@@ -103,11 +107,7 @@ def _codec(parser: argparse.ArgumentParser) -> None:
 
 
 def _latents(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", type=FILE, help=SET_HELP)
-    parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
-    parser.add_argument(
-        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
-    )
+    _set_and_vae(parser)
     parser.add_argument(
         "--codec", type=FOLDER, help="folder of the codec: adjusted latents; without it, opaque pictures"
     )
@@ -153,11 +153,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _harmlessness(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", type=FILE, help=SET_HELP)
-    parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
-    parser.add_argument(
-        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
-    )
+    _set_and_vae(parser)
     parser.add_argument("--codec", type=FOLDER, required=True, help="folder of encoder and decoder")
     parser.add_argument("--all", action="store_true", help="all images, not only the held-out ones")
     parser.add_argument(

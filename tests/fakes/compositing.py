@@ -8,15 +8,19 @@ import numpy as np
 from PIL import Image
 
 
+def placed(webui: Any, image: Image.Image, paste_to: Any, whole: Image.Image) -> Image.Image:
+    """`whole` with the picture in its box (x, y, width, height)."""
+    x, y, width, height = paste_to
+    whole.paste(webui.images.resize_image(1, image, width, height), (x, y))
+    return whole
+
+
 def apply_overlay(webui: Any, image: Image.Image, paste_to: Any, overlay: Image.Image | None) -> Image.Image:
     """The picture at its place under the parts of the original that no mask covers; RGB."""
     if overlay is None:
         return image
     if paste_to is not None:
-        x, y, width, height = paste_to
-        whole = Image.new("RGBA", overlay.size)
-        whole.paste(webui.images.resize_image(1, image, width, height), (x, y))
-        image = whole
+        image = placed(webui, image, paste_to, Image.new("RGBA", overlay.size))
     image = image.convert("RGBA")
     image.alpha_composite(overlay)
     return image.convert("RGB")
@@ -25,10 +29,7 @@ def apply_overlay(webui: Any, image: Image.Image, paste_to: Any, overlay: Image.
 def within(webui: Any, painted: Image.Image, paste_to: Any, mask: Image.Image) -> Image.Image:
     """What was painted, at its place, as far as a mask shows it: RGBA."""
     if paste_to is not None:
-        x, y, width, height = paste_to
-        whole = Image.new("RGB", mask.size)
-        whole.paste(webui.images.resize_image(1, painted, width, height), (x, y))
-        painted = whole
+        painted = placed(webui, painted, paste_to, Image.new("RGB", mask.size))
     cut = painted.convert("RGBA")
     cut.putalpha(mask.convert("L").resize(cut.size))
     return cut
