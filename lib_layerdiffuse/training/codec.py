@@ -24,7 +24,7 @@ from ..core.layer_files import DECODER, ENCODER, LatentSpace, metadata_of
 from ..hosts.whole_files import save_tensors
 from .augment import draw_batch, soften
 from .data import PreparedSet
-from .engine import RunConfig, Task, train
+from .engine import RunConfig, Task, processes, train
 from .grids import checkered, image_grid
 from .losses import (
     DiscriminatorTrainer,
@@ -137,8 +137,8 @@ class CodecTrainer(torch.nn.Module):
         loss = sum(getattr(options, name) * value for name, value in parts.items())
         if adversarial:
             loss = loss + options.discriminator * adversarial_loss(discriminator, prediction)
-        figures = {name: value.item() for name, value in parts.items()}
-        figures["alpha_mae"] = (prediction[:, :1].clamp(0, 1) - argb[:, :1]).abs().mean().item()
+        figures = {name: value.detach() for name, value in parts.items()}
+        figures["alpha_mae"] = (prediction[:, :1].detach().clamp(0, 1) - argb[:, :1]).abs().mean()
         return loss, figures, prediction.detach()
 
 
@@ -247,7 +247,7 @@ class _CodecRun:
 
     def __init__(self, codec: Codec, vae: AutoencoderKL, data: PreparedSet, config: RunConfig, options: CodecOptions):
         self.vae = vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self.data, self.config, self.options = data, config, options
+        self.data, self.config, self.options = data.to(processes().device), config, options
         discriminator = PatchDiscriminator()
         self.trainer = CodecTrainer(codec, vae, discriminator, options)
         self.second = DiscriminatorTrainer(discriminator)
@@ -261,8 +261,9 @@ class _CodecRun:
         noise = self.draw_noise(argb, generator)
         adversarial = bool(options.discriminator) and progress >= options.adversarial_from
         orientation = draw_orientation(options.turned_share, generator)
-        loss, figures, prediction = modules["codec"](argb.to(device), noise.to(device), adversarial, orientation)
-        self.last = (argb.to(device), prediction) if adversarial else None
+        argb = argb.to(device, memory_format=torch.channels_last)
+        loss, figures, prediction = modules["codec"](argb, noise.to(device), adversarial, orientation)
+        self.last = (argb, prediction) if adversarial else None
         return loss, figures
 
     def draw_noise(self, argb: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -295,7 +296,7 @@ def draw_codec_batch(
         count = max(1, count * crop**2 // size**2)
     rgba = draw_batch(data.rgba, count, generator)
     colour, alpha = rgba[:, :3], rgba[:, 3:]
-    soft = torch.rand(count, 1, 1, 1, generator=generator) < options.soft_share
+    soft = (torch.rand(count, 1, 1, 1, generator=generator) < options.soft_share).to(rgba.device)
     argb = torch.cat([torch.where(soft, soften(alpha, generator), alpha), colour], dim=1)
     if whole:
         return argb

@@ -12,7 +12,7 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,12 @@ class PreparedSet:
         """The images at `index`, in that order."""
         pick = lambda values: [values[i] for i in index]  # noqa: E731
         return PreparedSet(self.rgba[index], pick(self.names), pick(self.captions), pick(self.held_out), self.skipped)
+
+    def to(self, device: torch.device) -> PreparedSet:
+        """The set with its pixels on `device`, if they fill no more than half of its free memory; else as it is."""
+        if device.type == "cpu" or 2 * self.rgba.nbytes > free_bytes(device):
+            return self
+        return replace(self, rgba=self.rgba.to(device))
 
     def statistics(self) -> dict[str, float]:
         """Count and shares of transparent (0), soft (1..254) and opaque (255) pixels, and of images with >5% soft."""

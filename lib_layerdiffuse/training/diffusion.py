@@ -21,6 +21,7 @@ from transformers import CLIPTokenizer
 
 from ..core.errors import InputError
 from ..core.layer_files import METHOD, LatentSpace, metadata_of
+from ..core.memory import free_bytes
 from ..core.methods import choose_method
 from ..core.offsets import make_diff, make_lora, write_offsets
 from ..hosts.demo import demo_scheduler
@@ -28,7 +29,7 @@ from ..hosts.ldm_keys import unet_table, unet_to_ldm
 from .codec import Codec
 from .convert import BETAS
 from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
-from .engine import RunConfig, Task, train, without_accelerator
+from .engine import RunConfig, Task, processes, train, without_accelerator
 from .grids import checkered, image_grid
 from .latents import LatentSet
 from .settings import DiffusionOptions, UNetShape
@@ -38,14 +39,15 @@ from .text import build_text_encoder, encode_tokens, write_clip_files
 def build_unet(shape: UNetShape, latent_channels: int, size: int) -> UNet2DConditionModel:
     """A fresh UNet of `shape` for latents [B,latent_channels,size,size], in LDM's block layout."""
     more = len(shape.channels) - 1
+    first = shape.attention_at_first
     return UNet2DConditionModel(
         sample_size=size,
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=shape.channels,
         layers_per_block=shape.blocks,
-        down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * more,
-        up_block_types=["CrossAttnUpBlock2D"] * more + ["UpBlock2D"],
+        down_block_types=["CrossAttnDownBlock2D" if first else "DownBlock2D"] + ["CrossAttnDownBlock2D"] * more,
+        up_block_types=["CrossAttnUpBlock2D"] * more + ["CrossAttnUpBlock2D" if first else "UpBlock2D"],
         cross_attention_dim=shape.context,
         attention_head_dim=[width // shape.head for width in shape.channels],  # diffusers' name for the heads' number
     )
@@ -76,6 +78,13 @@ class CaptionedLatents:
 
     def __init__(self, data: LatentSet, dropout: float):
         self.data, self.dropout = data, dropout
+        device = processes().device
+        self.latents = data.latents.to(device) if 2 * data.latents.nbytes < free_bytes(device) else data.latents
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text that `draw` may give, sorted."""
+        return sorted({"", *(text for variants in self.data.captions for text in variants)})
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, list[str]]:
         """Latents [count,C,h,w] float32 and their captions."""
@@ -87,7 +96,39 @@ class CaptionedLatents:
             "" if drop else texts[int(share * len(texts))]
             for texts, share, drop in zip(variants, chance[0].tolist(), dropped, strict=True)
         ]
-        return self.data.latents[rows].float() * self.data.scale_factor, captions
+        return self.latents[rows.to(self.latents.device)].float() * self.data.scale_factor, captions
+
+
+class Conditions:
+    """What a frozen model makes of each text, made once for all texts of a set where that fits into `limit` bytes."""
+
+    def __init__(self, encode: Callable[[list[str]], dict], texts: list[str], limit: int = 2 * 2**30):
+        self.encode, self.rows, self.table = encode, {text: row for row, text in enumerate(texts)}, None
+        self.texts, self.limit = texts, limit
+
+    def of(self, captions: list[str]) -> dict:
+        """The UNet's keyword arguments for `captions`, tensors [B,...], nested as `encode` gives them."""
+        if self.table is None and not self._fill():
+            return self.encode(captions)
+        rows = torch.tensor([self.rows[text] for text in captions])
+        return _each(lambda tensor: tensor[rows.to(tensor.device)], self.table)
+
+    def _fill(self, batch: int = 256) -> bool:
+        sizes: list[int] = []
+        _each(lambda tensor: sizes.append(tensor.nbytes), self.encode(self.texts[:1]))
+        if sum(sizes) * len(self.texts) > self.limit:
+            return False
+        parts = [self.encode(self.texts[i : i + batch]) for i in range(0, len(self.texts), batch)]
+        self.table = _each(lambda *tensors: torch.cat(tensors), *parts)
+        return True
+
+
+def _each(change: Callable, *trees: dict) -> dict:
+    """Dictionaries of tensors of the same keys, nested or not, as one of `change(*tensors)`."""
+    return {
+        key: _each(change, *values) if isinstance(values[0], dict) else change(*values)
+        for key, values in ((key, [tree[key] for tree in trees]) for key in trees[0])
+    }
 
 
 class TextToImage(torch.nn.Module):
@@ -104,7 +145,7 @@ class TextToImage(torch.nn.Module):
         hidden = self.text_encoder(tokens).last_hidden_state
         unet = lambda noisy, steps: self.unet(noisy, steps, hidden).sample  # noqa: E731
         loss = self.denoising(unet, latent, noise, steps)
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
 
 class TransparentUNet(torch.nn.Module):
@@ -121,7 +162,7 @@ class TransparentUNet(torch.nn.Module):
         """Loss and figures of `latent` [B,C,h,w] under `condition`, the UNet's keyword arguments."""
         unet = lambda noisy, steps: self.frozen[0](noisy, steps, **condition).sample  # noqa: E731
         loss = self.denoising(unet, latent, noise, steps)
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
 
 def _tune_low_rank(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:
@@ -158,11 +199,12 @@ def train_text2image(
     use_quickest_attention(pipeline.unet)
     trainer = TextToImage(pipeline, options)
     batches = CaptionedLatents(data, options.caption_dropout)
+    device = processes().device
+    tokens = Conditions(lambda texts: {"tokens": encode_tokens(pipeline.tokenizer, texts).to(device)}, batches.texts)
 
     def loss(modules: dict, progress: float, generator: torch.Generator):
         latent, captions = batches.draw(config.batch, generator)
-        tokens = encode_tokens(pipeline.tokenizer, captions)
-        return modules["model"](*draw_noise(latent, pipeline, generator), tokens.to(pipeline.unet.device))
+        return modules["model"](*draw_noise(latent, pipeline, generator), **tokens.of(captions))
 
     def export(out: Path) -> None:
         with trainer.average.applied():
@@ -200,11 +242,11 @@ def train_diffusion(
     torch.manual_seed(config.seed)
     trainer = TransparentUNet(pipeline, options)
     batches = CaptionedLatents(data, options.caption_dropout)
+    conditions = Conditions(lambda texts: encode_captions(pipeline, texts, data.image_size), batches.texts)
 
     def loss(modules: dict, progress: float, generator: torch.Generator):
         latent, captions = batches.draw(config.batch, generator)
-        condition = encode_captions(pipeline, captions, data.image_size)
-        return modules["model"](*draw_noise(latent, pipeline, generator), condition)
+        return modules["model"](*draw_noise(latent, pipeline, generator), conditions.of(captions))
 
     def export(out: Path) -> None:
         with trainer.average.applied():
@@ -240,8 +282,11 @@ def _offsets(tuned: torch.nn.Module, unet: torch.nn.Module, base: dict[str, torc
 
 
 def draw_noise(latent: torch.Tensor, pipeline: DiffusionPipeline, generator: torch.Generator) -> tuple:
-    """(latent, noise, steps [B]) on the UNet's device."""
-    noise = torch.randn(latent.shape, generator=generator)
+    """(latent, noise, steps [B]) on the UNet's device; on an accelerator the noise is drawn by its own generator."""
+    if pipeline.unet.device.type == "cpu":
+        noise = torch.randn(latent.shape, generator=generator)
+    else:
+        noise = torch.randn(latent.shape, device=pipeline.unet.device)
     steps = torch.randint(0, pipeline.scheduler.config.num_train_timesteps, (len(latent),), generator=generator)
     return tuple(part.to(pipeline.unet.device) for part in (latent, noise, steps))
 

@@ -15,7 +15,7 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,14 +40,21 @@ except ImportError as error:  # optional extra
     ) from error
 
 logger = logging.getLogger(__name__)
+LOOKS_APART = 10  # steps between two looks at the loss on an accelerator, which has to catch up for each
+
+
+Figures = Mapping[str, "torch.Tensor | float"]
 
 
 @dataclass
 class Task:
-    """What is trained: modules, the loss of a step (modules, progress in [0,1], generator), what to write and show."""
+    """What is trained: modules, the loss of a step (modules, progress in [0,1], generator), what to write and show.
+
+    Figures of a step had better stay tensors on the device: asking for their value makes the CPU wait for it.
+    """
 
     modules: dict[str, torch.nn.Module]
-    loss: Callable[[dict[str, torch.nn.Module], float, torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+    loss: Callable[[dict[str, torch.nn.Module], float, torch.Generator], tuple[torch.Tensor, Figures]]
     export: Callable[[Path], None]
     samples: Callable[[], Image.Image] | None = None
     second: Callable | None = None  # a second optimiser's loss (a discriminator), on `second_modules`
@@ -109,7 +116,8 @@ class _Run:
     def __init__(self, task: Task, config: RunConfig, accelerator: Accelerator):
         self.task, self.config, self.accelerator = task, config, accelerator
         self.out = Path(config.out)
-        self.step, self.clock, self.figures = 0, Clock(), {}
+        self.step, self.clock, self.averages = 0, Clock(), {}
+        self.losses: list[torch.Tensor] = []  # since the last look
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + accelerator.process_index)
         for module in task.frozen:
             module.to(accelerator.device)
@@ -123,7 +131,13 @@ class _Run:
         parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
         config = self.config
         return self.accelerator.prepare(
-            torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+            torch.optim.AdamW(
+                parameters,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                betas=(0.9, 0.99),
+                fused=self.accelerator.device.type == "cuda",
+            )
         )
 
     def _prepare_folder(self) -> None:
@@ -193,8 +207,9 @@ class _Run:
         if result is None:  # the second loss may sit out
             return
         loss, figures = result
-        if not torch.isfinite(loss):
-            raise InputError(f"loss {loss.item()} at step {self.step}", "a finite loss", "lower --learning-rate")
+        self.losses.append(loss.detach())
+        if self.accelerator.device.type == "cpu" or self.step % LOOKS_APART == 0:
+            self.check_losses()
         for group in optimizer.param_groups:
             group["lr"] = self.rate(progress)
         optimizer.zero_grad()
@@ -204,17 +219,32 @@ class _Run:
         optimizer.step()
         self._average(figures)
 
-    def _average(self, figures: dict[str, float]) -> None:
+    def check_losses(self) -> None:
+        """InputError when a loss since the last look was not finite; nothing is saved without a look."""
+        losses, self.losses = self.losses, []
+        values = torch.stack([loss.float() for loss in losses]).tolist() if losses else []
+        wrong = [value for value in values if not math.isfinite(value)]
+        if wrong:
+            raise InputError(f"loss {wrong[0]} by step {self.step}", "a finite loss", "lower --learning-rate")
+
+    def _average(self, figures: Figures) -> None:
         for name, value in figures.items():
-            old = self.figures.get(name, value)
-            self.figures[name] = 0.95 * old + 0.05 * float(value)
+            value = value.detach().float() if isinstance(value, torch.Tensor) else value
+            old = self.averages.get(name, value)
+            self.averages[name] = 0.95 * old + 0.05 * value
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Running means of the steps' figures, as numbers."""
+        return {name: float(value) for name, value in self.averages.items()}
 
     def log(self, bar) -> None:
         """Figures to the progress bar and the log; the main process only."""
         if not self.accelerator.is_main_process:
             return
-        bar.set_postfix({name: f"{value:.4f}" for name, value in self.figures.items()})
-        row = {"step": self.step, "minutes": round(self.clock.minutes(), 3), **self.figures}
+        figures = self.figures
+        bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()})
+        row = {"step": self.step, "minutes": round(self.clock.minutes(), 3), **figures}
         if self.config.tracker == "tensorboard":
             self._log_tensorboard(row)
         append_row(self.out / "log.csv", row)
@@ -238,6 +268,7 @@ class _Run:
 
     def save(self) -> None:
         """Write a whole checkpoint beside the old one, then swap them, so that a crash never leaves half of one."""
+        self.check_losses()
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             try:
@@ -292,7 +323,7 @@ class _Run:
                 expected="a whole checkpoint of a run with the same shapes",
                 what_to_do="use the same options as before, another --out, or --no-resume to start afresh",
             ) from error
-        self.step, self.clock, self.figures = state["step"], Clock(state["minutes"]), state["figures"]
+        self.step, self.clock, self.averages = state["step"], Clock(state["minutes"]), state["figures"]
         # each process draws its own data: mix the step and the rank in, so that no resumed process repeats another's
         self.generator.manual_seed(hash((self.config.seed, self.step, self.accelerator.process_index)) % 2**31)
         logger.info("resumed at step %d", self.step)

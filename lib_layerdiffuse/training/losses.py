@@ -62,12 +62,12 @@ class DiscriminatorTrainer(torch.nn.Module):
         super().__init__()
         self.discriminator = discriminator
 
-    def forward(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    def forward(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Hinge loss on equal numbers of real and reconstructed images [B,4,H,W], both straight alpha."""
         scores = self.discriminator(torch.cat([real, fake]))
         of_real, of_fake = scores.chunk(2)
         loss = F.relu(1 - of_real).mean() + F.relu(1 + of_fake).mean()
-        return loss, {"discriminator": loss.item()}
+        return loss, {"discriminator": loss.detach()}
 
 
 def adversarial_loss(discriminator: PatchDiscriminator, fake: torch.Tensor) -> torch.Tensor:

@@ -137,12 +137,13 @@ class DiffusionOptions(Checked):
 
 @dataclass(frozen=True)
 class UNetShape(Checked):
-    """Channels of the levels (multiples of `head`), residual blocks a level; attention at all levels but the first."""
+    """Channels of the levels (multiples of `head`), residual blocks a level, and where attention is."""
 
     channels: tuple[int, ...] = setting((64, 128, 128), "UNet's channels by level", GROUPED)
     blocks: int = setting(1, "residual blocks of a UNet's level on the way down; one more on the way up", BLOCKS)
     head: int = setting(32, "channels of an attention head", Range(4, 512, whole=True))
     context: int = setting(128, "width of the text encoder", Range(4, 4096, whole=True, multiple=4))
+    attention_at_first: bool = setting(False, "attention at the first, widest level too: layers follow finer shapes")
 
     def __post_init__(self) -> None:
         """InputError where a width does not hold whole heads."""

@@ -18,7 +18,7 @@ from PIL import Image
 from ..core.errors import InputError, WeightsError
 from .augment import draw_batch, random_backgrounds
 from .data import PreparedSet
-from .engine import RunConfig, Task, train
+from .engine import RunConfig, Task, processes, train
 from .grids import image_grid
 from .settings import VaeOptions, VaeShape
 
@@ -71,8 +71,8 @@ class VaeTrainer(torch.nn.Module):
         squared = error.square().mean()
         sharp = error.abs().mean() + gradient
         loss = 4 * squared + sharpness * sharp + self.kl_weight * posterior.kl().mean()
-        mse = squared.item() / 4
-        return loss, {"l1": error.abs().mean().item(), "psnr": -10 * torch.tensor(mse).log10().item()}
+        psnr = -10 * (squared.detach() / 4).log10()
+        return loss, {"l1": error.detach().abs().mean(), "psnr": psnr}
 
 
 def train_vae(
@@ -91,6 +91,8 @@ def train_vae(
     trainer = VaeTrainer(vae, options)
     shown = held if len(held) else learn
     factor = 2 ** (len(shape.channels) - 1)
+    device = processes().device
+    learn = learn.to(device)
 
     def loss(modules, progress, generator):
         whole = progress >= 1 - full_share or learn.rgba.shape[-1] <= CROP
@@ -98,8 +100,8 @@ def train_vae(
         image = draw_images(learn, count, None if whole else CROP, generator)
         height, width = image.shape[2] // factor, image.shape[3] // factor
         noise = torch.randn(len(image), shape.latent_channels, height, width, generator=generator)
-        device = next(vae.parameters()).device
-        return modules["vae"](image.to(device), noise.to(device), min(1.0, 10 * progress))
+        image = image.to(device, memory_format=torch.channels_last)
+        return modules["vae"](image, noise.to(device), min(1.0, 10 * progress))
 
     def samples() -> Image.Image:
         device = next(vae.parameters()).device
@@ -133,8 +135,8 @@ def draw_images(data: PreparedSet, count: int, crop: int | None, generator: torc
     rgba = draw_batch(data.rgba, count, generator)
     colour, alpha = rgba[:, :3], rgba[:, 3:]
     opaque = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    backgrounds = random_backgrounds(count, rgba.shape[-1], generator)
-    image = torch.where(opaque, colour * alpha + backgrounds * (1 - alpha), colour)
+    backgrounds = random_backgrounds(count, rgba.shape[-1], generator, rgba.device)
+    image = torch.where(opaque.to(rgba.device), colour * alpha + backgrounds * (1 - alpha), colour)
     if crop:
         top, left = torch.randint(0, rgba.shape[-1] - crop + 1, (2,), generator=generator).tolist()
         image = image[:, :, top : top + crop, left : left + crop]

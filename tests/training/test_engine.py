@@ -92,7 +92,7 @@ def test_a_full_disk_is_an_output_error(tmp_path):
 def test_a_loss_that_is_no_number_is_an_error(tmp_path):
     model = Line()
     torch.nn.init.constant_(model.layer.weight, float("nan"))
-    with pytest.raises(InputError, match="loss nan at step 0"):
+    with pytest.raises(InputError, match="loss nan by step 0"):
         train(task_of(model), short_run(tmp_path, 2))
 
 
