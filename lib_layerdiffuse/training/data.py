@@ -56,10 +56,8 @@ class PreparedSet:
         return PreparedSet(self.rgba[index], pick(self.names), pick(self.captions), pick(self.held_out), self.skipped)
 
     def to(self, device: torch.device) -> PreparedSet:
-        """The set with its pixels on `device`, if they fill no more than half of its free memory; else as it is."""
-        if device.type == "cpu" or 2 * self.rgba.nbytes > free_bytes(device):
-            return self
-        return replace(self, rgba=self.rgba.to(device))
+        """The set with its pixels on `device`, where `on_device` puts them there."""
+        return replace(self, rgba=on_device(self.rgba, device))
 
     def statistics(self) -> dict[str, float]:
         """Count and shares of transparent (0), soft (1..254) and opaque (255) pixels, and of images with >5% soft."""
@@ -94,6 +92,12 @@ class PreparedSet:
                 expected="a file that `train prepare` wrote",
                 what_to_do="run `python -m lib_layerdiffuse train prepare` first",
             ) from error
+
+
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`, if it fills no more than half of the memory that is free there; else as it is."""
+    fits = tensor.device == device or 2 * tensor.nbytes <= free_bytes(device)
+    return tensor.to(device) if fits else tensor
 
 
 def concept_key(caption: str) -> str:

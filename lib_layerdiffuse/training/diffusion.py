@@ -21,13 +21,13 @@ from transformers import CLIPTokenizer
 
 from ..core.errors import InputError
 from ..core.layer_files import METHOD, LatentSpace, metadata_of
-from ..core.memory import free_bytes
 from ..core.methods import choose_method
 from ..core.offsets import make_diff, make_lora, write_offsets
 from ..hosts.demo import demo_scheduler
 from ..hosts.ldm_keys import unet_table, unet_to_ldm
 from .codec import Codec
 from .convert import BETAS
+from .data import on_device
 from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
 from .engine import RunConfig, Task, processes, train, without_accelerator
 from .grids import checkered, image_grid
@@ -78,8 +78,7 @@ class CaptionedLatents:
 
     def __init__(self, data: LatentSet, dropout: float):
         self.data, self.dropout = data, dropout
-        device = processes().device
-        self.latents = data.latents.to(device) if 2 * data.latents.nbytes < free_bytes(device) else data.latents
+        self.latents = on_device(data.latents, processes().device)
 
     @property
     def texts(self) -> list[str]:

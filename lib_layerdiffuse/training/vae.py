@@ -17,12 +17,14 @@ from PIL import Image
 
 from ..core.errors import InputError, WeightsError
 from .augment import draw_batch, random_backgrounds
-from .data import PreparedSet
+from .data import PreparedSet, on_device
 from .engine import RunConfig, Task, processes, train
 from .grids import image_grid
 from .settings import VaeOptions, VaeShape
 
 CROP = 64
+SCENE_SHARE = 0.4
+WHOLE_SHARE = 0.25  # of a run, its last part
 
 
 def build_vae(shape: VaeShape) -> AutoencoderKL:
@@ -76,9 +78,16 @@ class VaeTrainer(torch.nn.Module):
 
 
 def train_vae(
-    data: PreparedSet, config: RunConfig, shape: VaeShape, options: VaeOptions | None = None, full_share: float = 0.25
+    data: PreparedSet,
+    config: RunConfig,
+    shape: VaeShape,
+    options: VaeOptions | None = None,
+    scenes: torch.Tensor | None = None,
 ) -> dict[str, float]:
-    """Train on crops first (four cost what one whole image does), on whole images in the last `full_share`."""
+    """Train on crops first (four cost what one whole image does), on whole images in the last `WHOLE_SHARE`.
+
+    `scenes` are opaque pictures, uint8 [M,3,S,S] of the same size, to learn beside those of `data`.
+    """
     options = options or VaeOptions((0.0,) * shape.latent_channels)
     _check_noise(options, shape)
     _check_size(data, shape)
@@ -93,11 +102,12 @@ def train_vae(
     factor = 2 ** (len(shape.channels) - 1)
     device = processes().device
     learn = learn.to(device)
+    scenes = None if scenes is None else on_device(scenes, device)
 
     def loss(modules, progress, generator):
-        whole = progress >= 1 - full_share or learn.rgba.shape[-1] <= CROP
+        whole = progress >= 1 - WHOLE_SHARE or learn.rgba.shape[-1] <= CROP
         count = max(1, config.batch // 4) if whole else config.batch
-        image = draw_images(learn, count, None if whole else CROP, generator)
+        image = draw_images(learn, count, None if whole else CROP, generator, scenes)
         height, width = image.shape[2] // factor, image.shape[3] // factor
         noise = torch.randn(len(image), shape.latent_channels, height, width, generator=generator)
         image = image.to(device, memory_format=torch.channels_last)
@@ -130,17 +140,39 @@ def _check_size(data: PreparedSet, shape: VaeShape) -> None:
         )
 
 
-def draw_images(data: PreparedSet, count: int, crop: int | None, generator: torch.Generator) -> torch.Tensor:
-    """Images [count,3,S,S] in [-1,1]: half padded RGB, half composited on made-up backgrounds; random crops."""
+def draw_images(
+    data: PreparedSet,
+    count: int,
+    crop: int | None,
+    generator: torch.Generator,
+    scenes: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Images [count,3,S,S] in [-1,1]: half padded RGB, half composited on made-up backgrounds; random crops.
+
+    Of `scenes`, opaque pictures uint8 [M,3,S,S], there is a share of `SCENE_SHARE` among them.
+    """
     rgba = draw_batch(data.rgba, count, generator)
     colour, alpha = rgba[:, :3], rgba[:, 3:]
-    opaque = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    opaque = _chosen(count, 0.5, generator, rgba)
     backgrounds = random_backgrounds(count, rgba.shape[-1], generator, rgba.device)
-    image = torch.where(opaque.to(rgba.device), colour * alpha + backgrounds * (1 - alpha), colour)
+    image = torch.where(opaque, colour * alpha + backgrounds * (1 - alpha), colour)
+    if scenes is not None:
+        image = torch.where(_chosen(count, SCENE_SHARE, generator, image), _drawn(scenes, count, generator), image)
     if crop:
         top, left = torch.randint(0, rgba.shape[-1] - crop + 1, (2,), generator=generator).tolist()
         image = image[:, :, top : top + crop, left : left + crop]
     return image * 2 - 1
+
+
+def _chosen(count: int, share: float, generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
+    return (torch.rand(count, 1, 1, 1, generator=generator) < share).to(like.device)
+
+
+def _drawn(scenes: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` of the scenes, half of them mirrored, [count,3,S,S] in [0,1]."""
+    index = torch.randint(0, len(scenes), (count,), generator=generator).to(scenes.device)
+    image = scenes[index].float() / 255
+    return torch.where(_chosen(count, 0.5, generator, image), image.flip(-1), image)
 
 
 @torch.no_grad()
