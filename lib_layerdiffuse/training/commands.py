@@ -64,7 +64,7 @@ def vae(arguments: argparse.Namespace) -> None:
     data = PreparedSet.load(arguments.set)
     figures = train_vae(data, config, shape, options)
     if processes().is_main_process:
-        measured = evaluate_vae(load_vae(Path(config.out) / "vae"), _evaluated(data))
+        measured = evaluate_vae(load_vae(Path(config.out) / "vae").to(processes().device), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})
 
 
@@ -72,7 +72,7 @@ def whiten_vae(arguments: argparse.Namespace) -> None:
     """`train whiten`."""
     data = PreparedSet.load(arguments.set)
     images = draw_images(data.part(held_out=False), arguments.images, None, torch.Generator().manual_seed(0))
-    model = load_vae(arguments.vae)
+    model = load_vae(arguments.vae).to(processes().device)
     before = evaluate_vae(model, _evaluated(data))
     whiten(model, images)
     _written(arguments.out, model.save_pretrained)
@@ -103,7 +103,7 @@ def harmlessness(arguments: argparse.Namespace) -> None:
     measured = data if arguments.all else data.part(held_out=True)
     if arguments.limit:
         measured = _spread(measured, arguments.limit)
-    trained = load_codec(arguments.codec, model, data)
+    trained = load_codec(arguments.codec, model, data).to(processes().device)
     bar = partial(tqdm, desc="batches", unit="")
     figures = evaluate_codec(model, trained, measured, progress=bar, passes=arguments.passes)
     if arguments.out:
@@ -114,7 +114,8 @@ def harmlessness(arguments: argparse.Namespace) -> None:
 def latents(arguments: argparse.Namespace) -> None:
     """`train latents`."""
     data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
-    trained = load_codec(arguments.codec, model, data) if arguments.codec else None
+    trained = load_codec(arguments.codec, model, data).to(processes().device) if arguments.codec else None
+    model.to(processes().device)
     if arguments.vocabulary:
         vocabulary = Vocabulary.load(arguments.vocabulary)
         data = vocabulary.chosen(data)

@@ -76,6 +76,7 @@ def encode_views(
     if views < 1 or not len(data):
         raise InputError(f"{views} views of {len(data)} images", "at least one of each", "check set and --views")
     device = next(vae.parameters()).device
+    data = data.to(device)
     rows = torch.arange(len(data)).repeat(views)
     parts = []
     for number, index in enumerate(progress(rows.split(32))):
@@ -94,6 +95,6 @@ def _adjusted(vae: AutoencoderKL, codec: Codec, rgba: torch.Tensor) -> torch.Ten
 
 def _opaque(vae: AutoencoderKL, rgba: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:
     colour, alpha = rgba[:, :3], rgba[:, 3:]
-    backgrounds = random_backgrounds(len(rgba), rgba.shape[-1], generator)
+    backgrounds = random_backgrounds(len(rgba), rgba.shape[-1], generator, rgba.device)
     image = colour * alpha + backgrounds * (1 - alpha)
     return vae.encode(image.to(device) * 2 - 1).latent_dist.mean

@@ -178,9 +178,9 @@ def _drawn(scenes: torch.Tensor, count: int, generator: torch.Generator) -> torc
 @torch.no_grad()
 def evaluate_vae(vae: AutoencoderKL, data: PreparedSet, batch: int = 16) -> float:
     """PSNR in dB of padded RGB through the autoencoder (posterior mean), pixels in [0,1], mean error over the set."""
-    error = 0.0
+    error, device = 0.0, next(vae.parameters()).device
     for start in range(0, len(data), batch):
-        image = data.rgba[start : start + batch, :3].float() / 255
+        image = data.rgba[start : start + batch, :3].float().to(device) / 255
         output = vae.decode(vae.encode(image * 2 - 1).latent_dist.mean).sample.div(2).add(0.5).clamp(0, 1)
         error += (output - image).square().mean(dim=(1, 2, 3)).sum().item()
     return -10 * torch.tensor(error / len(data)).log10().item()
@@ -195,6 +195,7 @@ def whiten(vae: AutoencoderKL, images: torch.Tensor, batch: int = 16) -> Autoenc
     Channels that the decoder ignores are handled as `free_unused` says. `images` [N,3,H,W] in [-1,1] are what the
     statistics are taken of.
     """
+    images = images.to(next(vae.parameters()).device)
     posteriors = [vae.encode(part).latent_dist for part in images.split(batch)]
     means, widths = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "logvar"))
     mean, deviation, width = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3)), widths.mean(dim=(0, 2, 3))
