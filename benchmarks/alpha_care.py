@@ -1,4 +1,4 @@
-"""What the repairs of core/alpha_care.py do to pictures: errors before and after, on the held-out set.
+"""What the repairs of core/picture/alpha_care.py do to pictures: errors before and after, on the held-out set.
 
 Alpha and colour come from the shipped demo codec (encode, VAE decode, transparency decode). Its VAE sees padded
 colours, where published codecs see pictures on grey; so there are two sets of opaque pictures: the codec's own, and
@@ -23,7 +23,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib_layerdiffuse.api import generate, load
-from lib_layerdiffuse.core.alpha import (
+from lib_layerdiffuse.core.errors import MissingExtraError
+from lib_layerdiffuse.core.picture.alpha import (
     GREY,
     TRIM_THRESHOLD,
     Box,
@@ -33,16 +34,15 @@ from lib_layerdiffuse.core.alpha import (
     to_tensor,
     trim_box,
 )
-from lib_layerdiffuse.core.alpha_care import (
+from lib_layerdiffuse.core.picture.alpha_care import (
     clear_haze,
     estimate_foreground,
     fill_holes,
     remove_fringe,
     rescue_opacity,
 )
-from lib_layerdiffuse.core.errors import MissingExtraError
-from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
-from lib_layerdiffuse.hosts.vocabulary import DEMO_FOLDER
+from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
+from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 from lib_layerdiffuse.training.augment import soften
 from lib_layerdiffuse.training.data import load_captions, prepare
 from lib_layerdiffuse.training.harmlessness import load_codec

@@ -16,8 +16,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plain_decoder import PlainDecoder
-from lib_layerdiffuse.core.decoder import TransparencyUNet
-from lib_layerdiffuse.core.decoding import ORIENTATIONS, TransparencyDecoder
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
+from lib_layerdiffuse.core.codec.decoding import ORIENTATIONS, TransparencyDecoder
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.unet import add_options, unet_and_inputs, wait
-from lib_layerdiffuse.core.offset_install import hook_offsets, merge_offsets, merged_bytes
-from lib_layerdiffuse.core.offsets import Full, LowRank, OffsetSet
-from lib_layerdiffuse.hosts.ldm_keys import unet_modules
+from lib_layerdiffuse.core.offsets.install import hook_offsets, merge_offsets, merged_bytes
+from lib_layerdiffuse.core.offsets.offsets import Full, LowRank, OffsetSet
+from lib_layerdiffuse.unet.ldm_keys import unet_modules
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 RANK = 256

@@ -19,8 +19,8 @@ from benchmarks.offsets import offsets_for
 from benchmarks.sharing import made_up
 from benchmarks.unet import add_options, unet_and_inputs, wait
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.hosts.ldm_keys import unet_modules
-from lib_layerdiffuse.hosts.method_kinds import Conditions, KeptOffsets, put_method
+from lib_layerdiffuse.unet.ldm_keys import unet_modules
+from lib_layerdiffuse.unet.method_kinds import Conditions, KeptOffsets, put_method
 
 METHODS = {"sharing": "sd15_joint", "offsets": "xl_fg_attn"}
 

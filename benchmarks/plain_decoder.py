@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block, get_up_block
 from torch import nn
 
-from lib_layerdiffuse.core.decoder import EPSILON, GROUPS, HEAD_SIZE, PUBLISHED_CHANNELS
+from lib_layerdiffuse.core.codec.decoder import EPSILON, GROUPS, HEAD_SIZE, PUBLISHED_CHANNELS
 
 LAYERS, ATTENTION_LEVELS, LATENT_LEVEL = 2, 3, 3
 BLOCK = {"temb_channels": None, "resnet_eps": EPSILON, "resnet_act_fn": "silu", "attention_head_dim": HEAD_SIZE}

@@ -16,10 +16,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.unet import add_options, unet_and_inputs, wait
-from lib_layerdiffuse.core.attention_sharing import AttentionSharing, SharingRun, install
-from lib_layerdiffuse.core.layouts import SD15_WIDTHS, SharingShape, sharing_layout
-from lib_layerdiffuse.hosts.ldm_keys import unet_modules
-from lib_layerdiffuse.hosts.method_kinds import sharing_layers
+from lib_layerdiffuse.core.files.layouts import SD15_WIDTHS, SharingShape, sharing_layout
+from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing, SharingRun, install
+from lib_layerdiffuse.unet.ldm_keys import unet_modules
+from lib_layerdiffuse.unet.method_kinds import sharing_layers
 
 
 def options() -> argparse.Namespace:

@@ -13,13 +13,13 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from .core.errors import InputError
-from .extras import require
-from .pictures import Picture, Pictures, Watchers
-from .ranges import shown
-from .settings import GenerateSettings, ModelSettings
+from .form.ranges import shown
+from .standalone.extras import require
+from .standalone.pictures import Picture, Pictures, Watchers
+from .standalone.settings import GenerateSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from .hosts.diffusers_host import DiffusersHost
+    from .standalone.diffusers_host import DiffusersHost
 
 __all__ = ["GenerateSettings", "ModelSettings", "Picture", "Pictures", "generate", "load", "words"]
 
@@ -33,7 +33,7 @@ def load(model: Model = None, **choices: Any) -> DiffusersHost:
     """
     settings = _chosen(_model_settings(model), choices).validated()
     require_standalone()
-    from .hosts.loading import load_host
+    from .standalone.loading import load_host
 
     return load_host(settings)
 
@@ -67,8 +67,8 @@ def generate(
 def _load_for(settings: GenerateSettings, model: ModelSettings, watchers: Watchers) -> DiffusersHost:
     """The model, after checks that its file's header allows: the wrong base is told in a second, not in a minute."""
     require_standalone()
-    from .hosts.loading import base_of, load_host
-    from .hosts.run_plan import checked_method
+    from .standalone.loading import base_of, load_host
+    from .standalone.run_plan import checked_method
 
     watchers.report(0.0, "loading the model")
     checked_method(settings, base_of(model))
@@ -77,7 +77,7 @@ def _load_for(settings: GenerateSettings, model: ModelSettings, watchers: Watche
 
 def words(model: Model = None) -> dict[str, list[str]]:
     """The names of the things that the demo model was trained on, by group."""
-    from .hosts.vocabulary import read_vocabulary
+    from .standalone.vocabulary import read_vocabulary
 
     return read_vocabulary(_model_settings(model).validated().demo)
 

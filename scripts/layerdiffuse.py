@@ -2,7 +2,7 @@
 
 import logging
 
-from lib_layerdiffuse.hosts.webui.modules import why_not_here
+from lib_layerdiffuse.webui.host.modules import why_not_here
 
 if why_not_here():
     logging.getLogger("LayerDiffuse").error(why_not_here())

@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE))
 
 from rule import file_state  # noqa: E402
 
-from lib_layerdiffuse.core.decoder import TransparencyUNet  # noqa: E402
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = [

@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import Attention
 from rule import value
 from torch import nn
 
-from lib_layerdiffuse.core.layouts import SharingShape, sharing_layout
+from lib_layerdiffuse.core.files.layouts import SharingShape, sharing_layout
 
 HEADS = 8
 WIDTHS, CONTEXT, RANK = (16, 32), 24, 4

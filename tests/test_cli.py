@@ -16,10 +16,11 @@ import tiny
 from PIL import Image
 from safetensors.torch import save_file
 
-from lib_layerdiffuse import __version__, api, extras
+from lib_layerdiffuse import __version__, api
 from lib_layerdiffuse.cli.main import COMMANDS, Command, main
-from lib_layerdiffuse.core.decoder import TransparencyUNet
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.standalone import extras
 
 FAST = ["--steps", "1", "--passes", "1"]
 

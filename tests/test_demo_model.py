@@ -14,9 +14,9 @@ from safetensors import safe_open
 
 from lib_layerdiffuse.api import generate, load, words
 from lib_layerdiffuse.core.methods import BASES, find_method
-from lib_layerdiffuse.hosts.run_plan import with_defaults
-from lib_layerdiffuse.hosts.vocabulary import DEMO_FOLDER
-from lib_layerdiffuse.settings import GenerateSettings
+from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
+from lib_layerdiffuse.standalone.run_plan import with_defaults
+from lib_layerdiffuse.standalone.settings import GenerateSettings
 from lib_layerdiffuse.training.data import is_held_out, load_captions, prepare
 from lib_layerdiffuse.training.harmlessness import evaluate_codec, load_codec
 from lib_layerdiffuse.training.models import open_vae

@@ -23,7 +23,7 @@ from lib_layerdiffuse import api
 from lib_layerdiffuse.cli import main as main_module
 from lib_layerdiffuse.cli.main import COMMANDS, build_parser, main
 from lib_layerdiffuse.core.errors import LayerDiffuseError
-from lib_layerdiffuse.hosts import loading
+from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.training import commands as training_commands
 
 SEED = int(os.environ.get("LAYERDIFFUSE_FUZZ_SEED", "1"))

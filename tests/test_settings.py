@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.settings import GenerateSettings, ModelSettings, parse_size
+from lib_layerdiffuse.standalone.settings import GenerateSettings, ModelSettings, parse_size
 
 
 @pytest.mark.parametrize("prompt", ["", "  ", [], ["a cat", " "]])

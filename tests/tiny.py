@@ -18,11 +18,11 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from lib_layerdiffuse.core.decoder import TransparencyUNet
-from lib_layerdiffuse.core.encoder import OffsetEncoder
-from lib_layerdiffuse.core.layouts import SharingShape, sharing_layout
-from lib_layerdiffuse.hosts.ldm_keys import unet_to_ldm
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
+from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
+from lib_layerdiffuse.core.files.layouts import SharingShape, sharing_layout
 from lib_layerdiffuse.training.convert import export_demo
+from lib_layerdiffuse.unet.ldm_keys import unet_to_ldm
 
 CONCEPTS = ["red apple", "green apple", "banana", "soap bubbles"]
 CONTEXT = 32

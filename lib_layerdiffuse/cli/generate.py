@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from ..ranges import path_option, text_option
-from ..settings import GenerateSettings
+from ..form.ranges import path_option, text_option
+from ..standalone.settings import GenerateSettings
 from . import options
 
 EXAMPLES = """examples:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     from .. import api
 
     api.require_standalone()
-    from ..hosts.outputs import PictureFolder
+    from ..standalone.outputs import PictureFolder
 
     folder = PictureFolder(arguments.out)  # told now rather than after the painting
     with ProgressBar() as progress:

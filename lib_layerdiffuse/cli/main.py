@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..core.errors import LayerDiffuseError, MissingExtraError
-from ..extras import install_line
+from ..standalone.extras import install_line
 from .interrupts import INTERRUPTED, Interrupts
 
 PROGRAM = "python -m lib_layerdiffuse"

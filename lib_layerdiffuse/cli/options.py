@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..ranges import file_option, path_option, shown, text_option
-from ..settings import (
+from ..form.ranges import file_option, path_option, shown, text_option
+from ..standalone.settings import (
     HIDDEN_COLOURS,
     MODES,
     NUMBER_RULES,

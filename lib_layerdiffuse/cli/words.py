@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..hosts.vocabulary import read_things
-from ..ranges import path_option, text_option
+from ..form.ranges import path_option, text_option
+from ..standalone.vocabulary import read_things
 
 
 def add_parser(subparsers) -> None:

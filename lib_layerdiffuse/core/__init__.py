@@ -1,0 +1,1 @@
+"""What all else stands on: torch, numpy, Pillow, safetensors and the standard library alone."""

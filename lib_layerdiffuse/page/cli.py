@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from lib_layerdiffuse.cli import options
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
-from lib_layerdiffuse.extras import install_line
+from lib_layerdiffuse.standalone.extras import install_line
 
 HELP = "open a page in the browser: prompt, pictures, downloads"
 END_SIGNALS = ("SIGTERM", "SIGHUP")

@@ -8,10 +8,10 @@ from typing import Any
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import choose_method
+from lib_layerdiffuse.form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
+from lib_layerdiffuse.form.ranges import Range, shown
 from lib_layerdiffuse.page.uploads import opened
-from lib_layerdiffuse.ranges import Range, shown
-from lib_layerdiffuse.settings import MAX_SEED, SIZE_MIN, GenerateSettings
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
+from lib_layerdiffuse.standalone.settings import MAX_SEED, SIZE_MIN, GenerateSettings
 
 # Names that the accordion's arguments have among the settings of a run.
 SETTING_OF = {

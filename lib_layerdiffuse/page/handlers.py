@@ -11,6 +11,8 @@ from typing import Any
 import gradio
 
 from lib_layerdiffuse.core.errors import LayerDiffuseError
+from lib_layerdiffuse.form.accordion import LayerAccordion
+from lib_layerdiffuse.form.arguments import BY_NAME, visible_arguments
 from lib_layerdiffuse.page import style
 from lib_layerdiffuse.page.form import Form
 from lib_layerdiffuse.page.layout import Layout
@@ -19,8 +21,6 @@ from lib_layerdiffuse.page.runs import PictureFile, Run
 from lib_layerdiffuse.page.turns import LIMIT
 from lib_layerdiffuse.page.uploads import opened, path_of
 from lib_layerdiffuse.page.visits import Visit, Visits
-from lib_layerdiffuse.webui.accordion import LayerAccordion
-from lib_layerdiffuse.webui.arguments import BY_NAME, visible_arguments
 
 LOGGER = logging.getLogger(__name__)
 QUIET = {"show_progress": "hidden", "queue": False}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib_layerdiffuse import api
-from lib_layerdiffuse.hosts.run_plan import GUIDANCE, own_size
-from lib_layerdiffuse.hosts.vocabulary import read_things, unknown_word_hints
 from lib_layerdiffuse.page.turns import Turns
-from lib_layerdiffuse.pictures import Pictures, Watchers
-from lib_layerdiffuse.settings import GenerateSettings, ModelSettings
+from lib_layerdiffuse.standalone.pictures import Pictures, Watchers
+from lib_layerdiffuse.standalone.run_plan import GUIDANCE, own_size
+from lib_layerdiffuse.standalone.settings import GenerateSettings, ModelSettings
+from lib_layerdiffuse.standalone.vocabulary import read_things, unknown_word_hints
 
 SEE_ALL = "the list below has them all"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_layerdiffuse.core.errors import LayerDiffuseError, OutputError
-from lib_layerdiffuse.hosts.outputs import PictureFolder, write_whole
-from lib_layerdiffuse.pictures import Picture, Watchers
-from lib_layerdiffuse.settings import GenerateSettings
+from lib_layerdiffuse.standalone.outputs import PictureFolder, write_whole
+from lib_layerdiffuse.standalone.pictures import Picture, Watchers
+from lib_layerdiffuse.standalone.settings import GenerateSettings
 
 if TYPE_CHECKING:
     from lib_layerdiffuse.page.model import PageModel

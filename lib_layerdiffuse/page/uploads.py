@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.hosts.images import open_image
+from lib_layerdiffuse.unet.images import open_image
 
 TITLES = {
     "init": "the picture to start from",

@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..hosts.whole_files import check_file, check_folder
-from ..ranges import Range, file_option, path_option, source_option
+from ..files.whole_files import check_file, check_folder
+from ..form.ranges import Range, file_option, path_option, source_option
 from .options import add_options
 from .settings import CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 

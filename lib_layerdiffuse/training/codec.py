@@ -16,12 +16,12 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from ..core.decoder import TransparencyUNet
-from ..core.decoding import ORIENTATIONS, Orientation
-from ..core.encoder import OffsetEncoder
+from ..core.codec.decoder import TransparencyUNet
+from ..core.codec.decoding import ORIENTATIONS, Orientation
+from ..core.codec.encoder import OffsetEncoder
 from ..core.errors import InputError
-from ..core.layer_files import DECODER, ENCODER, LatentSpace, metadata_of
-from ..hosts.whole_files import save_tensors
+from ..core.files.layer_files import DECODER, ENCODER, LatentSpace, metadata_of
+from ..files.whole_files import save_tensors
 from .augment import draw_batch, soften
 from .data import PreparedSet
 from .engine import RunConfig, Task, processes, train

@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError, OutputError
-from ..hosts.whole_files import ordinary_modes
+from ..files.whole_files import ordinary_modes
 from .codec import train_codec
 from .convert import check_transparency, export_demo, export_transparency
 from .data import PreparedSet, load_captions, prepare

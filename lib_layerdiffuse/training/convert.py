@@ -12,13 +12,13 @@ import torch
 import yaml
 
 from ..core.errors import InputError
-from ..core.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
+from ..core.files.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
+from ..core.files.weights import SUFFIX, WeightFile
 from ..core.methods import BASES, find_method
-from ..core.weights import SUFFIX, WeightFile
-from ..hosts.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm
-from ..hosts.method_kinds import read_method
-from ..hosts.vocabulary import VOCABULARY_NAME
-from ..hosts.whole_files import save_tensors
+from ..files.whole_files import save_tensors
+from ..standalone.vocabulary import VOCABULARY_NAME
+from ..unet.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm
+from ..unet.method_kinds import read_method
 from .codec import DECODER_STEM, ENCODER_STEM
 from .harmlessness import find_codec_file, load_codec
 from .vocabulary import Vocabulary

@@ -20,10 +20,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from safetensors import safe_open
 
-from ..core.alpha import pad_rgb
 from ..core.errors import InputError
 from ..core.memory import free_bytes
-from ..hosts.whole_files import save_tensors
+from ..core.picture.alpha import pad_rgb
+from ..files.whole_files import save_tensors
 from .sources import iterate_files
 
 logger = logging.getLogger(__name__)

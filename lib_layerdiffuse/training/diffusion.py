@@ -20,11 +20,11 @@ from PIL import Image
 from transformers import CLIPTokenizer
 
 from ..core.errors import InputError
-from ..core.layer_files import METHOD, LatentSpace, metadata_of
+from ..core.files.layer_files import METHOD, LatentSpace, metadata_of
 from ..core.methods import choose_method
-from ..core.offsets import make_diff, make_lora, write_offsets
-from ..hosts.demo import demo_scheduler
-from ..hosts.ldm_keys import unet_table, unet_to_ldm
+from ..core.offsets.offsets import make_diff, make_lora, write_offsets
+from ..standalone.demo import demo_scheduler
+from ..unet.ldm_keys import unet_table, unet_to_ldm
 from .codec import Codec
 from .convert import BETAS
 from .data import on_device

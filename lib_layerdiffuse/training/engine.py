@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 
 from ..core.errors import InputError, MissingExtraError, OutputError
-from ..extras import install_line
-from ..hosts.whole_files import check_folder, ordinary_modes
+from ..files.whole_files import check_folder, ordinary_modes
+from ..standalone.extras import install_line
 from .settings import RunConfig
 
 try:

@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors import SafetensorError, safe_open
 
-from ..core.decoder import TransparencyUNet
-from ..core.decoding import ORIENTATIONS, RANKS, median
-from ..core.encoder import OffsetEncoder
+from ..core.codec.decoder import TransparencyUNet
+from ..core.codec.decoding import ORIENTATIONS, RANKS, median
+from ..core.codec.encoder import OffsetEncoder
 from ..core.errors import InputError, WeightsError
 from .augment import soften
 from .codec import DECODER_STEM, ENCODER_STEM, Codec, LatentStatistics, latent_statistics

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from safetensors import SafetensorError, safe_open
 
 from ..core.errors import InputError
-from ..hosts.whole_files import save_tensors
+from ..files.whole_files import save_tensors
 from .augment import random_backgrounds, zoom
 from .codec import Codec
 from .data import PreparedSet

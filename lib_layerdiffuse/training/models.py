@@ -8,9 +8,9 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from ..core.errors import WeightsError
-from ..hosts.demo import load_demo
-from ..hosts.loading import checkpoint_shapes, load_checkpoint, recognise_base
-from ..settings import ModelSettings
+from ..standalone.demo import load_demo
+from ..standalone.loading import checkpoint_shapes, load_checkpoint, recognise_base
+from ..standalone.settings import ModelSettings
 from .convert import CONFIG_NAME
 from .vae import load_vae
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
 from ..core.errors import InputError
-from ..ranges import Range, Stem, checked_choice, checked_text, choice_option, shown, text_option
+from ..form.ranges import Range, Stem, checked_choice, checked_text, choice_option, shown, text_option
 
 MOST_VALUES = 16  # of an option that takes several
 Rule = Range | Stem | Sequence[str] | None

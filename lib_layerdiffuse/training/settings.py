@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..core.errors import InputError
-from ..ranges import Range, Stem
+from ..form.ranges import Range, Stem
 from .options import Checked, setting
 
 TRACKERS = ("csv", "tensorboard")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.methods import METHODS
-from ..hosts.layer_catalogue import Catalogue
-from ..hosts.webui.modules import host_module
+from ..files.layer_catalogue import Catalogue
+from ..form.arguments import BY_NAME, Argument
+from ..form.values import USUAL_FILE
 from . import own_files
-from .arguments import BY_NAME, Argument
-from .values import USUAL_FILE
+from .host.modules import host_module
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..hosts.webui.modules import option
 from . import files
 from .finishing import Named, as_layer, bare, cut_out, uncorrected
+from .host.modules import option
 from .job import ATTRIBUTE, Job
 from .keeping import is_opaque, with_alpha
 from .pictures import Layer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..hosts.webui.modules import host_module
 from . import last_word, page_state, rest, saving, stealth
 from .axes import register_axes
 from .files_table import TABLE
+from .host.modules import host_module
 from .job import ATTRIBUTE
 from .options import register_options
 from .tile_scripts import runner

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import WeightsError
+from ..core.files.weights import SUFFIX, find_weights
 from ..core.methods import BASES, HUB_REPOSITORY, methods_for
-from ..core.weights import SUFFIX, find_weights
-from ..hosts.downloads import LayerFiles
-from ..hosts.hub import fetch_file
-from ..hosts.vocabulary import DEMO_FOLDER
-from ..hosts.webui.modules import host_module
+from ..files.demo_folder import DEMO_FOLDER
+from ..files.downloads import LayerFiles
+from ..files.hub import fetch_file
+from .host.modules import host_module
 from .options import Options
 
 logger = logging.getLogger(__name__)

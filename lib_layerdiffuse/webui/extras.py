@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.alpha import pad_rgb
-from ..hosts.webui.modules import host_module
+from ..core.picture.alpha import pad_rgb
 from . import files
+from .host.modules import host_module
 from .keeping import banded
 
 Postprocessing: Any = host_module("scripts_postprocessing")

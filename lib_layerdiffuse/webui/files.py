@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin, TiffTags, features
 
-from ..core.alpha import checkerboard_preview
-from ..hosts.webui.modules import option
-from .arguments import INFOTEXT_PREFIX
+from ..core.picture.alpha import checkerboard_preview
+from ..form.arguments import INFOTEXT_PREFIX
+from .host.modules import option
 from .options import Options
 
 MARK = "layerdiffuse_frame"  # attribute of a PIL image of ours: its frame's name

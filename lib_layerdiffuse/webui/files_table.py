@@ -9,8 +9,8 @@ from typing import Any
 
 from ..core.errors import LayerDiffuseError
 from ..core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY
-from ..hosts.webui.host import loaded_base
 from .downloads import MEGABYTE, HostLayerFiles
+from .host.host import loaded_base
 from .options import PREFIX, read_options
 from .transfers import TRANSFERS, ListedFile, Transfer, listed, missing
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..core.hidden import with_hidden_colours
-from ..hosts.webui.modules import host_module, option
+from ..core.picture.hidden import with_hidden_colours
 from . import files
+from .host.modules import host_module, option
 from .job import Job
 from .keeping import Inpainting, with_alpha
 from .pictures import Layer

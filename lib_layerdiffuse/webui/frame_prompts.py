@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import unforeseen
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, frame_prompts, round_up_batch
-from ..hosts.webui.modules import host_module
-from .arguments import BY_NAME, INFOTEXT_PREFIX
+from ..form.arguments import BY_NAME, INFOTEXT_PREFIX
+from .host.modules import host_module
 from .job_part import JobPart
 from .wrapping import once
 

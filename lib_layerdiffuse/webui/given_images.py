@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.methods import FOREGROUND
-from ..core.painted_board import has_painted_board
+from ..core.picture.painted_board import has_painted_board
 from .job import IMAGES, Job
 
 BOARD = (

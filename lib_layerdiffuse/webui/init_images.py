@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.alpha import pad_rgb, rgba_array, to_tensor
-from ..core.codec import TransparencyCodec
-from ..hosts.webui.modules import host_module, option
-from ..hosts.webui.vae import adjusted_posterior
+from ..core.codec.codec import TransparencyCodec
+from ..core.picture.alpha import pad_rgb, rgba_array, to_tensor
+from .host.modules import host_module, option
+from .host.vae import adjusted_posterior
 from .job import Job, distinct
 from .job_part import JobPart
 from .keeping import Inpainting

@@ -14,21 +14,21 @@ from typing import Any
 
 import torch
 
-from ..core.alpha import rgba_array
 from ..core.errors import InputError, LayerDiffuseError, without_frames
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, round_up_batch
-from ..core.offset_install import parameter_shapes
-from ..hosts.images import RESIZE_KEYS, on_grey
-from ..hosts.layer_catalogue import Loaded
-from ..hosts.method_kinds import Conditions
-from ..hosts.webui.host import ForgeFamily, WebuiHost, computing_device, host_of, token_merging_off
-from ..hosts.webui.modules import host_module
-from ..hosts.webui.row_map import step_rows
-from ..hosts.webui.sampling import give_back, take_over
-from ..hosts.webui.unet_pass import MethodRun, UnetPass
+from ..core.offsets.install import parameter_shapes
+from ..core.picture.alpha import rgba_array
+from ..files.layer_catalogue import Loaded
+from ..form.arguments import LayerArguments, to_infotext
+from ..unet.images import RESIZE_KEYS, on_grey
+from ..unet.method_kinds import Conditions
 from . import own_files
-from .arguments import LayerArguments, to_infotext
 from .frame_prompts import PROMPTS, FramePrompts, PerPicture
+from .host.host import ForgeFamily, WebuiHost, computing_device, host_of, token_merging_off
+from .host.modules import host_module
+from .host.row_map import step_rows
+from .host.sampling import give_back, take_over
+from .host.unet_pass import MethodRun, UnetPass
 from .networks import Files, Networks
 from .options import Options
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageChops
 
-from ..core.guided import guided_upsampling
+from ..core.picture.guided import guided_upsampling
 from .pictures import Layer
 
 SAME_LEVELS = 2  # of 255: what rounding may change

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..hosts.webui.modules import host_module
 from . import files
+from .host.modules import host_module
 from .keeping import is_opaque
 from .script import LayerDiffuseScript, job_of
 from .wrapping import unwrap, wrap

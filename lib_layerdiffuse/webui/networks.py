@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import torch
 
-from ..core.codec import TransparencyCodec
+from ..core.codec.codec import TransparencyCodec
+from ..core.files.weights import WeightFile, keep_latest, stamp
 from ..core.memory import is_roomy
 from ..core.methods import BASES, Method
-from ..core.weights import WeightFile, keep_latest, stamp
-from ..hosts.layer_catalogue import Catalogue
-from ..hosts.method_kinds import Modules, read_method
+from ..files.layer_catalogue import Catalogue
+from ..unet.method_kinds import Modules, read_method
 
 
 class Files(Protocol):

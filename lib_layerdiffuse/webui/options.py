@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..core.alpha_care import AlphaCare
-from ..core.hidden import AS_DECODED, CLEARED, PADDED
-from ..hosts.webui.modules import host_module, option
+from ..core.picture.alpha_care import AlphaCare
+from ..core.picture.hidden import AS_DECODED, CLEARED, PADDED
+from .host.modules import host_module, option
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import BaseMismatchError
-from ..core.layer_files import DECODER, ENCODER, METHOD
+from ..core.files.layer_files import DECODER, ENCODER, METHOD
 from ..core.methods import Method
-from ..core.offset_install import parameter_shapes
-from ..hosts.layer_catalogue import Catalogue, Loaded
-from ..hosts.layer_choice import Chooser, OwnFiles
-from ..hosts.webui.host import host_of, loaded_model
-from .arguments import LayerArguments
+from ..core.offsets.install import parameter_shapes
+from ..files.layer_catalogue import Catalogue, Loaded
+from ..files.layer_choice import Chooser, OwnFiles
+from ..form.arguments import LayerArguments
 from .downloads import HostLayerFiles
+from .host.host import host_of, loaded_model
 from .options import read_options
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..hosts.webui.host import loaded_base, loaded_base_note
-from .accordion import state_text
+from ..form.accordion import state_text
+from .host.host import loaded_base, loaded_base_note
 
 ADDRESS = "/internal/layerdiffuse/checkpoint"
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.alpha import AlphaSummary, from_tensor
-from ..core.alpha_care import care_for
-from ..core.codec import TransparencyCodec
+from ..core.codec.codec import TransparencyCodec
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.memory import is_out_of_memory
 from ..core.methods import BASES
-from ..hosts.webui.modules import host_module
+from ..core.picture.alpha import AlphaSummary, from_tensor
+from ..core.picture.alpha_care import care_for
+from .host.modules import host_module
 from .job import Job
 from .networks import default_dtype
 

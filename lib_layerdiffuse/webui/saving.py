@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..hosts.webui.modules import host_module, option
 from . import beside, files
+from .host.modules import host_module, option
 from .init_images import START
 from .options import read_options
 from .wrapping import unwrap, wrap

@@ -11,14 +11,15 @@ from typing import Any
 from PIL import Image
 
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
-from ..hosts.webui.host import computing_device, loaded_base, loaded_base_note
-from ..hosts.webui.modules import host_module, option
+from ..form.accordion import build_accordion
+from ..form.arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from . import beside, files, own_files
-from .accordion import build_accordion, input_accordion_header
-from .arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from .downloads import HostLayerFiles
 from .finishing import as_layer, cut_out, finished
 from .given_images import tell_about_images, tell_about_the_tab
+from .header import input_accordion_header
+from .host.host import computing_device, loaded_base, loaded_base_note
+from .host.modules import host_module, option
 from .init_images import InitImages
 from .job import ATTRIBUTE, Job, fresh
 from .keeping import with_alpha

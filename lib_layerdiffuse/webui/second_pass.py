@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..core.alpha import rgba_array, to_tensor
-from ..core.codec import TransparencyCodec
+from ..core.codec.codec import TransparencyCodec
 from ..core.errors import InputError
-from ..hosts.webui.host import host_of
-from ..hosts.webui.modules import host_module, option
-from ..hosts.webui.vae import adjusted_posterior
+from ..core.picture.alpha import rgba_array, to_tensor
+from .host.host import host_of
+from .host.modules import host_module, option
+from .host.vae import adjusted_posterior
 from .init_images import flattened, offset_at, resized
 from .job import Job
 from .job_part import JobPart

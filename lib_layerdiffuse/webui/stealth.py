@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..hosts.webui.modules import has_module, host_module
 from .files import is_layer, is_ours
+from .host.modules import has_module, host_module
 from .wrapping import unwrap, wrap
 
 NAME = "add_stealth_pnginfo"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
+from ..core.files.weights import SUFFIX
 from ..core.methods import BASES, methods_for
-from ..core.weights import SUFFIX
 from .downloads import HostLayerFiles
 from .options import read_options
 

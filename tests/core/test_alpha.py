@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from lib_layerdiffuse.core.alpha import (
+from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.picture.alpha import (
     AlphaSummary,
     checkerboard,
     checkerboard_preview,
@@ -20,7 +21,6 @@ from lib_layerdiffuse.core.alpha import (
     trim_box,
     trimmed,
 )
-from lib_layerdiffuse.core.errors import InputError
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

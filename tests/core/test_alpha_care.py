@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib_layerdiffuse.core.alpha import composite_on_grey, from_tensor, trim_box
-from lib_layerdiffuse.core.alpha_care import (
+from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.picture.alpha import composite_on_grey, from_tensor, trim_box
+from lib_layerdiffuse.core.picture.alpha_care import (
     AlphaCare,
     care_for,
     clear_haze,
@@ -21,8 +22,7 @@ from lib_layerdiffuse.core.alpha_care import (
     remove_fringe,
     rescue_opacity,
 )
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.regions import Regions
+from lib_layerdiffuse.core.picture.regions import Regions
 
 ALL = AlphaCare(True, True, True, True)
 

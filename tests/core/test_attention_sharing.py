@@ -11,17 +11,17 @@ from rule import file_value, randn_for, value
 from safetensors.torch import load_file, save_file
 from small_attention import CONTEXT, WIDTHS, CrossAttention, run_layers, same, small_layers, small_state
 
-from lib_layerdiffuse.core.attention_sharing import AttentionSharing, SharingRun, install
-from lib_layerdiffuse.core.control_encoder import ControlEncoder
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
-from lib_layerdiffuse.core.layouts import (
+from lib_layerdiffuse.core.files.layouts import (
     CONTROL_PREFIX,
     SHARING_PREFIX,
     expected_keys,
     unit_paths,
 )
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.core.sharing_unit import SharingUnit
+from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing, SharingRun, install
+from lib_layerdiffuse.core.sharing.control_encoder import ControlEncoder
+from lib_layerdiffuse.core.sharing.sharing_unit import SharingUnit
 
 GOLDEN_FOLDER = Path(__file__).parents[1] / "data/golden"
 GOLDEN = load_file(GOLDEN_FOLDER / "attention_sharing.safetensors")  # every fourth token

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_layerdiffuse.core.boxes import Box, find_box
-from lib_layerdiffuse.core.installed import ConcatLatents
-from lib_layerdiffuse.core.sharing_run import grid_of
+from lib_layerdiffuse.core.offsets.installed import ConcatLatents
+from lib_layerdiffuse.core.picture.boxes import Box, find_box
+from lib_layerdiffuse.core.sharing.sharing_run import grid_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -7,12 +7,12 @@ from PIL import Image
 from rule import file_state, randn_for
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.alpha import checkerboard_previews, composite_on_grey, pad_rgb, to_tensor
-from lib_layerdiffuse.core.codec import CodecRule, TransparencyCodec, VaeLatent, padded_rgb, to_vae_space
-from lib_layerdiffuse.core.decoder import TransparencyUNet
-from lib_layerdiffuse.core.decoding import TransparencyDecoder
-from lib_layerdiffuse.core.encoder import OffsetEncoder
+from lib_layerdiffuse.core.codec.codec import CodecRule, TransparencyCodec, VaeLatent, padded_rgb, to_vae_space
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
+from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
+from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
 from lib_layerdiffuse.core.errors import InputError, WeightsError
+from lib_layerdiffuse.core.picture.alpha import checkerboard_previews, composite_on_grey, pad_rgb, to_tensor
 
 ENCODER_STEM = "layer_sd15_vae_transparent_encoder"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_attention import small_state
 
-from lib_layerdiffuse.core.sharing_unit import _control_layers
+from lib_layerdiffuse.core.sharing.sharing_unit import _control_layers
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])

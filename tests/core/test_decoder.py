@@ -8,7 +8,7 @@ import torch
 from rule import randn_for
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.decoder import TransparencyUNet, decoder_shape
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet, decoder_shape
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 
 SMALL = {"channels": (8, 16, 16), "latent_level": 2, "attention_levels": 1, "layers": 1}

@@ -6,8 +6,8 @@ from rule import randn_for
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib_layerdiffuse.core.decoder import TransparencyUNet
-from lib_layerdiffuse.core.decoding import (
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
+from lib_layerdiffuse.core.codec.decoding import (
     ORIENTATIONS,
     TransparencyDecoder,
     bytes_per_pixel,
@@ -15,8 +15,8 @@ from lib_layerdiffuse.core.decoding import (
     median,
     reflect,
 )
+from lib_layerdiffuse.core.codec.tiling import spans, tiled
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.tiling import spans, tiled
 
 
 def small_network(seed: int = 0, kind: type[TransparencyUNet] = TransparencyUNet) -> TransparencyUNet:
@@ -204,7 +204,7 @@ def test_other_errors_are_not_taken_for_missing_memory():
 
 
 def test_a_picture_of_10000_pixels_that_no_memory_holds_is_a_typed_error(monkeypatch):
-    monkeypatch.setattr("lib_layerdiffuse.core.decoding.free_bytes", lambda device: 2**30)
+    monkeypatch.setattr("lib_layerdiffuse.core.codec.decoding.free_bytes", lambda device: 2**30)
     decoder = TransparencyDecoder(small_network())
     # expanded, so that the test itself needs no memory for them
     pixel, latent = (
@@ -222,7 +222,7 @@ def test_chunk_follows_the_memory_at_hand(monkeypatch):
     needed = bytes_per_pixel(network, torch.float32) * 32 * 32
     for share, largest in ((1.5, 1), (3.0, 2), (100.0, 4)):
         network.seen = []
-        monkeypatch.setattr("lib_layerdiffuse.core.decoding.free_bytes", lambda device, s=share: int(needed * s))
+        monkeypatch.setattr("lib_layerdiffuse.core.codec.decoding.free_bytes", lambda device, s=share: int(needed * s))
         decoder.decode(*inputs(32, 32))
         assert max(network.seen) == largest
 

@@ -5,7 +5,7 @@ import torch
 from rule import file_state, randn_for
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.encoder import OffsetEncoder, encoder_shape, widths_for_factor
+from lib_layerdiffuse.core.codec.encoder import OffsetEncoder, encoder_shape, widths_for_factor
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 
 STEM = "layer_sd15_vae_transparent_encoder"

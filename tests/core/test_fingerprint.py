@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_layerdiffuse.core.fingerprint import fingerprint
+from lib_layerdiffuse.core.offsets.fingerprint import fingerprint
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn]
 

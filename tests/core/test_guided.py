@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lib_layerdiffuse.core.alpha import composite_on_grey, to_tensor
-from lib_layerdiffuse.core.guided import guided_upsampling
+from lib_layerdiffuse.core.picture.alpha import composite_on_grey, to_tensor
+from lib_layerdiffuse.core.picture.guided import guided_upsampling
 
 HELD_OUT = Path(__file__).parents[1] / "data" / "held_out"
 

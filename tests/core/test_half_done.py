@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib_layerdiffuse.core import merging
-from lib_layerdiffuse.core.installed import ConcatLatents
-from lib_layerdiffuse.core.offset_install import merge_offsets
-from lib_layerdiffuse.core.offsets import Full, LowRank, OffsetSet
+from lib_layerdiffuse.core.offsets import merging
+from lib_layerdiffuse.core.offsets.install import merge_offsets
+from lib_layerdiffuse.core.offsets.installed import ConcatLatents
+from lib_layerdiffuse.core.offsets.offsets import Full, LowRank, OffsetSet
 
 
 def tree() -> dict[str, nn.Module]:

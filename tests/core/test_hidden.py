@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.hidden import RULES, with_hidden_colours
-from lib_layerdiffuse.settings import HIDDEN_COLOURS
+from lib_layerdiffuse.core.picture.hidden import RULES, with_hidden_colours
+from lib_layerdiffuse.standalone.settings import HIDDEN_COLOURS
 
 
 def picture() -> Image.Image:

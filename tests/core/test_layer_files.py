@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib_layerdiffuse.core.layer_files import (
+from lib_layerdiffuse.core.files.layer_files import (
     DECODER,
     ENCODER,
     METHOD,
@@ -20,7 +20,7 @@ from lib_layerdiffuse.core.layer_files import (
     recognise,
     stands_for,
 )
-from lib_layerdiffuse.core.layouts import (
+from lib_layerdiffuse.core.files.layouts import (
     PUBLISHED,
     SD15_WIDTHS,
     SharingShape,
@@ -179,5 +179,5 @@ def test_a_file_is_read_by_its_header_alone(tmp_path, monkeypatch):
     save_file(
         {key: torch.zeros(shape) for key, shape in encoder_layout((8, 8, 8, 8)).items()}, path, {"unit": "latent"}
     )
-    monkeypatch.setattr("lib_layerdiffuse.core.weights.safe_open", None)
+    monkeypatch.setattr("lib_layerdiffuse.core.files.weights.safe_open", None)
     assert read_contents(path).part == ENCODER

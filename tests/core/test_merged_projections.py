@@ -7,8 +7,8 @@ import torch
 from small_attention import WIDTHS, run_layers, same, small_layers, small_state
 from torch import nn
 
-from lib_layerdiffuse.core import sharing_unit
-from lib_layerdiffuse.core.attention_sharing import AttentionSharing, SharingRun, install
+from lib_layerdiffuse.core.sharing import sharing_unit
+from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing, SharingRun, install
 
 
 class WithLora(nn.Linear):

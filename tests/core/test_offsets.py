@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, OutputError, WeightsError
-from lib_layerdiffuse.core.offset_install import ConcatLatents, hook_offsets, merge_offsets, parameter_shapes
-from lib_layerdiffuse.core.offsets import (
+from lib_layerdiffuse.core.offsets.install import ConcatLatents, hook_offsets, merge_offsets, parameter_shapes
+from lib_layerdiffuse.core.offsets.offsets import (
     Full,
     LowRank,
     checked_offsets,

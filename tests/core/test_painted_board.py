@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lib_layerdiffuse.core.alpha import checkerboard_preview
-from lib_layerdiffuse.core.painted_board import has_painted_board
+from lib_layerdiffuse.core.picture.alpha import checkerboard_preview
+from lib_layerdiffuse.core.picture.painted_board import has_painted_board
 
 HELD_OUT = sorted((Path(__file__).parents[1] / "data/held_out").glob("*.webp"))[::12]
 GREYS = [(255, 204), (196, 240), (60, 90), (115, 140), (153, 102)]

@@ -5,7 +5,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.resize import ResizeMode, area_taps, lanczos_taps, linear_taps, resample, resize_image
+from lib_layerdiffuse.core.picture.resize import (
+    ResizeMode,
+    area_taps,
+    lanczos_taps,
+    linear_taps,
+    resample,
+    resize_image,
+)
 
 NAMES = {"RESIZE": ResizeMode.STRETCH, "CROP_AND_RESIZE": ResizeMode.CROP, "RESIZE_AND_FILL": ResizeMode.FILL}
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from lib_layerdiffuse.core.errors import WeightsError
-from lib_layerdiffuse.core.layouts import PUBLISHED, decoder_layout, expected_keys, unit_paths
-from lib_layerdiffuse.core.weights import WeightFile, check_keys, find_weights
+from lib_layerdiffuse.core.files.layouts import PUBLISHED, decoder_layout, expected_keys, unit_paths
+from lib_layerdiffuse.core.files.weights import WeightFile, check_keys, find_weights
 
 MANIFESTS = json.loads(gzip.decompress((Path(__file__).parents[1] / "data/manifests.json.gz").read_bytes()))
 

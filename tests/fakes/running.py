@@ -19,7 +19,7 @@ from fakes.jobs import Img2Img, Txt2Img
 from fakes.processing import process_images, run_closing
 from fakes.webui import WebUI
 from lib_layerdiffuse.core.methods import Method
-from lib_layerdiffuse.webui.arguments import ARGUMENTS
+from lib_layerdiffuse.form.arguments import ARGUMENTS
 
 IMAGE_ARGUMENTS = {"foreground": "fg_image", "background": "bg_image", "blended": "blend_image"}
 OTHER = {"sd15": "sdxl", "sdxl": "sd15"}

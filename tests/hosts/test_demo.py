@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from tiny import CONCEPTS, demo_unet, lively, load_tokenizer, text_model, vae_model, write_demo_folder, write_tokenizer
 
 from lib_layerdiffuse.core.errors import InputError, WeightsError
-from lib_layerdiffuse.hosts.demo import load_demo
-from lib_layerdiffuse.hosts.vocabulary import read_things, read_vocabulary, unknown_word_hints
+from lib_layerdiffuse.standalone.demo import load_demo
+from lib_layerdiffuse.standalone.vocabulary import read_things, read_vocabulary, unknown_word_hints
 from lib_layerdiffuse.training.convert import export_demo, ldm_unet_params
 
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
-from lib_layerdiffuse.hosts.demo import load_demo
-from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
-from lib_layerdiffuse.hosts.downloads import LayerFiles
-from lib_layerdiffuse.pictures import Watchers
-from lib_layerdiffuse.settings import GenerateSettings
+from lib_layerdiffuse.files.downloads import LayerFiles
+from lib_layerdiffuse.standalone.demo import load_demo
+from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
+from lib_layerdiffuse.standalone.pictures import Watchers
+from lib_layerdiffuse.standalone.settings import GenerateSettings
 
 BASE = GenerateSettings("a red apple", seed=5, steps=2, count=1, passes=1)
 

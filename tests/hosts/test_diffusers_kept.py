@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 
-from lib_layerdiffuse.core import merging
-from lib_layerdiffuse.hosts import unet_method
-from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
-from lib_layerdiffuse.hosts.downloads import LayerFiles
-from lib_layerdiffuse.settings import GenerateSettings
+from lib_layerdiffuse.core.offsets import merging
+from lib_layerdiffuse.files.downloads import LayerFiles
+from lib_layerdiffuse.standalone import unet_method
+from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
+from lib_layerdiffuse.standalone.settings import GenerateSettings
 
 SETTINGS = GenerateSettings("a red apple", seed=5, steps=1, count=1, passes=1, width=64, height=64)
 

@@ -11,7 +11,7 @@ from fakes.hub import point_to, serve
 
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
 from lib_layerdiffuse.core.methods import HUB_LICENCE, HUB_REPOSITORY
-from lib_layerdiffuse.hosts.downloads import LayerFiles
+from lib_layerdiffuse.files.downloads import LayerFiles
 
 NAME = "layer_sd15_joint.safetensors"
 CONTENT = bytes(range(256)) * 5000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib_layerdiffuse.hosts.images import RESIZE_LABELS, on_grey, with_alpha
+from lib_layerdiffuse.unet.images import RESIZE_LABELS, on_grey, with_alpha
 
 GREEN, RED = (0, 255, 0, 255), (255, 0, 0, 255)
 

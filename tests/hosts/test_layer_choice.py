@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
-from lib_layerdiffuse.core.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
-from lib_layerdiffuse.core.layouts import encoder_layout
+from lib_layerdiffuse.core.files.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
+from lib_layerdiffuse.core.files.layouts import encoder_layout
 from lib_layerdiffuse.core.methods import OFFSETS, find_method
-from lib_layerdiffuse.hosts import layer_catalogue
-from lib_layerdiffuse.hosts.downloads import LayerFiles
-from lib_layerdiffuse.hosts.hub import sha256
-from lib_layerdiffuse.hosts.layer_catalogue import Catalogue, Loaded, split_hash, weight_files
-from lib_layerdiffuse.hosts.layer_choice import Chooser
+from lib_layerdiffuse.files import layer_catalogue
+from lib_layerdiffuse.files.downloads import LayerFiles
+from lib_layerdiffuse.files.hub import sha256
+from lib_layerdiffuse.files.layer_catalogue import Catalogue, Loaded, split_hash, weight_files
+from lib_layerdiffuse.files.layer_choice import Chooser
 
 QUERY = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
 SCALES = {"sd15": 0.18215, "sdxl": 0.13025, "demo": 1.0}

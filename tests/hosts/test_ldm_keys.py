@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from tiny import demo_unet, sd15_unet, sdxl_unet, text_model, vae_model
 
-from lib_layerdiffuse.core.layouts import unit_paths
-from lib_layerdiffuse.hosts import ldm_keys
+from lib_layerdiffuse.core.files.layouts import unit_paths
+from lib_layerdiffuse.unet import ldm_keys
 
 DATA = Path(__file__).parent.parent / "data"
 SDXL = {

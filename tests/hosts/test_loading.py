@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from lib_layerdiffuse.api import generate, load
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
-from lib_layerdiffuse.hosts import loading
-from lib_layerdiffuse.settings import ModelSettings
+from lib_layerdiffuse.standalone import loading
+from lib_layerdiffuse.standalone.settings import ModelSettings
 from lib_layerdiffuse.training.convert import save_ldm_checkpoint
 
 ENTRY = "model.diffusion_model.input_blocks.0.0.weight"

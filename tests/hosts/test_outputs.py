@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError, OutputError
-from lib_layerdiffuse.hosts import outputs
-from lib_layerdiffuse.pictures import Picture
+from lib_layerdiffuse.standalone import outputs
+from lib_layerdiffuse.standalone.pictures import Picture
 
 
 def picture(mode: str = "RGBA", **changes) -> Picture:

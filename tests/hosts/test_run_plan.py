@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.hosts.run_plan import Plan
-from lib_layerdiffuse.settings import MAX_SEED, GenerateSettings
+from lib_layerdiffuse.standalone.run_plan import Plan
+from lib_layerdiffuse.standalone.settings import MAX_SEED, GenerateSettings
 
 
 def seeds(method: str | None, **settings) -> list[int]:

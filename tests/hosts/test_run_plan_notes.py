@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.hosts import images
-from lib_layerdiffuse.hosts.images import read_image
-from lib_layerdiffuse.hosts.run_plan import make_plan
-from lib_layerdiffuse.settings import GenerateSettings
+from lib_layerdiffuse.standalone.run_plan import make_plan
+from lib_layerdiffuse.standalone.settings import GenerateSettings
+from lib_layerdiffuse.unet import images
+from lib_layerdiffuse.unet.images import read_image
 
 
 def pipeline(side: int = 128) -> SimpleNamespace:

@@ -11,7 +11,7 @@ from fakes.running import job, networks_of
 from torch import nn
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
-from lib_layerdiffuse.hosts.webui.host import (
+from lib_layerdiffuse.webui.host.host import (
     ForgeFamily,
     WebuiHost,
     host_of,
@@ -20,7 +20,7 @@ from lib_layerdiffuse.hosts.webui.host import (
     own_randomness,
     token_merging_off,
 )
-from lib_layerdiffuse.hosts.webui.modules import has_module, host_module, option
+from lib_layerdiffuse.webui.host.modules import has_module, host_module, option
 
 
 @pytest.mark.parametrize("base", SCALE_FACTOR)

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.hosts.webui.row_map import UNCOND, Row, RowMap, sharing_order, step_rows
+from lib_layerdiffuse.webui.host.row_map import UNCOND, Row, RowMap, sharing_order, step_rows
 
 
 def in_groups(rows: list[Row], frames: int) -> bool:

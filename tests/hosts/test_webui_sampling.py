@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lib_layerdiffuse.hosts.webui.sampling import give_back, take_over
+from lib_layerdiffuse.webui.host.sampling import give_back, take_over
 
 
 class Sampler:

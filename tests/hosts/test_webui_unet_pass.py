@@ -8,11 +8,11 @@ from fakes.running import Snapshot, networks_of, raising
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.hosts.method_kinds import Conditions, read_method
-from lib_layerdiffuse.hosts.webui import unet_pass
-from lib_layerdiffuse.hosts.webui.host import host_of
-from lib_layerdiffuse.hosts.webui.row_map import step_rows
-from lib_layerdiffuse.hosts.webui.unet_pass import MethodRun, UnetPass, reordered, timestep_of
+from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
+from lib_layerdiffuse.webui.host import unet_pass
+from lib_layerdiffuse.webui.host.host import host_of
+from lib_layerdiffuse.webui.host.row_map import step_rows
+from lib_layerdiffuse.webui.host.unet_pass import MethodRun, UnetPass, reordered, timestep_of
 
 
 def make(webui, layers, name: str, stop_at: float = 1.0) -> UnetPass:

@@ -8,8 +8,8 @@ from fakes.networks import SCALE_FACTOR
 from fakes.running import Snapshot, networks_of
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.hosts.webui.host import host_of
-from lib_layerdiffuse.hosts.webui.vae import adjusted_posterior, mean_encoding
+from lib_layerdiffuse.webui.host.host import host_of
+from lib_layerdiffuse.webui.host.vae import adjusted_posterior, mean_encoding
 
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 

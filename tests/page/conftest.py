@@ -13,7 +13,7 @@ def demo(tmp_path_factory):
     """A PageModel of a tiny random model in the layout of the demo model."""
     tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
     from lib_layerdiffuse.page.model import PageModel
-    from lib_layerdiffuse.settings import ModelSettings
+    from lib_layerdiffuse.standalone.settings import ModelSettings
 
     return PageModel.load(ModelSettings(demo=tiny.write_demo_folder(tmp_path_factory.mktemp("demo")), device="cpu"))
 
@@ -24,9 +24,9 @@ def layered(tmp_path_factory):
     tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
     import torch
 
-    from lib_layerdiffuse.hosts.diffusers_host import DiffusersHost
-    from lib_layerdiffuse.hosts.downloads import LayerFiles
+    from lib_layerdiffuse.files.downloads import LayerFiles
     from lib_layerdiffuse.page.model import PageModel
+    from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 
     folder = tmp_path_factory.mktemp("sd15")
     torch.manual_seed(1)

@@ -17,8 +17,8 @@ from PIL import Image
 gradio = pytest.importorskip("gradio", minversion="6.0")
 pytest.importorskip("tiny", reason="needs the standalone extra")
 
+from lib_layerdiffuse.form.arguments import ARGUMENTS, BY_NAME  # noqa: E402
 from lib_layerdiffuse.page.server import Server, ServerSettings  # noqa: E402
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, BY_NAME  # noqa: E402
 
 NAMES = list(settings())
 GENERATE = ("page_generate", "click")

@@ -16,7 +16,7 @@ gradio = pytest.importorskip("gradio", minversion="6.0")
 tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, OutputError  # noqa: E402
-from lib_layerdiffuse.hosts.outputs import PictureFolder  # noqa: E402
+from lib_layerdiffuse.form.arguments import LayerArguments  # noqa: E402
 from lib_layerdiffuse.page import cli  # noqa: E402
 from lib_layerdiffuse.page.form import Form  # noqa: E402
 from lib_layerdiffuse.page.handlers import Handlers  # noqa: E402
@@ -24,9 +24,9 @@ from lib_layerdiffuse.page.layout import Layout  # noqa: E402
 from lib_layerdiffuse.page.server import Server, ServerSettings  # noqa: E402
 from lib_layerdiffuse.page.turns import Turns  # noqa: E402
 from lib_layerdiffuse.page.visits import Visits  # noqa: E402
-from lib_layerdiffuse.pictures import Watchers  # noqa: E402
-from lib_layerdiffuse.settings import GenerateSettings  # noqa: E402
-from lib_layerdiffuse.webui.arguments import LayerArguments  # noqa: E402
+from lib_layerdiffuse.standalone.outputs import PictureFolder  # noqa: E402
+from lib_layerdiffuse.standalone.pictures import Watchers  # noqa: E402
+from lib_layerdiffuse.standalone.settings import GenerateSettings  # noqa: E402
 
 TOKEN, OTHER = "0" * 32, "f" * 32
 

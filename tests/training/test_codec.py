@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.codec import TransparencyCodec
-from lib_layerdiffuse.core.decoding import ORIENTATIONS, TransparencyDecoder
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec
+from lib_layerdiffuse.core.codec.decoding import ORIENTATIONS, TransparencyDecoder
 from lib_layerdiffuse.core.errors import InputError, WeightsError
-from lib_layerdiffuse.core.weights import read_header
+from lib_layerdiffuse.core.files.weights import read_header
 from lib_layerdiffuse.training.codec import (
     Codec,
     build_codec,

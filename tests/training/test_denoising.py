@@ -6,10 +6,10 @@ import pytest
 import tiny
 import torch
 
-from lib_layerdiffuse.core.offset_install import merge_offsets
-from lib_layerdiffuse.core.offsets import make_lora, parse_offsets
-from lib_layerdiffuse.hosts.ldm_keys import unet_modules, unet_table
+from lib_layerdiffuse.core.offsets.install import merge_offsets
+from lib_layerdiffuse.core.offsets.offsets import make_lora, parse_offsets
 from lib_layerdiffuse.training.denoising import AttentionLowRank, DenoisingLoss, WeightAverage
+from lib_layerdiffuse.unet.ldm_keys import unet_modules, unet_table
 
 ALPHAS = torch.linspace(0.99, 0.01, 10)
 LATENT = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -13,8 +13,8 @@ from fakes import ui
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import BASES, METHODS, methods_for
-from lib_layerdiffuse.webui.accordion import FILES, LayerAccordion, build_accordion, input_accordion_header
-from lib_layerdiffuse.webui.arguments import (
+from lib_layerdiffuse.form.accordion import FILES, LayerAccordion, build_accordion
+from lib_layerdiffuse.form.arguments import (
     ARGUMENTS,
     BY_NAME,
     LayerArguments,
@@ -22,7 +22,8 @@ from lib_layerdiffuse.webui.arguments import (
     to_infotext,
     visible_arguments,
 )
-from lib_layerdiffuse.webui.components import upload_only
+from lib_layerdiffuse.form.components import upload_only
+from lib_layerdiffuse.webui.header import input_accordion_header
 from lib_layerdiffuse.webui.last_result import VISITORS, LastResults, visitor_in
 from lib_layerdiffuse.webui.options import PREFIX, Options
 from lib_layerdiffuse.webui.page_state import ADDRESS

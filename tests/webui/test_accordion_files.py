@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lib_layerdiffuse.core.methods import BASES, find_method
-from lib_layerdiffuse.webui.accordion import FILES, LayerAccordion, build_accordion
-from lib_layerdiffuse.webui.arguments import BY_NAME, LayerArguments, parse_positional, to_infotext
+from lib_layerdiffuse.form.accordion import FILES, LayerAccordion, build_accordion
+from lib_layerdiffuse.form.arguments import BY_NAME, LayerArguments, parse_positional, to_infotext
 
 gradio = pytest.importorskip("gradio")
 USUAL = "Automatic"

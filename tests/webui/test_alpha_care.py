@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lib_layerdiffuse.core.alpha import composite_on_grey
+from lib_layerdiffuse.core.picture.alpha import composite_on_grey
 from lib_layerdiffuse.webui import pictures
 from lib_layerdiffuse.webui.options import Options
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
 from lib_layerdiffuse.core.methods import BASES, METHODS, find_method
-from lib_layerdiffuse.webui.arguments import (
+from lib_layerdiffuse.form.arguments import (
     ARGUMENTS,
     BY_NAME,
     LayerArguments,
@@ -260,5 +260,5 @@ def test_the_description_covers_every_argument():
 
 
 def test_the_table_needs_neither_torch_nor_gradio():
-    code = "import sys, lib_layerdiffuse.webui.arguments; sys.exit(bool({'torch', 'gradio'} & set(sys.modules)))"
+    code = "import sys, lib_layerdiffuse.form.arguments; sys.exit(bool({'torch', 'gradio'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

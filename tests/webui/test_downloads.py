@@ -12,7 +12,7 @@ from fakes.hub import HubServer, serve, without_proxies
 
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
 from lib_layerdiffuse.core.methods import BASES, HUB_REPOSITORY
-from lib_layerdiffuse.hosts.vocabulary import DEMO_FOLDER
+from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.webui import downloads
 from lib_layerdiffuse.webui.downloads import DownloadStopped, HostLayerFiles, amount
 from lib_layerdiffuse.webui.options import Options

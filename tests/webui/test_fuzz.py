@@ -16,7 +16,7 @@ from fakes.running import Snapshot, plainly, positional, run, same_pictures
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, parse_positional
+from lib_layerdiffuse.form.arguments import ARGUMENTS, parse_positional
 
 CALLS = int(os.environ.get("LAYERDIFFUSE_FUZZ", "60"))
 SEED = int(os.environ.get("LAYERDIFFUSE_FUZZ_SEED", "1"))

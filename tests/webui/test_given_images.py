@@ -7,8 +7,8 @@ import pytest
 from fakes.running import picture, positional, run
 from PIL import Image
 
-from lib_layerdiffuse.core.alpha import checkerboard_preview
-from lib_layerdiffuse.core.painted_board import has_painted_board
+from lib_layerdiffuse.core.picture.alpha import checkerboard_preview
+from lib_layerdiffuse.core.picture.painted_board import has_painted_board
 
 ONE = {"steps": 1, "batch_size": 1}
 

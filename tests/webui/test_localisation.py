@@ -16,12 +16,13 @@ from fakes import ui
 
 gradio = pytest.importorskip("gradio")
 
-from lib_layerdiffuse.core.alpha import AlphaSummary  # noqa: E402
 from lib_layerdiffuse.core.methods import BASES, BLENDED, METHODS, MODES  # noqa: E402
-from lib_layerdiffuse.hosts.webui.host import loaded_base_note  # noqa: E402
+from lib_layerdiffuse.core.picture.alpha import AlphaSummary  # noqa: E402
+from lib_layerdiffuse.form.accordion import FRAME_OF, build_accordion  # noqa: E402
 from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
-from lib_layerdiffuse.webui.accordion import FRAME_OF, build_accordion, input_accordion_header  # noqa: E402
 from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
+from lib_layerdiffuse.webui.header import input_accordion_header  # noqa: E402
+from lib_layerdiffuse.webui.host.host import loaded_base_note  # noqa: E402
 from lib_layerdiffuse.webui.localisation import FOLDER, TABLE, as_json, read_table  # noqa: E402
 from lib_layerdiffuse.webui.options import register_options  # noqa: E402
 from lib_layerdiffuse.webui.pictures import ADVICE  # noqa: E402
@@ -125,7 +126,7 @@ def checkpoint_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         first = SimpleNamespace(in_channels=inputs, out_channels=outputs)
         unet = SimpleNamespace(input_blocks=[[first]])
         model = SimpleNamespace(model=SimpleNamespace(diffusion_model=unet), **flags)
-        monkeypatch.setattr("lib_layerdiffuse.hosts.webui.host.loaded_model", lambda model=model: model)
+        monkeypatch.setattr("lib_layerdiffuse.webui.host.host.loaded_model", lambda model=model: model)
         yield loaded_base_note()
 
 

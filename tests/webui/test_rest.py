@@ -21,7 +21,7 @@ testclient = pytest.importorskip("fastapi.testclient", exc_type=ImportError)
 
 from lib_layerdiffuse import __version__  # noqa: E402
 from lib_layerdiffuse.core.methods import BASES, HUB_LICENCE, METHODS, methods_for  # noqa: E402
-from lib_layerdiffuse.webui.arguments import BY_NAME  # noqa: E402
+from lib_layerdiffuse.form.arguments import BY_NAME  # noqa: E402
 from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
 
 ROOT = "/layerdiffuse/v1"

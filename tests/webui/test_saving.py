@@ -11,8 +11,8 @@ from fakes.saving import HIRES, JOINT, ONE, SINGLE, files, hide_text, mask, pixe
 from fakes.scripts import ALWAYS_VISIBLE, Script
 from PIL import Image, ImageDraw
 
-from lib_layerdiffuse.core.hidden import with_hidden_colours
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.core.picture.hidden import with_hidden_colours
 
 # --- others edit pixels
 
@@ -155,7 +155,7 @@ def test_t_transparent_background_69_what_was_erased_cannot_be_recovered(sd15, m
 
 def erase(monkeypatch) -> None:
     """Let the decoder paint nothing: red under alpha 0."""
-    from lib_layerdiffuse.core.decoding import TransparencyDecoder
+    from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
 
     def decode(self, pixels, *_arguments, **_named):
         result = pixels.new_zeros(1, 4, *pixels.shape[-2:])

@@ -27,8 +27,8 @@ from fakes.running import (
     same_pictures,
 )
 
-from lib_layerdiffuse.core import decoding
-from lib_layerdiffuse.core.decoding import TransparencyDecoder
+from lib_layerdiffuse.core.codec import decoding
+from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.webui.networks import Networks
 

@@ -12,10 +12,10 @@ import pytest
 from fakes.running import as_mapping, layer_of, picture, plain, positional, run
 from PIL import Image
 
-from lib_layerdiffuse.core.alpha import checkerboard_preview
-from lib_layerdiffuse.core.decoding import TransparencyDecoder
+from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.webui.arguments import from_infotext
+from lib_layerdiffuse.core.picture.alpha import checkerboard_preview
+from lib_layerdiffuse.form.arguments import from_infotext
 
 SINGLE, JOINT = {"method": "sd15_fg"}, {"method": "sd15_joint"}
 USER_COMMENT, EXIF_FOLDER = 0x9286, 0x8769

@@ -9,9 +9,9 @@ from fakes.running import Snapshot, layer_of, run, same_pictures
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.alpha import from_tensor
-from lib_layerdiffuse.core.codec import TransparencyCodec, to_vae_space
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec, to_vae_space
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.core.picture.alpha import from_tensor
 
 HIRES = {"enable_hr": True, "steps": 1}
 AS_DECODED = {"layerdiffuse_clear_haze": False, "layerdiffuse_hidden_colours": "As decoded"}

@@ -9,9 +9,9 @@ from fakes.running import Snapshot, layer_of, networks_of, picture, run, same_pi
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.alpha import to_tensor
-from lib_layerdiffuse.core.codec import TransparencyCodec
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.core.picture.alpha import to_tensor
 
 SINGLE = {"method": "sd15_fg"}
 ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made

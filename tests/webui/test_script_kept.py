@@ -7,8 +7,9 @@ import pytest
 import torch
 from fakes.running import Snapshot, layer_of, networks_of, plainly, run, same_pictures
 
-from lib_layerdiffuse.core import merging, sharing_unit
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.core.offsets import merging
+from lib_layerdiffuse.core.sharing import sharing_unit
 
 METHODS = ["sd15_joint", "xl_fg_attn", "xl_bg2blend"]
 ROOMY = "lib_layerdiffuse.webui.networks.is_roomy"

@@ -14,7 +14,7 @@ from fakes.webui import WebUI
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.hosts.webui.host import WebuiHost
+from lib_layerdiffuse.webui.host.host import WebuiHost
 from lib_layerdiffuse.webui.init_images import InitImages
 from lib_layerdiffuse.webui.job import Job
 from lib_layerdiffuse.webui.pictures import Layer

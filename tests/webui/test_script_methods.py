@@ -8,8 +8,8 @@ import torch
 from fakes.running import Snapshot, layer_of, networks_of, picture, plainly, run, same_pictures
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.core.offset_install import ConcatLatents, merge_offsets
-from lib_layerdiffuse.core.offsets import read_offsets
+from lib_layerdiffuse.core.offsets.install import ConcatLatents, merge_offsets
+from lib_layerdiffuse.core.offsets.offsets import read_offsets
 
 TEN = [method for method in METHODS if method.base != "demo"]
 IDS = [method.id for method in TEN]

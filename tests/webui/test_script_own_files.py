@@ -9,10 +9,10 @@ import torch
 from fakes.running import Snapshot, run, same_pictures
 from safetensors.torch import load_file, save_file
 
-from lib_layerdiffuse.core.layer_files import ENCODER, LatentSpace, metadata_of
+from lib_layerdiffuse.core.files.layer_files import ENCODER, LatentSpace, metadata_of
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.hosts.hub import sha256
-from lib_layerdiffuse.webui.arguments import from_infotext
+from lib_layerdiffuse.files.hub import sha256
+from lib_layerdiffuse.form.arguments import from_infotext
 
 SINGLE = {"method": "sd15_fg"}
 USUAL = {

@@ -12,7 +12,7 @@ from fakes import expanding
 from fakes.running import Snapshot, job, layer_of, plainly, run, run_closing, same_pictures
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.webui.arguments import from_infotext
+from lib_layerdiffuse.form.arguments import from_infotext
 from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR, evened, is_template, spread
 
 SHARING = [method.id for method in METHODS if len(method.frames) > 1]

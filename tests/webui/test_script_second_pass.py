@@ -14,11 +14,11 @@ from fakes.running import Snapshot, job, layer_of, networks_of, picture, plainly
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.alpha import to_tensor
-from lib_layerdiffuse.core.codec import TransparencyCodec
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.hosts.webui.vae import adjusted_posterior
+from lib_layerdiffuse.core.picture.alpha import to_tensor
+from lib_layerdiffuse.webui.host.vae import adjusted_posterior
 from lib_layerdiffuse.webui.init_images import flattened, resized
 
 HIRES = {"enable_hr": True, "steps": 1, "hr_upscaler": "Lanczos"}

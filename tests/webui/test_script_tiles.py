@@ -12,12 +12,12 @@ from fakes.running import Snapshot, layer_of, networks_of, picture, run
 from fakes.scripts import ALWAYS_VISIBLE, Script
 from fakes.tiling import Tiles, shrunk
 
-from lib_layerdiffuse.core.attention_sharing import AttentionSharing
-from lib_layerdiffuse.core.boxes import Box
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.hosts.method_kinds import Conditions, read_method
-from lib_layerdiffuse.hosts.webui.host import host_of
-from lib_layerdiffuse.hosts.webui.unet_pass import MethodRun, UnetPass
+from lib_layerdiffuse.core.picture.boxes import Box
+from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
+from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
+from lib_layerdiffuse.webui.host.host import host_of
+from lib_layerdiffuse.webui.host.unet_pass import MethodRun, UnetPass
 
 ALL = [method.id for method in METHODS if method.base != "demo"]
 SEEING = [method.id for method in METHODS if method.images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes.running import run
 
-from lib_layerdiffuse.webui.arguments import ARGUMENTS, parse_positional
+from lib_layerdiffuse.form.arguments import ARGUMENTS, parse_positional
 
 gradio = pytest.importorskip("gradio")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...hosts.webui.modules import host_module
+from ..host.modules import host_module
 
 
 def install(_page: Any, app: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Depends, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from ...hosts.webui.modules import host_module
+from ..host.modules import host_module
 
 basic = HTTPBasic()
 

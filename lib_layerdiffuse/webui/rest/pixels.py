@@ -12,14 +12,14 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ...core.alpha import from_tensor, to_tensor
-from ...core.alpha_care import care_for
-from ...core.codec import TransparencyCodec
-from ...core.decoding import RANKS, reflect
+from ...core.codec.codec import TransparencyCodec
+from ...core.codec.decoding import RANKS, reflect
 from ...core.errors import InputError
 from ...core.methods import BASES, LATENT_CHANNELS
-from ...hosts.webui.host import WebuiHost
-from ..arguments import BY_NAME
+from ...core.picture.alpha import from_tensor, to_tensor
+from ...core.picture.alpha_care import care_for
+from ...form.arguments import BY_NAME
+from ..host.host import WebuiHost
 from ..init_images import flattened
 from ..options import read_options
 

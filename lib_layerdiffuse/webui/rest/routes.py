@@ -10,12 +10,12 @@ from fastapi import APIRouter, HTTPException
 
 from ... import __version__
 from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
+from ...core.files.weights import SUFFIX
 from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, methods_for
-from ...core.weights import SUFFIX
-from ...hosts.webui.host import WebuiHost, computing_device, host_of, loaded_base, loaded_model
-from ...hosts.webui.modules import host_module
-from ..arguments import describe, image_to_base64
+from ...form.arguments import describe, image_to_base64
 from ..downloads import HostLayerFiles
+from ..host.host import WebuiHost, computing_device, host_of, loaded_base, loaded_model
+from ..host.modules import host_module
 from ..networks import Networks
 from ..options import read_options
 from ..transfers import TRANSFERS, Busy, checked_stems, listed, purposes

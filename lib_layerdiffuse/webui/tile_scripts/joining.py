@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...core.alpha import pad_rgb, rgba_array
 from ...core.errors import InputError
+from ...core.picture.alpha import pad_rgb, rgba_array
 from ..keeping import with_alpha
 from ..pictures import Layer
 

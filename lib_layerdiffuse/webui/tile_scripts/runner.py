@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...core.methods import FOREGROUND
-from ...hosts.webui.modules import host_module
+from ..host.modules import host_module
 from ..script import LayerDiffuseScript, wanted
 from ..wrapping import unwrap, wrap
 from .selected import Selected, selected_of

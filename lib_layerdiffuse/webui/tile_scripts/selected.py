@@ -13,11 +13,11 @@ from typing import Any
 
 from PIL import Image
 
-from ...core.alpha import AlphaSummary
 from ...core.errors import InputError, LayerDiffuseError
-from ...core.hidden import with_hidden_colours
-from ...hosts.webui.modules import host_module
+from ...core.picture.alpha import AlphaSummary
+from ...core.picture.hidden import with_hidden_colours
 from .. import files
+from ..host.modules import host_module
 from ..job import NOTE_KEY, Job
 from ..options import read_options
 from ..pictures import ADVICE, Layer

@@ -16,9 +16,9 @@ import torch
 from rule import file_state, value
 from safetensors.torch import save_file
 
-from lib_layerdiffuse.core.layouts import SharingShape, decoder_layout, encoder_layout, sharing_layout, unit_paths
+from lib_layerdiffuse.core.files.layouts import SharingShape, decoder_layout, encoder_layout, sharing_layout, unit_paths
 from lib_layerdiffuse.core.methods import ATTENTION_SHARING, BASES, METHODS, Method
-from lib_layerdiffuse.hosts.loading import UNET, checkpoint_shapes
+from lib_layerdiffuse.standalone.loading import UNET, checkpoint_shapes
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import Method
-from lib_layerdiffuse.webui.arguments import ARGUMENTS
+from lib_layerdiffuse.form.arguments import ARGUMENTS
 
 TITLE = "LayerDiffuse"
 ERROR_KEY = "layerdiffusion_error"

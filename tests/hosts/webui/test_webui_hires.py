@@ -10,11 +10,11 @@ from client import HIRES, Result, is_transparent, layered, same
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.alpha import from_tensor
-from lib_layerdiffuse.core.alpha_care import AlphaCare, care_for
-from lib_layerdiffuse.core.codec import TransparencyCodec, to_vae_space
-from lib_layerdiffuse.core.hidden import with_hidden_colours
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec, to_vae_space
 from lib_layerdiffuse.core.methods import BASES, Method
+from lib_layerdiffuse.core.picture.alpha import from_tensor
+from lib_layerdiffuse.core.picture.alpha_care import AlphaCare, care_for
+from lib_layerdiffuse.core.picture.hidden import with_hidden_colours
 
 SCALES = {"sd15": 0.18215, "sdxl": 0.13025}
 WIDTH, HEIGHT = 72, 104  # times 1.5: no multiple of 8, and what becomes of it none of the decoder's 64

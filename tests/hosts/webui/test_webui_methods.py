@@ -9,7 +9,7 @@ from client import arguments, as_base64, given_images, layered, picture, same, s
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.webui.arguments import ARGUMENTS
+from lib_layerdiffuse.form.arguments import ARGUMENTS
 
 SDXL = tuple(method.id for method in METHODS if method.base == "sdxl")
 SHARED = tuple(method.id for method in METHODS if len(method.frames) > 1)

@@ -10,7 +10,7 @@ import pytest
 from client import HttpError, as_base64, picture, same
 from PIL import Image
 
-from lib_layerdiffuse.webui.arguments import BY_NAME
+from lib_layerdiffuse.form.arguments import BY_NAME
 
 ROOT = "/layerdiffuse/v1"
 

@@ -10,12 +10,12 @@ import pytest
 from checkpoints import SUFFIX
 from client import same
 
-from lib_layerdiffuse.core.attention_sharing import AttentionSharing
-from lib_layerdiffuse.core.decoder import TransparencyUNet
-from lib_layerdiffuse.core.encoder import OffsetEncoder
+from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
+from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
+from lib_layerdiffuse.core.files.weights import WeightFile
 from lib_layerdiffuse.core.methods import ATTENTION_SHARING, BASES, METHODS, Method
-from lib_layerdiffuse.core.offsets import read_offsets
-from lib_layerdiffuse.core.weights import WeightFile
+from lib_layerdiffuse.core.offsets.offsets import read_offsets
+from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
 
 
 def read_network(kind: type, path: Path) -> object:

@@ -1,0 +1,224 @@
+"""The latent transparency codec: RGBA pictures into a VAE's latents, and latents with their decoded pixels into RGBA.
+
+Latents here are always VAE-space. A sampler's latents are those times a scale factor (0.18215 SD1.5, 0.13025 SDXL), and
+decoding them undivided gives wrong alpha without any error; so `decode` takes a `VaeLatent` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import InputError, WeightsError
+from ..picture.alpha import composite_on_grey, from_tensor, pad_rgb, to_tensor
+from .decoder import TransparencyUNet
+from .decoding import Progress, TransparencyDecoder, reflect
+from .encoder import OffsetEncoder
+
+# an image [B,3,H,W] in [-1,1] -> mean and standard deviation of the frozen VAE's posterior, both VAE-space [B,C,h,w]
+Posterior = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class VaeLatent:
+    """A latent [B,C,h,w] as the VAE encodes and decodes it: the sampler's, freed of its scale factor."""
+
+    values: torch.Tensor
+
+    def to_sampler_space(self, scale_factor: float, shift_factor: float = 0.0) -> torch.Tensor:
+        """What a diffusion model works on."""
+        return (self.values - shift_factor) * _positive(scale_factor)
+
+
+def to_vae_space(sampler_latent: torch.Tensor, scale_factor: float, shift_factor: float = 0.0) -> VaeLatent:
+    """A sampler's latent [B,C,h,w] -> VAE space; `scale_factor` 0.18215 for SD1.5, 0.13025 for SDXL."""
+    return VaeLatent(sampler_latent / _positive(scale_factor) + shift_factor)
+
+
+def _positive(scale_factor: float) -> float:
+    if not scale_factor > 0:
+        raise InputError(
+            f"a scale factor of {scale_factor}", "a number above 0", "take it from the VAE's configuration"
+        )
+    return scale_factor
+
+
+# what the frozen VAE sees of RGBA [B,4,H,W] and padded RGB [B,3,H,W], in [-1,1]
+VAE_INPUTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "grey": lambda rgba, padded: composite_on_grey(rgba) * 2 - 1,
+    "padded": lambda rgba, padded: padded * 2 - 1,
+}
+# what one unit of offset is worth, by the posterior's standard deviation
+UNITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "posterior": lambda deviation: deviation,
+    "latent": torch.ones_like,
+}
+
+
+@dataclass(frozen=True)
+class CodecRule:
+    """How an encoder's output becomes an adjusted latent: z = mean + unit * offset * offset_scale.
+
+    The published SD1.5 and SDXL files want the defaults, the author's diffusers and Flux files `offset_scale` 300.
+    """
+
+    vae_input: str = "grey"
+    unit: str = "posterior"
+    offset_scale: float = 1.0
+
+    def __post_init__(self):
+        for value, table in ((self.vae_input, VAE_INPUTS), (self.unit, UNITS)):
+            if value not in table:
+                raise InputError(f"{value!r}", "one of " + ", ".join(table), "choose one of them")
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str] | None) -> CodecRule:
+        """From a weight file's safetensors metadata; what it does not say is as published."""
+        metadata = metadata or {}
+        try:
+            scale = float(metadata.get("offset_scale", 1.0))
+            return cls(metadata.get("vae_input", "grey"), metadata.get("unit", "posterior"), scale)
+        except ValueError as error:  # InputError is one too
+            raise WeightsError(
+                f"metadata that this version does not know ({error})",
+                "vae_input, unit and offset_scale of a transparency encoder",
+                "update this program, or download the file again",
+            ) from error
+
+
+class TransparencyCodec:
+    """Encoder, decoder (either may be absent) and the rule that they were trained with."""
+
+    def __init__(
+        self,
+        encoder: OffsetEncoder | None = None,
+        decoder: TransparencyDecoder | None = None,
+        rule: CodecRule | None = None,
+    ):
+        self._encoder, self._decoder, self.rule = encoder, decoder, rule or CodecRule()
+
+    @classmethod
+    def from_state_dicts(
+        cls,
+        encoder: Mapping[str, torch.Tensor] | None = None,
+        decoder: Mapping[str, torch.Tensor] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> TransparencyCodec:
+        """From the contents of the weight files and the encoder file's metadata."""
+        network = OffsetEncoder.from_state_dict(encoder).to(device) if encoder is not None else None
+        level = network.factor.bit_length() - 1 if network is not None else None
+        unet = TransparencyUNet.from_state_dict(decoder, level) if decoder is not None else None
+        ready = TransparencyDecoder(unet, device, dtype) if unet is not None else None
+        return cls(network, ready, CodecRule.from_metadata(metadata))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TransparencyCodec:
+        """Moves its networks to `device`, the decoder also to `dtype`; the encoder stays as exact as it is."""
+        if self._encoder is not None:
+            self._encoder.to(device)
+        if self._decoder is not None:
+            self._decoder = TransparencyDecoder(self._decoder.network, device, dtype)
+        return self
+
+    @property
+    def encoder(self) -> OffsetEncoder:
+        return _present(self._encoder, "encoder")
+
+    @property
+    def decoder(self) -> TransparencyDecoder:
+        return _present(self._decoder, "decoder")
+
+    @torch.no_grad()
+    def offset(self, rgba: torch.Tensor) -> torch.Tensor:
+        """RGBA [B,4,H,W] in [0,1] -> the encoder's raw offset [B,C,ceil(H/f),ceil(W/f)], in units."""
+        _check_rgba(rgba)
+        weight = next(self.encoder.parameters())
+        argb = torch.cat([rgba[:, 3:], padded_rgb(rgba)], dim=1)
+        return self.encoder(argb.to(weight)).float()
+
+    @torch.no_grad()
+    def encode(self, rgba: torch.Tensor, posterior: Posterior) -> VaeLatent:
+        """RGBA [B,4,H,W] in [0,1] -> adjusted latent [B,C,ceil(H/f),ceil(W/f)] float32; any size."""
+        _check_rgba(rgba)
+        factor = self.encoder.factor
+        H, W = (-(-side // factor) * factor for side in rgba.shape[-2:])
+        seen = reflect(self.seen(rgba), H, W)
+        offset = self.offset(reflect(rgba, H, W))
+        mean, deviation = (part.to(offset.device, torch.float32) for part in posterior(seen))
+        if mean.shape != offset.shape:
+            raise InputError(
+                f"a VAE latent {list(mean.shape)}",
+                f"{list(offset.shape)}, as the encoder gives",
+                "use the transparency encoder made for this VAE",
+            )
+        return VaeLatent(self.adjusted(mean, deviation, offset))
+
+    def adjusted(self, mean: torch.Tensor, deviation: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        """A posterior's mean and deviation [B,C,h,w] and the encoder's raw offset -> the adjusted latent."""
+        return mean + UNITS[self.rule.unit](deviation) * offset.to(mean) * self.rule.offset_scale
+
+    def seen(self, rgba: torch.Tensor) -> torch.Tensor:
+        """RGBA [B,4,H,W] in [0,1] -> what the VAE is given of it, [B,3,H,W] in [-1,1]."""
+        return VAE_INPUTS[self.rule.vae_input](rgba, padded_rgb(rgba))
+
+    def encode_images(self, images: Image.Image | list[Image.Image], posterior: Posterior) -> VaeLatent:
+        """PIL images of one size and any mode -> adjusted latent, as `encode`."""
+        return self.encode(to_tensor(images), posterior)
+
+    def decode(
+        self,
+        pixel: torch.Tensor,
+        latent: VaeLatent,
+        passes: int = 8,
+        chunk: int | None = None,
+        progress: Progress | None = None,
+    ) -> torch.Tensor:
+        """Decoded pixels [B,3,H,W] in [0,1] and their VaeLatent -> RGBA [B,4,H,W] float32 in [0,1].
+
+        Options as in TransparencyDecoder.decode.
+        """
+        if not isinstance(latent, VaeLatent):
+            raise InputError(
+                f"a {type(latent).__name__} whose space nobody has named",
+                "a VaeLatent",
+                "wrap a VAE's latent in VaeLatent(...), a sampler's in to_vae_space(..., scale_factor)",
+            )
+        return self.decoder.decode(pixel, latent.values, passes, chunk, progress)
+
+    def decode_images(
+        self,
+        pixel: torch.Tensor | Image.Image | list[Image.Image],
+        latent: VaeLatent,
+        passes: int = 8,
+        chunk: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Image.Image]:
+        """As `decode`, from and to PIL images; pixels may be a tensor too."""
+        if not isinstance(pixel, torch.Tensor):
+            pixel = to_tensor(pixel)[:, :3]
+        return from_tensor(self.decode(pixel, latent, passes, chunk, progress))
+
+
+def padded_rgb(rgba: torch.Tensor) -> torch.Tensor:
+    """`pad_rgb` of every picture: [B,4,H,W] in [0,1] -> float32 [B,3,H,W]; rounded to 8 bits first."""
+    levels = rgba.detach().float().cpu().mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    padded = np.stack([pad_rgb(picture) for picture in levels])
+    return torch.from_numpy(padded).permute(0, 3, 1, 2).to(rgba.device)
+
+
+def _present(part, name: str):
+    if part is None:
+        raise InputError(f"a codec without {name}", f"one with {name}", f"load the transparency {name}'s weights too")
+    return part
+
+
+def _check_rgba(rgba: torch.Tensor) -> None:
+    if rgba.ndim != 4 or rgba.shape[1] != 4 or 0 in rgba.shape:
+        raise InputError(f"a tensor {list(rgba.shape)}", "RGBA [B,4,H,W]", "use to_tensor to read images")
+    if not torch.isfinite(rgba).all() or rgba.min() < 0 or rgba.max() > 1:
+        raise InputError("values outside of [0,1]", "RGBA in [0,1]", "divide 8-bit values by 255")

@@ -1,0 +1,207 @@
+"""What a weight file is for, told by its header alone: a method, a decoder or an encoder, and what it fits.
+
+Our training says it in the file's metadata, under names that begin with `layerdiffuse_`; files without them are known
+by their keys and shapes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import WeightsError
+from ..methods import ATTENTION_SHARING, BASES, LATENT_CHANNELS, METHODS, OFFSETS, Method
+from .layouts import CONTROL_PREFIX, OFFSET_KEY, SHARING_PREFIX
+from .weights import Shape, read_header
+
+METHOD, DECODER, ENCODER = "method", "decoder", "encoder"
+VAE_FACTOR = 8  # of every base: pixels to one place of the latent
+MOST_FRAMES = 8
+SAID = "layerdiffuse_"  # begins what our training says in a file's metadata
+SAMPLES = 32  # parameters by which a UNet is told from another
+INPUT_CONVOLUTION = "input_blocks.0.0.weight"
+ENCODER_KEY = re.compile(r"blocks\.\d+\.(weight|bias)")
+CONTEXTS = {768: "sd15", 2048: "sdxl"}  # width of the text that cross attention sees; others: the demo model's kind
+Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds: its part, the bases it may be for, and of a method its kind and the ids it can stand for.
+
+    `sample` are some of the UNet's parameters that it has offsets for, as (name, rows, columns).
+    """
+
+    part: str
+    bases: tuple[str, ...]
+    kind: str = ""
+    methods: tuple[str, ...] = ()
+    sample: tuple[tuple[str, int, int], ...] = ()
+
+    def fits_unet(self, parameters: Shapes) -> bool:
+        """Whether a UNet with these parameters, by LDM name, has what the file has offsets for."""
+        return all(flat(parameters.get(name) or (0,)) == (rows, columns) for name, rows, columns in self.sample)
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """The latents that a file was made for: the VAE's scale factor, channels, and pixels to one place."""
+
+    scale_factor: float
+    channels: int = LATENT_CHANNELS
+    factor: int = VAE_FACTOR
+
+    @property
+    def base(self) -> str:
+        """The base that has such latents; empty where none has."""
+        alike = [row.id for row in BASES.values() if math.isclose(row.scale_factor, self.scale_factor)]
+        return alike[0] if alike and (self.channels, self.factor) == (LATENT_CHANNELS, VAE_FACTOR) else ""
+
+
+def metadata_of(part: str, space: LatentSpace, method: str = "") -> dict[str, str]:
+    """What a trained file says of itself."""
+    said = {
+        "part": part,
+        "base": space.base,
+        "method": method,
+        "latent_channels": str(space.channels),
+        "latent_factor": str(space.factor),
+        "scale_factor": f"{space.scale_factor:g}",
+    }
+    return {f"{SAID}{name}": value for name, value in said.items() if value}
+
+
+def read_contents(path: Path) -> Contents | None:
+    """What a file holds, from its header alone; None for one that is no layer file, or cannot be read."""
+    try:
+        metadata, shapes = read_header(path)
+        return recognise(metadata, shapes, path.stem)
+    except (WeightsError, OSError, RecursionError, MemoryError):
+        return None
+
+
+def recognise(metadata: Mapping[str, str], shapes: Shapes, stem: str = "") -> Contents | None:
+    """What is in a file with this metadata, these shapes, and this name, which counts where it is a published one."""
+    found = next((describe(shapes) for holds, describe in RECOGNISERS if holds(shapes)), None)
+    if found is None:
+        return None
+    base = metadata.get(f"{SAID}base") or base_of_stem(stem)
+    bases = tuple(one for one in found.bases if base in (one, None) and not _is_foreign(metadata))
+    said = next((row for row in METHODS if metadata.get(f"{SAID}method", stem) in (row.id, row.weights)), None)
+    methods = [row for row in METHODS if row.id in found.methods and row.base in bases]
+    alike = [row.id for row in methods if said is None or (row.images, row.frames) == (said.images, said.frames)]
+    return replace(found, bases=bases, methods=tuple(alike))
+
+
+def _is_foreign(metadata: Mapping[str, str]) -> bool:
+    """Whether a file says that it is for latents that no base has."""
+    wanted = {f"{SAID}latent_channels": str(LATENT_CHANNELS), f"{SAID}latent_factor": str(VAE_FACTOR)}
+    return any(metadata.get(name, value) != value for name, value in wanted.items())
+
+
+def base_of_stem(stem: str) -> str | None:
+    """The base of a published file by its name."""
+    rows = [(base.id, (base.decoder, base.encoder)) for base in BASES.values()]
+    rows += [(method.base, (method.weights,)) for method in METHODS]
+    return next((base for base, stems in rows if stem in stems), None)
+
+
+def flat(shape: Shape) -> tuple[int, int]:
+    """Rows and columns of a parameter as a matrix."""
+    return shape[0], math.prod(shape[1:])
+
+
+def stands_for(method: Method, contents: Contents) -> Method:
+    """The method as it works with a file's weights: also a single picture of SD1.5 may be made by offsets."""
+    return replace(method, kind=contents.kind)
+
+
+# --- one recogniser for each kind of file
+
+
+def _holds_offsets(shapes: Shapes) -> bool:
+    return bool(shapes) and all(map(OFFSET_KEY.match, shapes))
+
+
+def _offsets(shapes: Shapes) -> Contents:
+    parameters = {match["parameter"]: None for match in map(OFFSET_KEY.match, shapes)}
+    matrices = [(name, *matrix) for name in parameters if (matrix := _matrix(shapes, name)) is not None]
+    wide = shapes.get(f"diffusion_model.{INPUT_CONVOLUTION}::diff::0", ())
+    channels = wide[1] if len(wide) == 4 else LATENT_CHANNELS
+    bases = _bases_of({name: columns for name, _, columns in matrices})
+    methods = [m.id for m in METHODS if len(m.frames) == 1 and not m.control and m.input_channels == channels]
+    narrow = sorted(row for row in matrices if row[0] != INPUT_CONVOLUTION)
+    return Contents(METHOD, bases, OFFSETS, tuple(methods), tuple(narrow[:: max(1, len(narrow) // SAMPLES)]))
+
+
+def _matrix(shapes: Shapes, name: str) -> tuple[int, int] | None:
+    """Rows and columns of what is added to a parameter."""
+    key = f"diffusion_model.{name}::"
+    if shapes.get(f"{key}diff::0"):
+        return flat(shapes[f"{key}diff::0"])
+    up, down = (shapes.get(f"{key}lora::{index}") for index in (0, 1))
+    return (up[0], flat(down)[1]) if up and down else None
+
+
+def _bases_of(columns: Mapping[str, int]) -> tuple[str, ...]:
+    """Bases by the width of the text or, where no cross attention is touched, by how the blocks are built."""
+    context = next((width for name, width in columns.items() if name.endswith("attn2.to_k.weight")), None)
+    if context is not None:
+        return (CONTEXTS.get(context, "demo"),)
+    deep = any("transformer_blocks.2." in name for name in columns)
+    return ("sdxl",) if deep else tuple(BASES)
+
+
+def _holds_sharing(shapes: Shapes) -> bool:
+    return f"{SHARING_PREFIX}0.to_q_lora.0.down.weight" in shapes
+
+
+def _sharing(shapes: Shapes) -> Contents:
+    frames = sum(f"{SHARING_PREFIX}0.to_q_lora.{frame}.down.weight" in shapes for frame in range(MOST_FRAMES))
+    control = any(key.startswith(CONTROL_PREFIX) for key in shapes)
+    rows = [m for m in METHODS if m.kind == ATTENTION_SHARING and len(m.frames) == frames]
+    methods = [m.id for m in rows if (m.control is not None) == control]
+    return Contents(METHOD, ("sd15",), ATTENTION_SHARING, tuple(methods))
+
+
+def _holds_decoder(shapes: Shapes) -> bool:
+    ends = shapes.get("conv_in.weight", ()), shapes.get("conv_out.weight", ())
+    return (
+        [len(shape) for shape in ends] == [4, 4]
+        and ends[1][0] == 4
+        and len(shapes.get("latent_conv_in.weight", ())) == 4
+    )
+
+
+def _decoder(shapes: Shapes) -> Contents:
+    return Contents(DECODER, tuple(BASES) if shapes["latent_conv_in.weight"][1] == LATENT_CHANNELS else ())
+
+
+def _holds_encoder(shapes: Shapes) -> bool:
+    first = shapes.get("blocks.0.weight", ())
+    return len(first) == 4 and first[1] == 4 and all(map(ENCODER_KEY.fullmatch, shapes))
+
+
+def _encoder(shapes: Shapes) -> Contents:
+    """Two convolutions a width and one to the latent; every width but the first halves the picture."""
+    layers = len(shapes) // 2
+    factor = 2 ** ((layers - 1) // 2 - 1)
+    last = shapes.get(f"blocks.{2 * (layers - 1)}.bias", (0,))
+    fits = last == (LATENT_CHANNELS,) and factor == VAE_FACTOR
+    return Contents(ENCODER, tuple(BASES) if fits else ())
+
+
+RECOGNISERS: tuple[tuple[Callable[[Shapes], bool], Callable[[Shapes], Contents]], ...] = (
+    (_holds_offsets, _offsets),
+    (_holds_sharing, _sharing),
+    (_holds_decoder, _decoder),
+    (_holds_encoder, _encoder),
+)
+
+
+def titles(bases: Iterable[str]) -> str:
+    """Bases as a user reads them."""
+    return " or ".join(BASES[base].title for base in bases) or "no base that this program knows"

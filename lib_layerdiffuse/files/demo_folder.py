@@ -1,0 +1,21 @@
+"""Where the demo model lies, which ships with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.errors import WeightsError
+
+DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
+
+
+def demo_folder(folder: str | Path | None = None) -> Path:
+    """The folder of the demo model; WeightsError when it is not there."""
+    chosen = Path(folder) if folder is not None else DEMO_FOLDER
+    if not chosen.is_dir():
+        raise WeightsError(
+            f"no folder {chosen}",
+            "the folder of the demo model",
+            "install the package again, or name a checkpoint with --checkpoint FILE",
+        )
+    return chosen

@@ -1,0 +1,113 @@
+"""Layer files: looked for in the user's folders first, else fetched from the hub, resumable and whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..core.errors import LayerDiffuseError, OutputError, WeightsError
+from ..core.files.weights import find_weights
+from ..core.methods import HUB_LICENCE, HUB_REPOSITORY
+from .hub import fetch_file
+
+logger = logging.getLogger(__name__)
+
+LAYOUTS = ("", "layer_model", "models/layer_model")  # a folder of files, a WebUI's models folder, a WebUI's own folder
+# the machine's faults, in contrast to the network's
+LOCAL_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG}
+
+
+def cache_folder() -> Path:
+    """Where files go when no folder is named: the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "sd-webui-layerdiffuse" / "layer_model"
+
+
+class LayerFiles:
+    """Finds `<stem>.safetensors` in folders, in order, in a WebUI's sub-folders too; downloads what is not there.
+
+    `target` is looked in last and takes the downloads; None: the user's cache is looked in last, and downloads go to
+    the first folder named, or to the cache.
+    """
+
+    elsewhere = "name --models FOLDER"
+
+    def __init__(self, folders: Sequence[str | Path] = (), offline: bool = False, target: Path | None = None):
+        for folder in folders:
+            if not Path(folder).is_dir():
+                raise WeightsError(f"no folder {folder}", "a folder with layer files", "correct --models FOLDER")
+        self.folders = [Path(folder) for folder in folders]
+        self.offline, self.target = offline, target
+
+    def search_folders(self) -> Iterator[Path]:
+        """Existing folders in the order in which they are looked in."""
+        places = (folder / layout for folder in (*self.folders, self.target or cache_folder()) for layout in LAYOUTS)
+        yield from dict.fromkeys(place for place in places if place.is_dir())
+
+    def choice_folders(self) -> list[Path]:
+        """The folders whose files a user can choose by name."""
+        return list(self.search_folders())
+
+    def download_folder(self) -> Path:
+        """The target, else the `layer_model` folder of the first folder named, else the cache."""
+        if self.target or not self.folders:
+            return self.target or cache_folder()
+        layouts = (self.folders[0] / layout for layout in reversed(LAYOUTS))
+        return next(folder for folder in layouts if folder.is_dir())
+
+    def find(self, stem: str) -> Path:
+        """The file of `stem`; WeightsError that says how to get it by hand when it is nowhere."""
+        return find_weights(stem, self.search_folders(), self.download)
+
+    def download(self, name: str) -> Path:
+        """Fetch one file of the repository into `download_folder`, going on where an earlier try stopped."""
+        from huggingface_hub import constants
+
+        target = self.download_folder()
+        if self.offline or constants.HF_HUB_OFFLINE:
+            raise self._missing(name, "offline mode forbids the download")
+        logger.info("downloading %s from %s (licence %s) to %s", name, HUB_REPOSITORY, HUB_LICENCE, target)
+        try:
+            return self.fetch(name, target)
+        except LayerDiffuseError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in LOCAL_FAULTS:
+                raise unwritable(target / name, error, self.elsewhere) from error
+            raise self._missing(name, first_line(error)) from error
+
+    def fetch(self, name: str, target: Path) -> Path:
+        """The transfer itself."""
+        return fetch_file(HUB_REPOSITORY, name, target)
+
+    def by_hand(self, name: str) -> str:
+        """How a user gets a file without this program."""
+        return (
+            f"get {name} from {HUB_REPOSITORY} by hand (or set HF_ENDPOINT to a mirror), put it into "
+            f"{self.download_folder()} or any folder, and name that with --models FOLDER"
+        )
+
+    def _missing(self, name: str, reason: str) -> WeightsError:
+        looked = ", ".join(str(folder) for folder in self.search_folders()) or "no folder yet"
+        return WeightsError(
+            f"no {name} (looked in {looked}; {reason})",
+            f"the file {name} of the hub repository {HUB_REPOSITORY}",
+            self.by_hand(name),
+        )
+
+
+def unwritable(path: Path, error: OSError, elsewhere: str) -> OutputError:
+    """The OutputError for a file that could not be written into a folder of layer files."""
+    reason = error.strerror or first_line(error)
+    return OutputError(
+        f"{reason} while writing {path}", "room and permission to write there", f"free space or {elsewhere}"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type when it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,355 @@
+"""The standalone host: methods of the table on a diffusers pipeline, from checked settings to finished pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..core.codec.codec import TransparencyCodec, VaeLatent, to_vae_space
+from ..core.errors import InputError, WeightsError
+from ..core.files.layer_files import DECODER, ENCODER, METHOD
+from ..core.files.weights import WeightFile, keep_latest, stamp
+from ..core.memory import is_out_of_memory, release
+from ..core.methods import BASES, Method
+from ..core.offsets.install import parameter_shapes
+from ..core.picture.alpha import AlphaSummary, from_tensor
+from ..core.picture.alpha_care import AlphaCare, care_for
+from ..core.picture.hidden import with_hidden_colours
+from ..files.downloads import LayerFiles
+from ..files.layer_catalogue import Catalogue, Loaded
+from ..files.layer_choice import Chooser, Files
+from ..unet.images import on_grey, with_alpha
+from ..unet.ldm_keys import unet_modules
+from ..unet.method_kinds import Conditions, read_method
+from .infotext import parameters_text
+from .pictures import Picture, Pictures, Watchers
+from .run_plan import Job, Plan, make_plan
+from .samplers import build_scheduler, sampler_label
+from .settings import GenerateSettings
+from .unet_method import method_on_unet
+from .vocabulary import unknown_word_hints
+
+logger = logging.getLogger(__name__)
+
+IMAGE_TO_IMAGE = {
+    "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
+}
+SAMPLING_SHARE = 0.8  # of the work on a picture, for the progress bar; the rest is decoding
+
+
+OWN_FILES = {METHOD: "layer_file", DECODER: "decoder_file", ENCODER: "encoder_file"}  # settings by part
+
+
+class Stopped(Exception):
+    """Somebody asked to stop; never leaves the host."""
+
+
+class DiffusersHost:
+    """A loaded pipeline and what belongs to it; `run` may be called again and again, the model stays as it was."""
+
+    def __init__(self, pipeline: Any, base: str, files: LayerFiles, name: str = "model", captions: Sequence[str] = ()):
+        self.pipeline, self.base, self.files = pipeline, base, files
+        self.name, self.captions = name, tuple(captions)
+        self._kept: dict[str, tuple[tuple, Any]] = {}
+        self.catalogue = Catalogue()
+        pipeline.set_progress_bar_config(disable=True)
+        vae = pipeline.vae
+        if vae.dtype == torch.float16 and vae.config.force_upcast:  # SDXL's VAE overflows in float16
+            vae.to(torch.float32)
+
+    def run(self, settings: GenerateSettings, watchers: Watchers | None = None) -> Pictures:
+        """Pictures of validated settings; all typed errors come before the first sampling step."""
+        watchers = watchers or Watchers()
+        watchers.report(0.0, "preparing")
+        plan = make_plan(settings, self.base, self.pipeline)
+        pictures = Pictures(notes=[*plan.notes, *self.hints(settings.prompts)])
+        plan, files = self.with_own_files(plan, pictures.notes)
+        with torch.inference_mode(False), torch.no_grad(), out_of_memory_advice(self.pipeline.device):
+            self._paint(_Run(self, plan, watchers, files), pictures)
+        pictures.notes += _alpha_notes(pictures)
+        return pictures
+
+    def hints(self, prompts: Sequence[str]) -> list[str]:
+        """Hints for words that the demo model does not know; none for other models."""
+        return unknown_word_hints(prompts, self.captions) if self.captions else []
+
+    def _paint(self, run: _Run, pictures: Pictures) -> None:
+        jobs = run.plan.jobs()
+        try:
+            with run.ready():
+                for number, job in enumerate(jobs):
+                    run.position = (number, len(jobs))
+                    for picture in run.paint(job):
+                        pictures.items.append(picture)
+                        run.watchers.deliver(picture)
+        except Stopped:
+            pictures.stopped = True
+            pictures.notes.append(f"stopped after {len(pictures)} of {sum(map(len, jobs))} pictures")
+        run.watchers.report(1.0, "stopped" if pictures.stopped else "done")
+
+    def with_own_files(self, plan: Plan, notes: list[str]) -> tuple[Plan, Files]:
+        """The plan with the files that its settings name, told as an infotext tells them, and where all files are."""
+        wishes = {part: getattr(plan.settings, name) for part, name in OWN_FILES.items()}
+        if plan.method is None or not any(wishes.values()):
+            return plan, self.files
+        loaded = Loaded(self.base, parameter_shapes(unet_modules(self.pipeline.unet)))
+        method, files = Chooser(self.catalogue, self.files, loaded, notes.append).choose(wishes, plan.method)
+        told = {name: files.told.get(part) for part, name in OWN_FILES.items()}
+        return replace(plan, method=method, settings=replace(plan.settings, **told)), files
+
+    def method_weights(self, method: Method, files: Files | None = None) -> Any:
+        """The weights of a method, checked against the UNet; read once while pictures of this method are painted."""
+        path = (files or self.files).find(method.weights)
+        modules, key = unet_modules(self.pipeline.unet), (stamp(path), method.id, method.kind)
+        return keep_latest(self._kept, "method", key, lambda: read_method(path, modules, method))
+
+    def decoder_of(self, files: Files) -> TransparencyCodec:
+        """The transparency decoder among files, kept until another is wanted."""
+        path = files.find(BASES[self.base].decoder)
+        pipeline = self.pipeline
+
+        def read() -> TransparencyCodec:
+            with WeightFile(path) as file:
+                check_decoder(file, pipeline.vae.config.latent_channels)
+                return TransparencyCodec.from_state_dicts(
+                    decoder=file.tensors(), device=pipeline.device, dtype=pipeline.unet.dtype
+                )
+
+        return keep_latest(self._kept, DECODER, stamp(path), read)
+
+    def encoder_of(self, files: Files) -> TransparencyCodec:
+        """The transparency encoder among files with its rule, kept until another is wanted; float32."""
+        path = files.find(BASES[self.base].encoder)
+        device = self.pipeline.device
+
+        def read() -> TransparencyCodec:
+            with WeightFile(path) as file:
+                return TransparencyCodec.from_state_dicts(encoder=file.tensors(), metadata=file.metadata, device=device)
+
+        return keep_latest(self._kept, ENCODER, stamp(path), read)
+
+    @property
+    def decoder(self) -> TransparencyCodec:
+        """The usual transparency decoder of this base."""
+        return self.decoder_of(self.files)
+
+    @property
+    def encoder(self) -> TransparencyCodec:
+        """The usual transparency encoder of this base with its rule; float32."""
+        return self.encoder_of(self.files)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Scale and shift between the VAE's latents and the sampler's."""
+        config = self.pipeline.vae.config
+        return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+
+    def posterior(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation, VAE space [B,C,h,w] float32, of an image [B,3,H,W] in [-1,1]."""
+        vae = self.pipeline.vae
+        distribution = vae.encode(image.to(vae.device, vae.dtype)).latent_dist
+        return distribution.mean.float(), distribution.std.float()
+
+    def pixels(self, latent: VaeLatent) -> torch.Tensor:
+        """Decoded pixels [B,3,H,W] float32 in [0,1], one picture at a time to save memory."""
+        vae = self.pipeline.vae
+        rows = latent.values.to(vae.device, vae.dtype).split(1)
+        decoded = torch.cat([vae.decode(row, return_dict=False)[0].float() for row in rows])
+        return decoded.div(2).add(0.5).clamp(0, 1)
+
+
+class _Run:
+    """The state of one run: plan, watchers, conditions, and where in the work it is."""
+
+    def __init__(self, host: DiffusersHost, plan: Plan, watchers: Watchers, files: Files):
+        self.host, self.plan, self.watchers, self.files = host, plan, watchers, files
+        self.position = (0, 1)
+        self.start: torch.Tensor | None = None  # sampler latent of the image to start from
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Weights read, conditions encoded, sampler and method in place; all undone at the end."""
+        plan, pipeline = self.plan, self.host.pipeline
+        self.report(0.0, "reading the method's files")
+        context = nullcontext()
+        if plan.method is not None:
+            weights = self.host.method_weights(plan.method, self.files)
+            if plan.method.transparent_frames:
+                self.host.decoder_of(self.files)  # fails now rather than after the sampling
+            strengths = (plan.settings.weight, plan.settings.stop_at)
+            context = method_on_unet(plan.method, weights, pipeline.unet, strengths, self.conditions())
+        self.start = self.start_latent()
+        own_scheduler = pipeline.scheduler
+        if plan.settings.sampler is not None:
+            pipeline.scheduler = build_scheduler(plan.settings.sampler, own_scheduler.config)
+        self.sampler_label = sampler_label(pipeline.scheduler, plan.settings.sampler)
+        try:
+            with context:
+                yield
+        finally:
+            pipeline.scheduler = own_scheduler
+
+    def conditions(self) -> Conditions:
+        """What the method sees of the user's images."""
+        method = self.plan.method
+        control = None if method.control is None else self.seen(method.control).to(self.host.pipeline.device)
+        latents = [VaeLatent(self.host.posterior(self.seen(name))[0]) for name in method.concat]
+        scaled = [latent.to_sampler_space(*self.host.scale) for latent in latents]
+        return Conditions(torch.cat(scaled, dim=1) if scaled else None, control)
+
+    def seen(self, name: str) -> torch.Tensor:
+        """A user's image at the size of the pictures, on grey, [1,3,H,W] in [-1,1]."""
+        return on_grey(self.plan.images[name], *self.plan.size, self.plan.settings.resize_mode)
+
+    def start_latent(self) -> torch.Tensor | None:
+        """Sampler latent of the image to start from; with its transparency where the method makes transparency."""
+        image = self.plan.images.get("init")
+        if image is None:
+            return None
+        method = self.plan.method
+        if method is not None and method.transparent_frames:
+            rgba = with_alpha(image, *self.plan.size, self.plan.settings.resize_mode)
+            latent = self.host.encoder_of(self.files).encode(rgba, self.host.posterior)
+        else:
+            latent = VaeLatent(self.host.posterior(self.seen("init"))[0])
+        return latent.to_sampler_space(*self.host.scale)
+
+    def paint(self, job: Job) -> list[Picture]:
+        """One passage: sampling, VAE, transparency."""
+        self.check_stop()
+        latent = to_vae_space(self.sample(job).float(), *self.host.scale)
+        self.report(SAMPLING_SHARE, "decoding")
+        images = self.images(latent, self.host.pixels(latent))
+        return [self.picture(job, row, image) for row, image in enumerate(images)]
+
+    def sample(self, job: Job) -> torch.Tensor:
+        """Sampler latents [rows,C,h,w] at the end of the sampling."""
+        settings, pipeline = self.plan.settings, self.host.pipeline
+        height, width = self.plan.size
+        arguments: dict[str, Any] = {"height": height, "width": width}
+        steps = settings.steps
+        if self.start is not None:
+            steps = int(settings.steps * settings.denoise)
+            if steps < 1:  # nothing to sample: the picture as the codec gives it back
+                return self.start.repeat(len(job), 1, 1, 1)
+            start = self.start.to(pipeline.device, pipeline.unet.dtype).repeat(len(job), 1, 1, 1)
+            pipeline, arguments = image_to_image(pipeline), {"image": start, "strength": settings.denoise}
+        return pipeline(
+            prompt=list(job.prompts),
+            # none rather than empty: SDXL was trained with zeros there, as in the WebUIs
+            negative_prompt=[settings.negative_prompt] * len(job) if settings.negative_prompt else None,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            # on the CPU, so that a seed gives the same noise on every device
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in job.seeds],
+            output_type="latent",
+            callback_on_step_end=self.step_callback(steps),
+            **arguments,
+        ).images
+
+    def step_callback(self, steps: int) -> Callable[[Any, int, Any, dict], dict]:
+        """Reports every step and stops when asked to."""
+
+        def callback(_pipeline: Any, step: int, _timestep: Any, tensors: dict) -> dict:
+            self.check_stop()
+            self.report(SAMPLING_SHARE * min(1.0, (step + 1) / steps), "sampling")
+            return tensors
+
+        return callback
+
+    def images(self, latent: VaeLatent, pixels: torch.Tensor) -> list[Image.Image]:
+        """PIL images of all rows: RGBA for the transparent frames, RGB for the others."""
+        method = self.plan.method
+        images = [Image.fromarray(array) for array in _bytes(pixels)]
+        rows = [row for row in range(len(images)) if method is not None and method.is_transparent(row)]
+        if rows:
+            part = VaeLatent(latent.values[rows])
+            rgba = self.host.decoder_of(self.files).decode(
+                pixels[rows], part, passes=self.plan.settings.passes, progress=self.decode_progress
+            )
+            rgba = care_for(rgba, pixels[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
+            for row, image in zip(rows, from_tensor(rgba), strict=True):
+                images[row] = with_hidden_colours(image, self.plan.settings.hidden_colours)
+        return images
+
+    def decode_progress(self, done: int, total: int) -> None:
+        """Progress of the transparency decoder."""
+        self.check_stop()
+        self.report(SAMPLING_SHARE + (1 - SAMPLING_SHARE) * done / total, "decoding transparency")
+
+    def picture(self, job: Job, row: int, image: Image.Image) -> Picture:
+        """A finished picture with its place and its text."""
+        method, seed = self.plan.method, job.seeds[row]
+        frame = method.frame_of(row) if method is not None and len(method.frames) > 1 else ""
+        text = parameters_text(self.plan, job.prompt, seed, self.sampler_label, self.host.name)
+        return Picture(image, job.prompt, seed, job.first_group + row // self.plan.frames, frame, text)
+
+    def check_stop(self) -> None:
+        """Leaves the run when somebody wants it to stop."""
+        if self.watchers.stopping():
+            raise Stopped
+
+    def report(self, share: float, text: str) -> None:
+        """Tell the watchers; `share` in [0,1] is of the present job."""
+        number, total = self.position
+        self.watchers.report((number + share) / total, text)
+
+
+def check_decoder(file: WeightFile, channels: int) -> None:
+    """WeightsError when a decoder is made for another number of latent channels; other faults its reader names."""
+    shape = file.shapes.get("latent_conv_in.weight", (0, channels))
+    if shape[1:2] != (channels,):
+        raise WeightsError(
+            f"{file.path}, a decoder for {shape[1]} latent channels",
+            f"one for the {channels} of this model's VAE",
+            "put the decoder of this base in its place",
+        )
+
+
+def image_to_image(pipeline: Any) -> Any:
+    """The image-to-image pipeline of the same parts."""
+    import diffusers
+
+    kind = getattr(diffusers, IMAGE_TO_IMAGE[type(pipeline).__name__])
+    known = signature(kind.__init__).parameters
+    options = {name: value for name, value in pipeline.config.items() if name in known and not name.startswith("_")}
+    made = kind(**{**options, **{name: part for name, part in pipeline.components.items() if name in known}})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@contextmanager
+def out_of_memory_advice(device: torch.device) -> Iterator[None]:
+    """Turns a device's out-of-memory error into one that says what helps."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch has no one type for this over its devices
+        if not is_out_of_memory(error):
+            raise
+        release(device)
+        raise InputError(
+            "more memory asked for than there is",
+            "a run that fits into the memory at hand",
+            "choose a smaller --batch or --size, or fewer --passes",
+        ) from error
+
+
+def _bytes(pixels: torch.Tensor) -> np.ndarray:
+    """[B,3,H,W] in [0,1] -> uint8 [B,H,W,3]."""
+    return (pixels.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
+
+
+def _alpha_notes(pictures: Pictures) -> list[str]:
+    """A note for every picture whose alpha came out all empty or all opaque."""
+    transparent = [picture for picture in pictures if picture.transparent]
+    hints = [(picture.seed, AlphaSummary.of(picture.image).hint) for picture in transparent]
+    return [f"seed {seed}: {hint}" for seed, hint in hints if hint]

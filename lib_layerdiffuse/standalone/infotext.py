@@ -1,0 +1,60 @@
+"""The text of settings in a PNG, in the form that WebUIs write and read back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .. import __version__
+from ..form.arguments import LayerArguments, to_infotext
+from ..unet.images import RESIZE_LABELS
+from .run_plan import Plan
+
+
+def parameters_text(plan: Plan, prompt: str, seed: int, sampler: str, model: str) -> str:
+    """`prompt`, the negative prompt, and a line of settings; the method's under the keys that the WebUI restores."""
+    settings = plan.settings
+    values: dict[str, Any] = {
+        "Steps": settings.steps,
+        "Sampler": sampler,
+        "CFG scale": f"{settings.guidance:g}",
+        "Seed": seed,
+        "Size": f"{settings.width}x{settings.height}",
+        "Model": model,
+    }
+    if "init" in plan.images:
+        values["Denoising strength"] = f"{settings.denoise:g}"
+    values.update(_layer_values(plan))
+    values["Version"] = f"sd-webui-layerdiffuse {__version__}"
+    lines = [prompt]
+    if settings.negative_prompt:
+        lines.append(f"Negative prompt: {settings.negative_prompt}")
+    return "\n".join([*lines, ", ".join(f"{key}: {_quoted(value)}" for key, value in values.items())])
+
+
+def _layer_values(plan: Plan) -> dict[str, Any]:
+    if plan.method is None:
+        return {}
+    settings = plan.settings
+    return to_infotext(
+        LayerArguments(
+            enabled=True,
+            method=plan.method.id,
+            weight=settings.weight,
+            ending_step=settings.stop_at,
+            resize_mode=RESIZE_LABELS[settings.resize_mode],
+            fg_additional_prompt=settings.foreground_prompt,
+            bg_additional_prompt=settings.background_prompt,
+            blend_additional_prompt=settings.blended_prompt,
+            passes=settings.passes,
+            method_file=settings.layer_file or "",
+            decoder_file=settings.decoder_file or "",
+            encoder_file=settings.encoder_file or "",
+        )
+    )
+
+
+def _quoted(value: Any) -> str:
+    """A WebUI quotes values that contain its separators, as JSON strings."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text

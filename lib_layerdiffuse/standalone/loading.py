@@ -1,0 +1,192 @@
+"""From ModelSettings to a loaded host: the base of a checkpoint, where its parts come from, the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..core.errors import BaseMismatchError, InputError, WeightsError
+from ..core.files.weights import FOREIGN_STARTS
+from ..core.methods import BASES
+from ..files.demo_folder import demo_folder
+from ..files.downloads import LayerFiles, first_line
+from .settings import ModelSettings
+
+Shape = tuple[int, ...]
+UNET = "model.diffusion_model."
+CONTEXTS = {768: "sd15", 1024: "SD2", 1280: "the SDXL refiner", 2048: "sdxl"}
+PIPELINES = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model runs and in which precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def base_of(model: ModelSettings) -> str:
+    """The base that a model will be, from the header of its checkpoint."""
+    if model.checkpoint is None:
+        return "demo"
+    return recognise_base(checkpoint_shapes(Path(model.checkpoint)), Path(model.checkpoint))
+
+
+def load_host(model: ModelSettings):
+    """The DiffusersHost of a checkpoint, or of the demo model when none is named."""
+    from .diffusers_host import DiffusersHost
+
+    placement, base = choose_placement(model), base_of(model)
+    if base == "demo":
+        folder = Path(model.checkpoint).parent if model.checkpoint is not None else demo_folder(model.demo)
+        return _demo_host(folder, model, placement)
+    path, files = Path(model.checkpoint), LayerFiles(model.models, model.offline)
+    pipeline = load_checkpoint(path, base, model, placement.dtype).to(placement.device)
+    return DiffusersHost(pipeline, base, files, name=path.stem)
+
+
+def _demo_host(folder: Path, model: ModelSettings, placement: Placement):
+    from .demo import load_demo
+    from .diffusers_host import DiffusersHost
+    from .vocabulary import read_vocabulary
+
+    captions = [caption for group in read_vocabulary(folder).values() for caption in group]
+    files = LayerFiles((*model.models, folder), offline=True)  # the hub has no files for the demo model
+    pipeline = load_demo(folder, placement.dtype).to(placement.device)
+    return DiffusersHost(pipeline, "demo", files, name="demo", captions=captions)
+
+
+def checkpoint_shapes(path: Path) -> dict[str, Shape]:
+    """Shapes of a checkpoint's tensors, from its header alone; WeightsError for anything but whole safetensors."""
+    if not path.is_file():
+        raise InputError(f"no file {path}", "a checkpoint file", "correct --checkpoint FILE")
+    if (kind := foreign_kind(path)) is not None:
+        raise WeightsError(
+            f"{path}, which is {kind}",
+            "a checkpoint in safetensors format (a .ckpt file can hold programs and is not opened)",
+            "download it again, or get the .safetensors version of it",
+        )
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path}: {first_line(error)}",
+            "a whole checkpoint in safetensors format (a .ckpt file can hold programs and is not opened)",
+            "download it again, or get the .safetensors version of it",
+        ) from error
+
+
+def foreign_kind(path: Path) -> str | None:
+    """What a file is that begins as another kind does; None for safetensors and for what is not known."""
+    with path.open("rb") as file:
+        start = file.read(24).lower()
+    return next((kind for signature, kind in FOREIGN_STARTS if start.startswith(signature.lower())), None)
+
+
+def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
+    """The base of a checkpoint by the shapes of its UNet: an id of the method table, else a typed error."""
+    entry = shapes.get(f"{UNET}input_blocks.0.0.weight")
+    contexts = {shape[1] for key, shape in shapes.items() if key.startswith(UNET) and key.endswith("attn2.to_k.weight")}
+    if entry is None or len(contexts) != 1:
+        raise WeightsError(
+            f"{path} without the UNet of Stable Diffusion",
+            "a whole SD1.5 or SDXL checkpoint (layer files, LoRAs, VAEs and other architectures are none)",
+            "name a checkpoint with --checkpoint FILE, and folders of layer files with --models FOLDER",
+        )
+    if entry[1] != 4:
+        raise BaseMismatchError(
+            f"{path} with {entry[1]} input channels (an inpainting or editing model)",
+            "4 input channels",
+            "use the ordinary version of this checkpoint",
+        )
+    if (path.parent / "demo.yaml").is_file() and path.name == "demo.safetensors":
+        return "demo"
+    base = CONTEXTS.get(contexts.pop(), "an unknown architecture")
+    if base in BASES:
+        return base
+    raise BaseMismatchError(f"{path}, which is {base}", "SD1.5 or SDXL", "choose a checkpoint of one of these bases")
+
+
+def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dtype) -> Any:
+    """A diffusers pipeline from one checkpoint file, its configuration from `--config`, the hub's cache or the hub."""
+    import diffusers
+
+    local = model.offline or model.config is not None
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": local}
+    if model.config is not None:
+        if not Path(model.config).is_dir():
+            raise InputError(f"no folder {model.config}", "a folder in diffusers' layout", "correct --config FOLDER")
+        options["config"] = str(model.config)
+    if base == "sd15":
+        options.update(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    try:
+        with offline_hub() if local else nullcontext():
+            return getattr(diffusers, PIPELINES[base]).from_single_file(str(path), **options)
+    except Exception as error:
+        missing = local and not_cached(error)
+        reason = "its configuration is not in the hub's cache, and nothing is downloaded" if missing else None
+        raise WeightsError(
+            f"{path} not loaded ({reason or first_line(error)})",
+            f"a whole {BASES[base].title} checkpoint and its configuration files",
+            "without a network, pass --config FOLDER: the model's folder in diffusers' layout "
+            "(model_index.json, configurations and tokenizer; its weights are not needed)",
+        ) from error
+
+
+def not_cached(error: BaseException | None) -> bool:
+    """Whether an error goes back to a file that only the hub has."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    while error is not None:
+        if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def offline_hub() -> Iterator[None]:
+    """No request by the hub's client, whoever calls it: diffusers asks the hub again when its own cache is empty."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
+
+    # older clients read the switch when they make a session, newer ones at each request
+    renew = getattr(_http, "reset_sessions", lambda: None)
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    renew()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        renew()
+
+
+def choose_placement(model: ModelSettings) -> Placement:
+    """The device asked for, else the best there is; half precision on CUDA, single elsewhere, unless asked for."""
+    name = model.device or _best_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # `meta` makes tensors that hold nothing
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each backend refuses in its own way
+        raise InputError(
+            f"device {name!r} ({first_line(error)})", "a device of this machine", "try --device cpu"
+        ) from error
+    precision = model.precision or ("float16" if device.type == "cuda" else "float32")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of these")
+    return Placement(device, PRECISIONS[precision])
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,109 @@
+"""Results of a run: pictures with their seed, frame and settings as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..form.ranges import Range, checked_path
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+VISIBLE = 16  # of 255: alpha below it is haze that nobody sees
+MARGIN = Range(0, 16_384, whole=True)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image: RGBA (straight alpha) where the method gives transparency, else RGB.
+
+    `group` numbers the results of a prompt, `frame` names the layer ("" where a result is one picture);
+    `parameters` is the text that a WebUI writes into PNG files.
+    """
+
+    image: Image.Image
+    prompt: str
+    seed: int
+    group: int = 0
+    frame: str = ""
+    parameters: str = ""
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the image has an alpha channel."""
+        return self.image.mode == "RGBA"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture with its seed and settings; returns the path.
+
+        A name ending in .png or .webp (lossless) is written as named, over an older file. A path without an ending is
+        a folder: the file in it is named after prompt and seed, and nothing is overwritten.
+        """
+        from .outputs import save_picture
+
+        return save_picture(self, Path(checked_path("path", path, optional=False)))
+
+    def box(self, threshold: int = VISIBLE) -> tuple[int, int, int, int] | None:
+        """Left, top, right and bottom of all pixels with alpha >= `threshold` of 255; None where there is none."""
+        from ..core.picture.alpha import trim_box
+
+        return trim_box(self.image, threshold)
+
+    def trimmed(self, threshold: int = VISIBLE, margin: int = 0) -> Picture:
+        """The picture cut to its `box` and `margin` pixels more, where it has them; whole where the box is empty."""
+        from ..core.picture.alpha import trimmed
+
+        return replace(self, image=trimmed(self.image, threshold, MARGIN.checked("margin", margin)))
+
+    def cleaned(self) -> Picture:
+        """The picture without haze: alpha of 1 and 2 of 255 becomes 0, 253 and 254 become 255, gradients excepted."""
+        if not self.transparent:
+            return self
+        from ..core.picture.alpha import from_tensor, to_tensor
+        from ..core.picture.alpha_care import clear_haze
+
+        return replace(self, image=from_tensor(clear_haze(to_tensor(self.image)))[0])
+
+
+@dataclass
+class Pictures:
+    """A list of pictures in order of prompt, group and frame, with notes for the user; `stopped` when cut short."""
+
+    items: list[Picture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told about a run: progress in [0,1] with a text, a question whether to stop, every finished picture."""
+
+    progress: Callable[[float, str], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+    on_picture: Callable[[Picture], object] | None = None
+
+    def report(self, fraction: float, text: str) -> None:
+        """Tell how far the run is."""
+        if self.progress is not None:
+            self.progress(min(1.0, fraction), text)
+
+    def stopping(self) -> bool:
+        """Whether somebody wants the run to end."""
+        return self.should_stop is not None and self.should_stop()
+
+    def deliver(self, picture: Picture) -> None:
+        """Hand over a finished picture."""
+        if self.on_picture is not None:
+            self.on_picture(picture)

@@ -1,0 +1,124 @@
+"""The words that the demo model was trained on, and hints for words that it does not know."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..core.errors import WeightsError
+from ..files.demo_folder import demo_folder
+
+VOCABULARY_NAME = "vocabulary.json"
+FILLER = frozenset("a an and at by for in of on or the to with its no not".split())
+JOINTS = frozenset("of with".split())  # what names a thing stands before these
+MAX_HINTS, MAX_NAMED = 5, 4
+SPELLING = 0.82  # how alike two words are that may be one: "aple" and "apple" are, "purple" and "apple" are not
+WORDS_SEEN = 400  # words of a prompt that are looked at
+SEE_ALL = "`python -m lib_layerdiffuse words` lists them all"
+
+
+def read_things(folder: str | Path | None = None) -> dict[str, list[tuple[str, ...]]]:
+    """The things of `vocabulary.json` by group, each with all its names.
+
+    The file: `{group: [caption or {"concept": caption, "also": [captions]}]}`.
+    """
+    path = demo_folder(folder) / VOCABULARY_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        groups = content if isinstance(content, dict) else {"concepts": content}
+        groups = {"concepts": groups["concepts"]} if "concepts" in groups else groups  # the rest is for the training
+        listed = {name: [_names(entry) for entry in rows] for name, rows in groups.items() if isinstance(rows, list)}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: {error}", "the demo model's list of words", "install the package again") from error
+    things = {name: [names for names in rows if names] for name, rows in listed.items()}
+    return {name: rows for name, rows in things.items() if rows}
+
+
+def read_vocabulary(folder: str | Path | None = None) -> dict[str, list[str]]:
+    """All names of things by group, each once: one thing may have several, and two things may share one."""
+    return {
+        group: list(dict.fromkeys(name for names in things for name in names))
+        for group, things in read_things(folder).items()
+    }
+
+
+def _names(entry: str | dict) -> tuple[str, ...]:
+    row = entry if isinstance(entry, dict) else {"concept": entry}
+    return tuple(str(text) for text in (row.get("concept", ""), *row.get("also", ())) if text)
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words of a prompt in any script, without fillers such as articles."""
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in text.lower())
+    return [word for word in kept.split() if word not in FILLER]
+
+
+def unknown_word_hints(prompts: Iterable[str], captions: Iterable[str], see_all: str = SEE_ALL) -> list[str]:
+    """Hints on words that the model does not know, or knows only of other things; a handful at most."""
+    known = _Known(list(captions))
+    hints = list(dict.fromkeys(hint for prompt in prompts for hint in known.hints(prompt)))
+    if len(hints) > MAX_HINTS:
+        hints = [*hints[: MAX_HINTS - 1], f"{HINT} {len(hints) - MAX_HINTS + 1} more"]
+    return [f"{hint} ({see_all})" for hint in hints]
+
+
+HINT = "the demo model does not know the word"  # what every hint begins with
+
+
+class _Known:
+    """The captions of a model, and which words stand where in them."""
+
+    def __init__(self, captions: Sequence[str]):
+        self.captions = {caption: frozenset(split_words(caption)) for caption in captions}
+        self.words = sorted({word for words in self.captions.values() for word in words})
+        self.things = {_thing(caption) for caption in captions}
+
+    def hints(self, prompt: str) -> list[str]:
+        """Hints on the words that no thing of this prompt has in its name."""
+        words = list(dict.fromkeys(split_words(prompt)))[:WORDS_SEEN]
+        if not words:
+            return [f"{HINT}s of {prompt[:40].strip()!r}: it knows English names of things"]
+        named = [caption for caption, parts in self.captions.items() if parts and parts <= set(words)]
+        covered = frozenset().union(*(self.captions[caption] for caption in named))
+        loose = [word for word in words if word not in covered]
+        unknown = [word for word in loose if word not in self.words]
+        near = {word: close for word in unknown if (close := self._near(word))}
+        strange = [word for word in unknown if word not in near]
+        hints = [f"{HINT} '{word}'; near it: {', '.join(close)}" for word, close in near.items()]
+        hints += [_strange(strange, named)] if strange else []
+        return hints if near else hints + self._elsewhere([word for word in loose if word in self.words])
+
+    def _elsewhere(self, words: Sequence[str]) -> list[str]:
+        """Hints on words that stand before other things only: blue is known of a heart, not of a car."""
+        # half of a name will do, as bubbles of soap bubbles
+        places = {word: self._captions_with(word) for word in words if word not in self.things}
+        return [f"{HINT} '{word}' of this, only of {_listed(captions)}" for word, captions in places.items()]
+
+    def _captions_with(self, word: str) -> list[str]:
+        return [caption for caption, parts in self.captions.items() if word in parts]
+
+    def _near(self, word: str) -> list[str]:
+        singular = word[:-1] if word.endswith("s") and word[:-1] in self.words else ""
+        return [singular] if singular else difflib.get_close_matches(word, self.words, n=2, cutoff=SPELLING)
+
+
+def _strange(words: Sequence[str], named: Sequence[str]) -> str:
+    plural = "" if len(words) == 1 else "s"
+    hint = f"{HINT}{plural} {_listed([repr(word) for word in words])}"
+    if not any(word.isascii() for word in words):
+        return f"{hint}; it knows English names of things"
+    return f"{hint}; of this prompt it knows {_listed(named)}" if named else hint
+
+
+def _thing(caption: str) -> str:
+    """The word of a caption that names the thing: the last, or the last before "of" or "with"."""
+    words = caption.lower().split()
+    end = next((place for place, word in enumerate(words) if word in JOINTS), len(words))
+    return (split_words(" ".join(words[:end])) or [""])[-1]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:MAX_NAMED]) + (" and others" if len(texts) > MAX_NAMED else "")

@@ -1,0 +1,202 @@
+"""How the methods of each kind are read from a file and put on a UNet, whatever host it belongs to.
+
+A UNet is a mapping from LDM module paths to modules here: `dict(unet.named_modules())` for an LDM UNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import BaseMismatchError, InputError
+from ..core.memory import free_bytes
+from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
+from ..core.offsets.install import (
+    ConcatLatents,
+    MergedCopies,
+    can_merge,
+    hook_offsets,
+    merge_offsets,
+    merged_bytes,
+    parameter_shapes,
+)
+from ..core.offsets.offsets import OffsetSet, read_offsets
+from ..core.picture.boxes import Box
+from ..core.sharing.attention_sharing import (
+    AttentionSharing,
+    SharingRun,
+    install,
+    replaced_self_attention,
+    unit_paths,
+)
+
+Modules = Mapping[str, torch.nn.Module]
+KEPT_PARTS = 4  # batches of tiles whose control signals are kept from step to step
+ROOM = 1.5  # times the size of the merged parameters that must be free beside them
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a method sees: latents [1,4 or 8,h,w] in sampler scale, or a control image [1,3,H,W] in [-1,1]."""
+
+    concat: torch.Tensor | None = None
+    control: torch.Tensor | None = None
+
+
+def untouched(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a UNet call that a method has nothing to do with."""
+    return options
+
+
+@dataclass(frozen=True)
+class OnUnet:
+    """A method that is on a UNet: switched off and on for a while, and what it changes in the options of a call.
+
+    `suppressed` says whose functions have no effect beside it. `set_boxes` is there where the method sees pictures: it
+    takes the part of the whole, of size (h, w), that each row of the coming UNet call is; None where all are whole.
+    """
+
+    set_active: Callable[[bool], object]
+    adopt: Callable[[dict[str, Any]], dict[str, Any]] = untouched
+    suppressed: Sequence[str] = ()
+    set_boxes: Callable[[Sequence[Box] | None, tuple[int, int]], object] | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How methods of one kind are read from a file and put on a UNet."""
+
+    read: Callable[[Path, Modules, Method], Any]
+    put: Callable[[ExitStack, Any, Modules, float, Conditions], OnUnet]
+
+
+@dataclass(frozen=True)
+class KeptOffsets:
+    """The offsets of a file, and what merging them into the loaded UNet gave."""
+
+    offsets: OffsetSet
+    copies: MergedCopies = field(default_factory=MergedCopies)
+
+    def release(self) -> None:
+        """Forget what was merged; the offsets stay."""
+        self.copies.clear()
+
+
+def _read_offsets(path: Path, modules: Modules, method: Method) -> KeptOffsets:
+    return KeptOffsets(read_offsets(path, parameter_shapes(modules)))
+
+
+def _put_offsets(
+    stack: ExitStack, kept: KeptOffsets, modules: Modules, strength: float, conditions: Conditions
+) -> OnUnet:
+    concat = None if conditions.concat is None else ConcatLatents(conditions.concat)
+    installed = stack.enter_context(install_offsets(kept, modules, strength, concat))
+    if concat is None or not strength:
+        return OnUnet(installed.set_active)
+
+    def set_boxes(boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
+        concat.boxes, concat.whole = boxes, whole
+
+    return OnUnet(installed.set_active, set_boxes=set_boxes)
+
+
+def install_offsets(kept: KeptOffsets, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:
+    """Merged where that can be, as it costs nothing per step; added by hooks for quantised weights."""
+    offsets = kept.offsets
+    if strength and not can_merge(offsets, modules):
+        return hook_offsets(offsets, modules, strength, concat)
+    spare = is_short(merged_bytes(offsets, modules))
+    if spare:
+        kept.release()
+    return merge_offsets(offsets, modules, strength, concat, spare, None if spare else kept.copies)
+
+
+def is_short(size: int) -> bool:
+    """Whether the graphics card has no room for `size` more bytes of weights."""
+    return torch.cuda.is_available() and free_bytes(torch.device("cuda")) < ROOM * size
+
+
+def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionSharing:
+    sharing_layers(modules)
+    return AttentionSharing.from_file(path, method)
+
+
+def _put_sharing(
+    stack: ExitStack, sharing: AttentionSharing, modules: Modules, strength: float, conditions: Conditions
+) -> OnUnet:
+    layers = sharing_layers(modules)
+    run = SharingRun(merging=not is_short(sharing.merged_bytes(layers)))
+    control = None if conditions.control is None else PartsOfControl(sharing, run, conditions.control)
+    if not strength:
+        return OnUnet(lambda active: None)
+    suppressed = replaced_self_attention(layers)
+    stack.enter_context(install(sharing, layers, run, strength))
+    set_boxes = None if control is None else control.set_boxes
+    return OnUnet(lambda active: setattr(run, "active", active), run.adopt, suppressed, set_boxes)
+
+
+class PartsOfControl:
+    """The control signals of a run: those of the whole picture, or of the parts that a tiled sampler is at."""
+
+    def __init__(self, sharing: AttentionSharing, run: SharingRun, image: torch.Tensor):
+        self.sharing, self.run, self.image = sharing, run, image
+        self.whole = run.signals = sharing.signals(image)
+        self._kept: dict[tuple[Box, ...], Mapping[int, torch.Tensor]] = {}
+
+    def set_boxes(self, boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
+        """Signals for the rows of the coming UNet call; the frames of a result show the same part."""
+        if boxes is None:
+            self.run.signals, self.run.groups = self.whole, None
+            return
+        of_groups, frames = boxes[:: self.sharing.frames], self.sharing.frames
+        if [box for box in of_groups for _ in range(frames)] != list(boxes):
+            raise InputError(
+                "tiles that do not hold whole results",
+                f"all {frames} frames of a result in each tile",
+                "switch off the script that samples in tiles",
+            )
+        parts = tuple(dict.fromkeys(of_groups))
+        self.run.signals = self._signals(parts, self.image.shape[-2] // whole[0])
+        self.run.groups = [parts.index(box) for box in of_groups]
+
+    def _signals(self, parts: tuple[Box, ...], factor: int) -> Mapping[int, torch.Tensor]:
+        known = self._kept.pop(parts, None)
+        if known is None:
+            known = self.sharing.signals(torch.cat([box.of(self.image, factor) for box in parts]))
+        while len(self._kept) >= KEPT_PARTS:  # each is as large as what a tile's layers see
+            del self._kept[next(iter(self._kept))]
+        self._kept[parts] = known
+        return known
+
+
+KINDS: Mapping[str, Kind] = {
+    OFFSETS: Kind(_read_offsets, _put_offsets),
+    ATTENTION_SHARING: Kind(_read_sharing, _put_sharing),
+}
+
+
+def sharing_layers(modules: Modules) -> list[torch.nn.Module]:
+    """The attention layers in the order of the published units; BaseMismatchError where the UNet has others."""
+    missing = [path for path in unit_paths() if path not in modules]
+    if missing:
+        raise BaseMismatchError(
+            f"a UNet without {missing[0]}", "the attention layers of SD1.5", "load an SD1.5 checkpoint for this method"
+        )
+    return [modules[path] for path in unit_paths()]
+
+
+def read_method(path: Path, modules: Modules, method: Method) -> Any:
+    """The weights of a method, checked against the UNet, which is not touched."""
+    return KINDS[method.kind].read(path, modules, method)
+
+
+def put_method(
+    stack: ExitStack, method: Method, weights: Any, modules: Modules, strength: float, conditions: Conditions
+) -> OnUnet:
+    """`weights` on the UNet until `stack` is closed."""
+    return KINDS[method.kind].put(stack, weights, modules, strength, conditions)

@@ -1,0 +1,103 @@
+"""The rooms of the library: a module imports its own room and lower ones; the core only what every host has."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lib_layerdiffuse
+
+PACKAGE = Path(lib_layerdiffuse.__file__).parent
+# From the bottom to the top; what stands side by side knows nothing of each other.
+STOREYS = (
+    ("__version__",),
+    ("core",),
+    ("unet", "files"),
+    ("form",),
+    ("standalone",),
+    ("api",),
+    ("cli",),
+    ("webui", "page", "training"),  # the command line finds page and training by their names alone
+    ("__main__",),
+)
+CORE_STOREYS = (("errors", "memory"), ("methods", "rows"), ("picture", "files"), ("codec", "offsets"), ("sharing",))
+CORE_NEEDS = {"torch", "numpy", "PIL", "safetensors", "__future__"} | set(sys.stdlib_module_names)
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def levels(storeys: tuple[tuple[str, ...], ...]) -> dict[str, int]:
+    """The height of each name."""
+    return {name: level for level, names in enumerate(storeys) for name in names}
+
+
+LEVEL, CORE_LEVEL = levels(STOREYS), levels(CORE_STOREYS)
+
+
+def full_name(path: Path) -> str:
+    """lib_layerdiffuse.core.errors; a package's own file keeps its `__init__`."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def imported(source: str, module: str) -> Iterator[str]:
+    """The full names of what a module imports, inside functions too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*start, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def upward(source: str, module: str) -> list[str]:
+    """What a module imports and may not."""
+    return [name for name in imported(source, module) if not allowed(module.split("."), name.split("."))]
+
+
+def allowed(module: list[str], name: list[str]) -> bool:
+    """Whether a module may import a name, both in parts."""
+    room = module[1]
+    if name[0] != "lib_layerdiffuse":
+        return room != "core" or name[0] in CORE_NEEDS
+    if name[1] != room:
+        return LEVEL[name[1]] < LEVEL[room]
+    return room != "core" or name[2] == module[2] or CORE_LEVEL[name[2]] < CORE_LEVEL[module[2]]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_imports_upward(path):
+    assert upward(path.read_text(encoding="utf-8"), full_name(path)) == []
+
+
+def test_the_check_sees_every_way_to_import():
+    source = """
+import modules, torch.nn
+from backend.x import y
+def f():
+    import gradio as g
+    from ...webui import job
+    from ...unet.images import read_image
+    from ..sharing import sharing_unit
+    from ..errors import InputError
+    from .weights import read_header
+    import lib_layerdiffuse.form.ranges
+"""
+    ours = ["webui.job", "unet.images.read_image", "core.sharing.sharing_unit", "form.ranges"]
+    found = upward(source, "lib_layerdiffuse.core.files.layer_files")
+    assert found == ["modules", "backend.x.y", "gradio", *(f"lib_layerdiffuse.{name}" for name in ours)]
+
+
+def test_rooms_of_one_storey_know_nothing_of_each_other():
+    assert upward(
+        "from ..page import form\nfrom . import job\nfrom ..form import arguments", "lib_layerdiffuse.webui.x"
+    )
+    assert not upward("from . import job\nfrom ..form import arguments", "lib_layerdiffuse.webui.x")
+
+
+def test_every_module_has_a_room():
+    assert len(MODULES) > 100
+    assert {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} <= LEVEL.keys()
