@@ -118,6 +118,28 @@ class VaeOptions(Checked):
 
 
 @dataclass(frozen=True)
+class ComposeOptions(Checked):
+    """How things are put into scenes."""
+
+    pictures: int = setting(200, "painted pictures of each scene", Range(1, 10**6, whole=True))
+    smallest: float = setting(0.4, "smallest scale of a thing's square, in shares of the side", Range(0.05, 1))
+    largest: float = setting(0.8, "largest scale", Range(0.05, 1))
+    several_share: float = setting(0.25, "share of foregrounds of two or three things", SHARE)
+    shadow_share: float = setting(0.5, "share of foregrounds with a contact shadow in their soft alpha", SHARE)
+    shadow: float = setting(0.4, "darkness of those shadows", SHARE)
+    light: float = setting(0.5, "how much the scene's light colours things, in the foreground too", SHARE)
+    seed: int = setting(0, "seed of what stands where", Range(0, 2**31 - 1, whole=True))
+
+    def __post_init__(self) -> None:
+        """InputError where the smallest is the largest."""
+        super().__post_init__()
+        if self.smallest > self.largest:
+            raise InputError(
+                f"--smallest {self.smallest} --largest {self.largest}", "the smallest first", "exchange them"
+            )
+
+
+@dataclass(frozen=True)
 class DiffusionOptions(Checked):
     """Loss, averaging and sample grids of a diffusion run."""
 

@@ -1,0 +1,160 @@
+"""Backgrounds for composed layers: painted scenes (`scenes`), and pictures of a folder, photographs say.
+
+Pictures are kept an eighth larger than they are used, so that each use may cut out another part of them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..core.errors import InputError
+from .scenes import SCENES, Place, Scene
+from .sources import IMAGE_SUFFIXES, iterate_files
+from .text import caption_variants
+
+MARGIN = 9 / 8  # side of a kept picture by the side of its cuttings
+FEW = 64  # pictures that are painted sooner than workers are started
+MOST_PIXELS = 2**26
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one asks for a scene alone, and what follows a thing that is put into it."""
+
+    name: str
+    captions: tuple[str, ...]
+    phrases: tuple[str, ...]
+
+
+@dataclass
+class Backdrops:
+    """`pictures` uint8 [M,3,P,P]; `scene` [M] numbers of `words`; `places` [M]: where things stand, and their light."""
+
+    pictures: torch.Tensor
+    scene: list[int]
+    places: list[Place]
+    words: list[Words]
+    skipped: list[str]
+
+    def __len__(self) -> int:
+        return len(self.scene)
+
+    def cut(self, side: int) -> torch.Tensor:
+        """The middle of every picture, uint8 [M,3,side,side]."""
+        start = (self.pictures.shape[-1] - side) // 2
+        return self.pictures[:, :, start : start + side, start : start + side].contiguous()
+
+    def captions(self) -> list[list[str]]:
+        """All ways to ask for each picture alone."""
+        return [list(self.words[number].captions) for number in self.scene]
+
+    def __add__(self, other: Backdrops) -> Backdrops:
+        """Both; pictures of scenes that both know stay together."""
+        words = list(dict.fromkeys([*self.words, *other.words]))
+        scene = [words.index(source.words[number]) for source in (self, other) for number in source.scene]
+        pictures = torch.cat([self.pictures, other.pictures])
+        return Backdrops(pictures, scene, [*self.places, *other.places], words, [*self.skipped, *other.skipped])
+
+
+def kept_side(side: int) -> int:
+    """Side of the pictures that are kept for cuttings of `side`."""
+    return round(side * MARGIN)
+
+
+def paint_backdrops(
+    names: Sequence[str], count: int, side: int, first: int = 0, progress: Callable[[Iterable], Iterable] = iter
+) -> Backdrops:
+    """`count` pictures of each of the scenes `names` (none: all), numbered from `first`; by all cores where many."""
+    scenes = _named(names)
+    jobs = [(scene.name, first + number) for number in range(count) for scene in scenes]
+    if not jobs:
+        raise InputError(f"{count} pictures of each scene", "one or more", "raise the number")
+    paint = partial(_paint, side=kept_side(side))
+    if len(jobs) <= FEW:
+        painted = [paint(job) for job in progress(jobs)]
+    else:  # fresh processes: a forked one would share the accelerator's state
+        with ProcessPoolExecutor(_workers(), mp_context=get_context("spawn")) as pool:
+            painted = list(progress(pool.map(paint, jobs, chunksize=16)))
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in painted])).permute(0, 3, 1, 2).contiguous()
+    numbers = [number for _ in range(count) for number in range(len(scenes))]
+    words = [Words(scene.name, scene.captions, scene.phrases) for scene in scenes]
+    return Backdrops(pictures, numbers, [place for _, place in painted], words, [])
+
+
+def _named(names: Sequence[str]) -> list[Scene]:
+    known = {scene.name: scene for scene in SCENES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"scene {unknown[0]!r}", f"some of {', '.join(known)}", "correct the name")
+    return [known[name] for name in dict.fromkeys(names)] or list(SCENES)
+
+
+def _paint(job: tuple[str, int], side: int) -> tuple[np.ndarray, Place]:
+    name, number = job
+    return next(scene for scene in SCENES if scene.name == name).picture(number, side)
+
+
+def _workers() -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, usable))
+
+
+def read_backdrops(source: str | Path, side: int) -> Backdrops:
+    """Pictures of a folder or an archive, captioned by file name (`forest_02.jpg`: forest); bad ones are skipped."""
+    pictures, words, skipped = [], [], []
+    for name, content in iterate_files(source, PHOTO_SUFFIXES):
+        try:
+            pictures.append(_square(content, kept_side(side)))
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            skipped.append(f"{name}: {error}")
+            continue
+        words.append(words_of(name))
+    if not pictures:
+        raise InputError(f"no usable picture in {source}", "pictures named by what they show", "check the folder")
+    known = list(dict.fromkeys(words))
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    return Backdrops(stacked, [known.index(each) for each in words], [Place()] * len(words), known, skipped)
+
+
+def _square(content: bytes, side: int) -> np.ndarray:
+    image = Image.open(io.BytesIO(content))
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels, more than {MOST_PIXELS}")
+    return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS))
+
+
+def words_of(name: str) -> Words:
+    """Words of a picture by its file name, those of a painted scene where it is called like one."""
+    stem = " ".join(re.sub(r"[\d_\-.]+", " ", Path(name).stem).lower().split()) or "place"
+    for scene in SCENES:
+        if stem == scene.name or stem in scene.captions:
+            return Words(scene.name, scene.captions, scene.phrases)
+    captions = caption_variants(stem)
+    return Words(stem, tuple(captions[::-1]), (f"in {captions[-1]}", f"before {captions[-1]}", f"in the {stem}"))
+
+
+def open_backdrops(
+    sources: Sequence[str], count: int, side: int, progress: Callable[[Iterable], Iterable] = iter
+) -> Backdrops:
+    """Backdrops by `sources`: names of painted scenes, `painted` for all of them, folders and archives of pictures."""
+    names = [name for scene in SCENES for name in sources if name in (scene.name, "painted") for name in [scene.name]]
+    paths = [source for source in sources if source != "painted" and source not in names]
+    parts = [paint_backdrops(names, count, side, progress=progress)] if names or not paths else []
+    parts += [read_backdrops(path, side) for path in paths]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
