@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core.errors import InputError
-from .scenes import SCENES, Place, Scene
+from .scenes import SCENES, Place, named_scenes, paint_numbered
 from .sources import IMAGE_SUFFIXES, iterate_files
 from .text import caption_variants
 
@@ -78,11 +78,11 @@ def paint_backdrops(
     names: Sequence[str], count: int, side: int, first: int = 0, progress: Callable[[Iterable], Iterable] = iter
 ) -> Backdrops:
     """`count` pictures of each of the scenes `names` (none: all), numbered from `first`; by all cores where many."""
-    scenes = _named(names)
+    scenes = named_scenes(names)
     jobs = [(scene.name, first + number) for number in range(count) for scene in scenes]
     if not jobs:
         raise InputError(f"{count} pictures of each scene", "one or more", "raise the number")
-    paint = partial(_paint, side=kept_side(side))
+    paint = partial(paint_numbered, side=kept_side(side))
     if len(jobs) <= FEW:
         painted = [paint(job) for job in progress(jobs)]
     else:  # fresh processes: a forked one would share the accelerator's state
@@ -92,19 +92,6 @@ def paint_backdrops(
     numbers = [number for _ in range(count) for number in range(len(scenes))]
     words = [Words(scene.name, scene.captions, scene.phrases) for scene in scenes]
     return Backdrops(pictures, numbers, [place for _, place in painted], words, [])
-
-
-def _named(names: Sequence[str]) -> list[Scene]:
-    known = {scene.name: scene for scene in SCENES}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(f"scene {unknown[0]!r}", f"some of {', '.join(known)}", "correct the name")
-    return [known[name] for name in dict.fromkeys(names)] or list(SCENES)
-
-
-def _paint(job: tuple[str, int], side: int) -> tuple[np.ndarray, Place]:
-    name, number = job
-    return next(scene for scene in SCENES if scene.name == name).picture(number, side)
 
 
 def _workers() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 
 MOST_VARIANTS = 8
+FEW_VARIANTS = 3  # of several things, which hardly ever come together again
 ARTICLE = re.compile(r"^(a|an|the) ")
 PLURAL = re.compile(r"[^su]s$")  # grapes, bubbles; neither glass nor cactus
 HEAD = re.compile(r"\s(with|of|in|on)\s.*")
@@ -36,7 +37,8 @@ def blended_captions(things: Sequence[Sequence[str]], phrases: Sequence[str]) ->
     """The things in a scene, at most eight ways: the first name and phrase first, then every name and phrase."""
     names = foreground_captions(things)
     pairs = sorted(product(range(len(names)), range(len(phrases))), key=lambda pair: (sum(pair), pair))
-    return [f"{names[a]} {phrases[b]}" for a, b in pairs][:MOST_VARIANTS]
+    most = MOST_VARIANTS if len(things) == 1 else FEW_VARIANTS
+    return [f"{names[a]} {phrases[b]}" for a, b in pairs][:most]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -8,21 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..files.whole_files import check_file, check_folder
-from ..form.ranges import Range, file_option, path_option, source_option
+from ..form.ranges import Range, file_option, path_option, source_option, text_option
 from .options import add_options
-from .settings import CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
+from .settings import CodecOptions, ComposeOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 
 FILE, FOLDER, SOURCE = file_option, path_option, source_option
 SIZES, IMAGES, VIEWS = Range(8, 2048, whole=True), Range(1, 10**6, whole=True), Range(1, 10**4, whole=True)
 MERGES, LIMIT = Range(0, 10**6, whole=True), Range(0, 10**9, whole=True)
-PASSES = (1, 2, 4, 8)
+PASSES, SHARE = (1, 2, 4, 8), Range(0, 1)
 SET_HELP = "file that `train prepare` wrote"
+LAYERS_HELP = "file of layer sets that `train compose` or `train read-layers` wrote"
 VAE_HELP = "frozen VAE: its folder or a pipeline's in diffusers' layout, a demo model's folder, or a checkpoint file"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A row of the table of commands: what it is called and does, its arguments, the function in `commands`, and what
+    """A row of the table of commands: what it is called and does, its arguments, the function in `module`, and what
     --out is: a check that it can be written.
     """
 
@@ -31,12 +32,13 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     function: str
     check_out: Callable[[str], object] = check_folder
+    module: str = "commands"
 
     def run(self, arguments: argparse.Namespace) -> None:
         """Check where the result goes, then load what the work needs, and work."""
         if getattr(arguments, "out", None) is not None:
             self.check_out(arguments.out)
-        getattr(importlib.import_module(f"{__package__}.commands"), self.function)(arguments)
+        getattr(importlib.import_module(f"{__package__}.{self.module}"), self.function)(arguments)
 
 
 def add_parser(subparsers) -> None:
@@ -76,6 +78,7 @@ def _statistics(parser: argparse.ArgumentParser) -> None:
 
 def _vae(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("--layers", type=FILE, help=f"{LAYERS_HELP}, whose pictures are learnt beside the set's")
     _run_options(parser)
     add_options(parser, VaeShape)
     add_options(parser, VaeOptions)
@@ -113,6 +116,53 @@ def _latents(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--vocabulary", type=FILE, help="only these concepts, with their looks and other captions")
     parser.add_argument("--views", default=16, **number(VIEWS), help="random views of each image (default: 16)")
+    parser.add_argument("--layers", type=FILE, help=f"{LAYERS_HELP}: learn their pictures too, opaque")
+    parser.add_argument(
+        "--blended-share", default=0.5, **number(SHARE), help="with --layers: share of things in scenes (default: 0.5)"
+    )
+    parser.add_argument(
+        "--scene-share", default=0.15, **number(SHARE), help="with --layers: share of scenes alone (default: 0.15)"
+    )
+    parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
+
+
+def _compose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("--vocabulary", type=FILE, help="only these concepts, with their looks and other captions")
+    scenes = (
+        "painted (all painted scenes), names of painted scenes, folders or archives of pictures named by what they show"
+    )
+    parser.add_argument(
+        "--scenes",
+        nargs="+",
+        default=["painted"],
+        type=text_option,
+        metavar="SCENE",
+        help=f"{scenes} (default: painted)",
+    )
+    parser.add_argument("--count", default=2000, **number(IMAGES), help="layer sets to train on (default: 2000)")
+    parser.add_argument(
+        "--held-out",
+        default=256,
+        **number(LIMIT),
+        help="sets of held-out pairs of a thing and a scene beside them (default: 256)",
+    )
+    _layer_files(parser)
+    add_options(parser, ComposeOptions)
+
+
+def _layer_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--grid", type=FOLDER, help="PNG to write with some of the sets; default: beside --out")
+    parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
+
+
+def _layer_latents(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("set", type=FILE, metavar="layers", help=LAYERS_HELP)
+    parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
+    parser.add_argument(
+        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
+    )
+    parser.add_argument("--codec", type=FOLDER, required=True, help="folder of the codec, for the foregrounds")
     parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
 
 
@@ -172,6 +222,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, RunConfig)
 
 
+LAYERS = "layer_commands"
 COMMANDS = (
     Command("prepare", "read RGBA images and captions into one file", _prepare, "prepare_set", check_file),
     Command("statistics", "print how much of a set is transparent, soft and opaque", _statistics, "statistics"),
@@ -179,6 +230,15 @@ COMMANDS = (
     Command("whiten", "give a VAE latents of mean 0 and deviation 1", _whiten, "whiten_vae"),
     Command("codec", "train a transparency encoder and decoder for a frozen VAE", _codec, "codec"),
     Command("latents", "encode views of the images once, for the diffusion trainers", _latents, "latents", check_file),
+    Command("compose", "put things into scenes: layer sets", _compose, "compose_layers", check_file, LAYERS),
+    Command(
+        "layer-latents",
+        "encode layer sets once, for the layer trainers",
+        _layer_latents,
+        "layer_latents",
+        check_file,
+        LAYERS,
+    ),
     Command("text2image", "train an ordinary small text-to-image model from nothing", _text2image, "text2image"),
     Command("diffusion", "make a diffusion model transparent", _diffusion, "diffusion"),
     Command("export", "write a trained pipeline as a checkpoint for a WebUI", _export, "export"),

@@ -21,6 +21,8 @@ from .diffusion import build_pipeline, train_diffusion, train_text2image
 from .engine import check_tracker, processes
 from .harmlessness import evaluate_codec, load_codec
 from .latents import LatentSet, encode_views
+from .layer_latents import Mixture, encode_mixture
+from .layer_sets import LayerSet
 from .models import load_pipeline, open_vae
 from .options import read_options
 from .settings import CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
@@ -61,8 +63,11 @@ def vae(arguments: argparse.Namespace) -> None:
         read_options(arguments, VaeShape),
         read_options(arguments, VaeOptions),
     )
-    data = PreparedSet.load(arguments.set)
-    figures = train_vae(data, config, shape, options)
+    data, scenes = PreparedSet.load(arguments.set), None
+    if arguments.layers:
+        layers = LayerSet.load(arguments.layers).part(held_out=False)
+        scenes = torch.cat([layers.blended, layers.background])
+    figures = train_vae(data, config, shape, options, scenes)
     if processes().is_main_process:
         measured = evaluate_vae(load_vae(Path(config.out) / "vae").to(processes().device), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})
@@ -123,9 +128,22 @@ def latents(arguments: argparse.Namespace) -> None:
     else:
         data = data.part(held_out=False)
         captions = [caption_variants(caption) for caption in data.captions]
-    made = encode_views(model, data, captions, arguments.views, trained, partial(tqdm, desc="batches", unit=""))
+    bar = partial(tqdm, desc="batches", unit="")
+    if arguments.layers:
+        made = _mixed_latents(arguments, model, (data, captions, arguments.views), bar)
+    else:
+        made = encode_views(model, data, captions, arguments.views, trained, bar)
     _written(arguments.out, made.save)
     _show({"images": len(data), "latents": len(made), "deviation": made.latents.float().std().item()})
+
+
+def _mixed_latents(arguments: argparse.Namespace, model: Any, things: tuple, bar: Any) -> LatentSet:
+    if arguments.codec:
+        raise InputError(
+            "--layers with --codec", "one of them", "encode opaque and transparent pictures into two files"
+        )
+    mixture = Mixture(arguments.blended_share, arguments.scene_share)
+    return encode_mixture(model, things, LayerSet.load(arguments.layers), mixture, bar)
 
 
 def text2image(arguments: argparse.Namespace) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..core.alpha import PYRAMID_RATIO
 from ..core.errors import InputError
-from ..core.resize import Taps, area_taps, linear_taps
+from ..core.picture.alpha import PYRAMID_RATIO
+from ..core.picture.resize import Taps, area_taps, linear_taps
 from .backdrops import Backdrops
 from .captions import blended_captions, foreground_captions
 from .data import PreparedSet, concept_key
@@ -298,7 +298,7 @@ def quantised(values: torch.Tensor) -> torch.Tensor:
 
 
 def pad_colour(rgba: torch.Tensor) -> torch.Tensor:
-    """Straight [B,4,S,S] to colour [B,3,S,S] continued where nothing is visible, as `core.alpha.pad_rgb` does it."""
+    """Straight [B,4,S,S] to colour [B,3,S,S] continued where nothing is visible, as `pad_rgb` does it."""
     levels = [torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)]
     while int(levels[-1].shape[-1] / PYRAMID_RATIO) >= 1:
         levels.append(_resampled(levels[-1], int(levels[-1].shape[-1] / PYRAMID_RATIO), area_taps))

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from safetensors import SafetensorError, safe_open
 
 from ..core.errors import InputError
-from ..hosts.whole_files import save_tensors
+from ..files.whole_files import save_tensors
 from .codec import Codec
 from .data import PreparedSet
 from .latents import LatentSet, encode_views

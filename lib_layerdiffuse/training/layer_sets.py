@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from ..core.errors import InputError
-from ..hosts.whole_files import save_tensors
+from ..files.whole_files import save_tensors
 from .grids import checkered, image_grid
 
 FRAMES = ("foreground", "background", "blended")

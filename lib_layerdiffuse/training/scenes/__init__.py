@@ -7,7 +7,7 @@ a scene is another picture: hour, colours, horizon, clouds, distances and what s
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,4 +101,18 @@ SCENES = (
     _row("cave", places.cave, "a cave, the cave, a dark cave", "in a cave, in the cave, in a dark cave"),
     _row("space", places.space, "space, outer space, the universe", "in space, in outer space, among planets"),
 )
-SCENE_NAMES = tuple(scene.name for scene in SCENES)
+
+
+def named_scenes(names: Sequence[str]) -> list[Scene]:
+    """The scenes called so, each once; all of them where no name is given."""
+    known = {scene.name: scene for scene in SCENES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"scene {unknown[0]!r}", f"some of {', '.join(known)}", "correct the name")
+    return [known[name] for name in dict.fromkeys(names)] or list(SCENES)
+
+
+def paint_numbered(job: tuple[str, int], side: int) -> tuple[np.ndarray, Place]:
+    """Picture (scene's name, number); it lives here because a process that paints needs no torch."""
+    name, number = job
+    return named_scenes([name])[0].picture(number, side)

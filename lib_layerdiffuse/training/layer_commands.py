@@ -1,0 +1,64 @@
+"""What the commands about layer sets do with their parsed arguments."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from .backdrops import open_backdrops
+from .commands import _show, _written
+from .compose import Things, compose, held_out_pairs
+from .data import PreparedSet
+from .engine import processes
+from .harmlessness import load_codec
+from .layer_latents import encode_layers
+from .layer_sets import LayerSet, layer_grid
+from .models import open_vae
+from .options import read_options
+from .settings import ComposeOptions
+from .text import caption_variants
+from .vocabulary import Vocabulary
+
+
+def compose_layers(arguments: argparse.Namespace) -> None:
+    """`train compose`."""
+    options, things = read_options(arguments, ComposeOptions), _things(arguments)
+    side, bar = things.rgba.shape[-1], partial(tqdm, unit="", delay=1)
+    backdrops = open_backdrops(arguments.scenes, options.pictures, side, partial(bar, desc="pictures"))
+    data = compose(things, backdrops, options, arguments.count, progress=partial(bar, desc="batches"))
+    pairs = held_out_pairs(things.concepts, [words.name for words in backdrops.words])
+    if arguments.held_out and pairs:
+        data = data + compose(things, backdrops, options, arguments.held_out, held_out=True)
+    data.skipped += backdrops.skipped
+    write_layers(arguments, data, {"held_out_pairs": len(pairs), "scenes": len(backdrops.words)})
+
+
+def _things(arguments: argparse.Namespace) -> Things:
+    data = PreparedSet.load(arguments.set)
+    if arguments.vocabulary:
+        vocabulary = Vocabulary.load(arguments.vocabulary)
+        data = vocabulary.chosen(data)
+        return Things.of(data, vocabulary.captions_of(data))
+    data = data.part(held_out=False)
+    return Things.of(data, [caption_variants(caption) for caption in data.captions])
+
+
+def write_layers(arguments: argparse.Namespace, data: LayerSet, figures: dict) -> None:
+    """The file, a grid of samples, and the figures."""
+    _written(arguments.out, data.save)
+    grid = arguments.grid or Path(arguments.out).with_suffix(".png")
+    _written(grid, lambda path: layer_grid(data).save(path, "PNG"))
+    _show({**data.statistics(), **figures, "grid": str(grid), "skipped_files": data.skipped})
+
+
+def layer_latents(arguments: argparse.Namespace) -> None:
+    """`train layer-latents`."""
+    data, model = LayerSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
+    device = processes().device
+    codec = load_codec(arguments.codec, model).to(device)
+    made = encode_layers(model.to(device), codec, data, partial(tqdm, desc="batches", unit=""))
+    _written(arguments.out, made.save)
+    _show({"sets": len(made), "deviation": made.latents[:4096].float().std().item()})
