@@ -24,7 +24,13 @@ STOREYS = (
     ("webui", "page", "training"),  # the command line finds page and training by their names alone
     ("__main__",),
 )
-CORE_STOREYS = (("errors", "memory"), ("methods", "rows"), ("picture", "files"), ("codec", "offsets"), ("sharing",))
+CORE_STOREYS = (
+    ("errors", "memory", "modes"),
+    ("methods", "rows"),
+    ("picture", "files"),
+    ("codec", "offsets"),
+    ("sharing",),
+)
 CORE_NEEDS = {"torch", "numpy", "PIL", "safetensors", "__future__"} | set(sys.stdlib_module_names)
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

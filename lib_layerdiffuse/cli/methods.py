@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..core.methods import BASES, MODES, Method, methods_for
+from ..core.methods import BASES, Method, methods_for
+from ..core.modes import MODES
 
 
 def add_parser(subparsers) -> None:

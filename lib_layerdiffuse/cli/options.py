@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
+from ..core.modes import MODES
 from ..form.ranges import file_option, path_option, shown, text_option
 from ..standalone.settings import (
     HIDDEN_COLOURS,
-    MODES,
     NUMBER_RULES,
     PASSES,
     PRECISIONS,
@@ -46,7 +46,9 @@ FILE = {"type": file_option, "metavar": "FILE"}
 FOLDER = {"type": path_option, "metavar": "FOLDER"}
 OWN_FILE = {"type": path_or_name, "metavar": "FILE"}
 WHAT = (
-    Option("--mode", "mode", "; ".join(f"{name}: {text}" for name, text in MODES.items()), {"choices": list(MODES)}),
+    Option(
+        "--mode", "mode", "; ".join(f"{mode.id}: {mode.gives}" for mode in MODES.values()), {"choices": list(MODES)}
+    ),
     Option("--method", "method", "a method by id or label (see the command `methods`); default: the first of the mode"),
     Option("--negative", "negative_prompt", "what the picture should not show", TEXT),
     Option("--count", "count", "pictures, or groups of layers, for each prompt", short="-n"),

@@ -9,17 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import BaseMismatchError, InputError
+from .modes import MODES
 
 HUB_REPOSITORY = "LayerDiffusion/layerdiffusion-v1"
 HUB_LICENCE = "creativeml-openrail-m"  # of the files there, as its page says
 FOREGROUND, BACKGROUND, BLENDED = "foreground", "background", "blended"
 OFFSETS, ATTENTION_SHARING = "offsets", "attention sharing"
-MODES = {
-    "single": "Single",
-    "from-foreground": "From foreground",
-    "from-background": "From background",
-    "joint": "Joint",
-}
 LATENT_CHANNELS = 4
 LAST_TIMESTEP = 999
 
@@ -73,7 +68,7 @@ class Method:
     @property
     def mode_title(self) -> str:
         """The mode as a user reads it."""
-        return MODES[self.mode]
+        return MODES[self.mode].title
 
     @property
     def decoder(self) -> str:
@@ -289,7 +284,7 @@ def choose_method(base: str, mode: str = "single", name: str | None = None) -> M
         return methods[0]
     others = sorted({BASES[method.base].title for method in methods_for(mode=mode)})
     raise BaseMismatchError(
-        f"mode {MODES[mode]!r} with {BASES[base].title}",
+        f"mode {MODES[mode].title!r} with {BASES[base].title}",
         f"a base model that has this mode: {', '.join(others)}",
         f"load such a checkpoint, or choose a mode of {BASES[base].title}: {', '.join(modes_of(base))}",
     )

@@ -1,4 +1,4 @@
-"""Where the demo model lies, which ships with the package."""
+"""The folder of the demo model, which ships with the package: where it lies, and what it holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 
 from ..core.errors import WeightsError
 
+# what such a folder holds, beside layer files
+CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
+VOCABULARY_NAME = "vocabulary.json"
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 
 

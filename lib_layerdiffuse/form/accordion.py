@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib_layerdiffuse.core.methods import (
-    BACKGROUND,
     BASES,
-    BLENDED,
-    FOREGROUND,
-    MODES,
     Method,
     find_method,
     methods_for,
 )
+from lib_layerdiffuse.core.modes import MODES
 from lib_layerdiffuse.form.arguments import ARGUMENTS, BY_NAME
 from lib_layerdiffuse.form.components import build_component, build_method
+from lib_layerdiffuse.form.frames import FRAME_OF_IMAGE
 from lib_layerdiffuse.form.pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
 from lib_layerdiffuse.form.values import USUAL_FILE
 
@@ -49,7 +47,6 @@ ADVANCED: tuple[tuple[str, ...], ...] = (  # in a fold of its own, closed at fir
 )
 FILES = next(names for names in ADVANCED if "method_file" in names)
 REFRESH = "Look for layer files again"
-FRAME_OF = {"fg_image": FOREGROUND, "bg_image": BACKGROUND, "blend_image": BLENDED}
 PREFERENCES = ("checkerboard",)  # the user's, whatever is pasted
 USE_LAST = "Use last result"
 
@@ -272,7 +269,7 @@ def method_choices(base: str | None, mode: str | None = None) -> list[tuple[str,
 
 def mode_choices(base: str | None) -> list[tuple[str, str]]:
     """Pairs of what is shown and the id for the modes that a base has methods for."""
-    return [(title, mode) for mode, title in MODES.items() if methods_for(base, mode)]
+    return [(mode.title, mode.id) for mode in MODES.values() if methods_for(base, mode.id)]
 
 
 def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
@@ -345,7 +342,7 @@ def build_argument(accordion: LayerAccordion, name: str, method: Method) -> Any:
 @contextmanager
 def image_column(accordion: LayerAccordion, name: str, visible: bool) -> Iterator[None]:
     """Around an image where last results are known: a column with a button that fills it from them."""
-    if name not in FRAME_OF or accordion.place.last_result is None:
+    if name not in FRAME_OF_IMAGE or accordion.place.last_result is None:
         yield
         return
     gradio, element = accordion.gradio, f"{accordion.place.prefix}_{name}_last"
@@ -353,7 +350,7 @@ def image_column(accordion: LayerAccordion, name: str, visible: bool) -> Iterato
         yield
         button = gradio.Button(USE_LAST, size="sm", elem_id=element)
     button.do_not_save_to_config = True
-    use_last = functools.partial(accordion.use_last, FRAME_OF[name])
+    use_last = functools.partial(accordion.use_last, FRAME_OF_IMAGE[name].name)
     button.click(use_last, [accordion.visitor], [accordion.components[name], button], **QUIET)
     accordion.lines.append((column, (name,)))
 

@@ -14,10 +14,11 @@ from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, choose_method, find_method
+from lib_layerdiffuse.core.picture.resize_modes import ResizeMode
+from lib_layerdiffuse.form.frames import FRAMES, Frame
 from lib_layerdiffuse.form.values import PARSERS, image_to_base64
 
 INFOTEXT_PREFIX = "layerdiffusion_"
-RESIZE_MODES = ("Just Resize", "Crop and Resize", "Resize and Fill")
 
 
 def always(method: Method) -> bool:
@@ -85,14 +86,14 @@ def row(default: Any, **columns: Any) -> Any:
     return field(default=default, metadata={"argument": Argument(default=default, **columns)})
 
 
-def image_row(label: str, frame: str) -> Any:
+def image_row(frame: Frame) -> Any:
     help_text = "A picture with transparency keeps it; it is laid on mid grey for the network."
-    return row(None, label=label, kind="image", needed=needs_image(frame), help=help_text)
+    return row(None, label=frame.title, kind="image", needed=needs_image(frame.name), help=help_text)
 
 
-def prompt_row(label: str, frame: str) -> Any:
+def prompt_row(frame: Frame) -> Any:
     help_text = "Goes before the main prompt."
-    return row("", label=label, kind="text", needed=needs_prompt(frame), help=help_text)
+    return row("", label=f"{frame.title} prompt", kind="text", needed=needs_prompt(frame.name), help=help_text)
 
 
 def file_row(label: str, needed: Callable[[Method], bool] = always) -> Any:
@@ -107,14 +108,14 @@ class LayerArguments:
     method: str = row("", label="Method", kind="method", help="Empty: the single-picture method of the loaded base.")
     weight: float = row(1.0, label="Weight", kind="number", maximum=2.0, help="1: as published, 0: no effect.")
     ending_step: float = row(1.0, label="Stop At", kind="number", help="Share of the steps it works for.")
-    fg_image: Image.Image | None = image_row("Foreground", FOREGROUND)
-    bg_image: Image.Image | None = image_row("Background", BACKGROUND)
-    blend_image: Image.Image | None = image_row("Blended", BLENDED)
+    fg_image: Image.Image | None = image_row(FRAMES[FOREGROUND])
+    bg_image: Image.Image | None = image_row(FRAMES[BACKGROUND])
+    blend_image: Image.Image | None = image_row(FRAMES[BLENDED])
     resize_mode: str = row(
-        RESIZE_MODES[1],
+        ResizeMode.CROP.value,
         label="Resize Mode",
         kind="choice",
-        choices=RESIZE_MODES,
+        choices=tuple(mode.value for mode in ResizeMode),
         needed=needs_any_image,
         help="How given images are brought to the picture's size.",
     )
@@ -124,9 +125,9 @@ class LayerArguments:
         kind="switch",
         help="The picture before its transparency is decoded.",
     )
-    fg_additional_prompt: str = prompt_row("Foreground prompt", FOREGROUND)
-    bg_additional_prompt: str = prompt_row("Background prompt", BACKGROUND)
-    blend_additional_prompt: str = prompt_row("Blended prompt", BLENDED)
+    fg_additional_prompt: str = prompt_row(FRAMES[FOREGROUND])
+    bg_additional_prompt: str = prompt_row(FRAMES[BACKGROUND])
+    blend_additional_prompt: str = prompt_row(FRAMES[BLENDED])
     passes: int = row(
         8,
         label="Transparency quality",

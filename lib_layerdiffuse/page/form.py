@@ -8,7 +8,9 @@ from typing import Any
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import choose_method
+from lib_layerdiffuse.core.picture.resize_modes import ResizeMode
 from lib_layerdiffuse.form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
+from lib_layerdiffuse.form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS
 from lib_layerdiffuse.form.ranges import Range, shown
 from lib_layerdiffuse.page.uploads import opened
 from lib_layerdiffuse.standalone.settings import MAX_SEED, SIZE_MIN, GenerateSettings
@@ -18,12 +20,8 @@ SETTING_OF = {
     "weight": "weight",
     "ending_step": "stop_at",
     "passes": "passes",
-    "fg_image": "foreground",
-    "bg_image": "background",
-    "blend_image": "blended",
-    "fg_additional_prompt": "foreground_prompt",
-    "bg_additional_prompt": "background_prompt",
-    "blend_additional_prompt": "blended_prompt",
+    **IMAGE_SETTINGS,
+    **PROMPT_SETTINGS,
 }
 # What the page's fields take: less than the program, because everybody shares one model.
 LIMITS = {
@@ -72,7 +70,7 @@ class Form:
             **chosen,
             method=layers.method,
             mode=layers.method_row.mode,
-            resize_mode=hyphened(layers.resize_mode),
+            resize_mode=ResizeMode.named(layers.resize_mode).key,
         )
 
 
@@ -90,11 +88,6 @@ def parse_layers(values: tuple[Any, ...], base: str) -> LayerArguments:
         if argument.name in raw
     }
     return parse_mapping(parsed)
-
-
-def hyphened(label: str) -> str:
-    """A label as the settings write it: "Crop and Resize" is crop-and-resize."""
-    return "-".join(label.casefold().split())
 
 
 def as_it_is(name: str, value: Any) -> Any:

@@ -14,11 +14,10 @@ from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..core.errors import WeightsError
-from ..files.demo_folder import demo_folder
+from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME, demo_folder
 from ..files.downloads import first_line
 from ..unet.ldm_keys import clip_to_transformers, unet_to_diffusers, vae_to_diffusers
 
-CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
 REMEDY = "install the package again, or clone the repository again with its large files"
 
 

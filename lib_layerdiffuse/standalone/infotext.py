@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from .. import __version__
+from ..core.picture.resize_modes import ResizeMode
 from ..form.arguments import LayerArguments, to_infotext
-from ..unet.images import RESIZE_LABELS
+from ..form.frames import PROMPT_SETTINGS
 from .run_plan import Plan
 
 
@@ -42,10 +43,8 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
             method=plan.method.id,
             weight=settings.weight,
             ending_step=settings.stop_at,
-            resize_mode=RESIZE_LABELS[settings.resize_mode],
-            fg_additional_prompt=settings.foreground_prompt,
-            bg_additional_prompt=settings.background_prompt,
-            blend_additional_prompt=settings.blended_prompt,
+            resize_mode=ResizeMode.named(settings.resize_mode).value,
+            **{argument: getattr(settings, setting) for argument, setting in PROMPT_SETTINGS.items()},
             passes=settings.passes,
             method_file=settings.layer_file or "",
             decoder_file=settings.decoder_file or "",

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from ..core.errors import BaseMismatchError, InputError, WeightsError
 from ..core.files.weights import FOREIGN_STARTS
 from ..core.methods import BASES
-from ..files.demo_folder import demo_folder
+from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, demo_folder
 from ..files.downloads import LayerFiles, first_line
 from .settings import ModelSettings
 
@@ -108,7 +108,7 @@ def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
             "4 input channels",
             "use the ordinary version of this checkpoint",
         )
-    if (path.parent / "demo.yaml").is_file() and path.name == "demo.safetensors":
+    if (path.parent / CONFIG_NAME).is_file() and path.name == CHECKPOINT_NAME:
         return "demo"
     base = CONTEXTS.get(contexts.pop(), "an unknown architecture")
     if base in BASES:

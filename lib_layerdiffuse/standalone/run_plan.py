@@ -12,6 +12,7 @@ import torch
 from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.methods import BASES, Method, check_images, choose_method, frame_prompts
+from ..form.frames import FRAMES
 from ..unet.images import read_image
 from .samplers import SAMPLERS
 from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, GenerateSettings
@@ -58,7 +59,7 @@ class Plan:
 
     def _jobs_of(self, prompt: str) -> Iterator[Job]:
         settings = self.settings
-        extra = {name: getattr(settings, f"{name}_prompt") for name in ("foreground", "background", "blended")}
+        extra = {name: getattr(settings, frame.prompt_setting) for name, frame in FRAMES.items()}
         rows = frame_prompts(self.method, prompt, extra) if self.method else (prompt,)
         for first in range(0, settings.count, settings.batch):
             groups = min(settings.batch, settings.count - first)
@@ -102,7 +103,6 @@ class Unused:
     reason: str
 
 
-FRAMES = ("foreground", "background", "blended")
 UNUSED = (
     *(
         Unused(
@@ -112,11 +112,11 @@ UNUSED = (
     ),
     *(
         Unused(
-            (f"{frame}_prompt",),
-            lambda settings, method, used, frame=frame: method is None or frame not in method.extra_prompts,
+            (frame.prompt_setting,),
+            lambda settings, method, used, name=name: method is None or name not in method.extra_prompts,
             "the method has no such layer with a prompt of its own",
         )
-        for frame in FRAMES
+        for name, frame in FRAMES.items()
     ),
     Unused(
         ("mode", "method", "weight", "stop_at", "passes", "clear_haze", "hidden_colours", *FILE_FIELDS),

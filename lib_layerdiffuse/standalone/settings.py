@@ -13,21 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
+from ..core.modes import MODES
+from ..core.picture.resize_modes import ResizeMode
+from ..form.frames import FRAMES, PROMPT_SETTINGS
 from ..form.ranges import Range, checked_choice, checked_path, checked_text, shown
 
-MODES = {
-    "single": "a transparent picture from a prompt",
-    "from-foreground": "a background, or the blended picture, for a given foreground",
-    "from-background": "a foreground, or the blended picture, for a given background",
-    "joint": "foreground, background and blended picture together",
-}
-RESIZE_MODES = ("just-resize", "crop-and-resize", "resize-and-fill")
+RESIZE_MODES = tuple(mode.key for mode in ResizeMode)
 PASSES = (1, 2, 4, 8)
 HIDDEN_COLOURS = ("padded", "as-decoded", "cleared")
 PRECISIONS = ("float32", "float16", "bfloat16")
 SIZE_STEP, SIZE_MIN, SIZE_MAX = 8, 64, 16_384
 MAX_SEED = 2**32 - 1
-IMAGE_FIELDS = ("foreground", "background", "blended", "init")
+IMAGE_FIELDS = (*FRAMES, "init")
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ CHOICE_RULES: dict[str, Sequence[Any]] = {
 FILE_FIELDS = ("layer_file", "decoder_file", "encoder_file")
 SWITCHES = ("transparent", "clear_haze")
 OPTIONAL_TEXTS = ("method", "sampler")
-TEXT_FIELDS = ("negative_prompt", "foreground_prompt", "background_prompt", "blended_prompt", *OPTIONAL_TEXTS)
+TEXT_FIELDS = ("negative_prompt", *PROMPT_SETTINGS.values(), *OPTIONAL_TEXTS)
 
 
 def _check_prompts(prompt: Any) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core.errors import WeightsError
-from ..files.demo_folder import demo_folder
+from ..files.demo_folder import VOCABULARY_NAME, demo_folder
 
-VOCABULARY_NAME = "vocabulary.json"
 FILLER = frozenset("a an and at by for in of on or the to with its no not".split())
 JOINTS = frozenset("of with".split())  # what names a thing stands before these
 MAX_HINTS, MAX_NAMED = 5, 4

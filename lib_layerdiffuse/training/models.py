@@ -8,10 +8,10 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from ..core.errors import WeightsError
+from ..files.demo_folder import CONFIG_NAME
 from ..standalone.demo import load_demo
 from ..standalone.loading import checkpoint_shapes, load_checkpoint, recognise_base
 from ..standalone.settings import ModelSettings
-from .convert import CONFIG_NAME
 from .vae import load_vae
 
 

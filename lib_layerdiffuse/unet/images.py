@@ -15,14 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..core.errors import InputError
 from ..core.picture.alpha import AlphaSummary, composite_on_grey, pad_rgb, rgba_array
 from ..core.picture.resize import resize_image
+from ..core.picture.resize_modes import ResizeMode
 
 LARGE = 2**24  # pixels of an image that is reduced before anything else is done to it
-RESIZE_LABELS = {
-    "just-resize": "Just Resize",
-    "crop-and-resize": "Crop and Resize",
-    "resize-and-fill": "Resize and Fill",
-}
-RESIZE_KEYS = {label: key for key, label in RESIZE_LABELS.items()}
 
 
 @dataclass(frozen=True)
@@ -94,17 +89,17 @@ def _reduced(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.reduce(factor)
 
 
-def on_grey(rgba: np.ndarray, height: int, width: int, resize_mode: str) -> torch.Tensor:
+def on_grey(rgba: np.ndarray, height: int, width: int, resize_mode: ResizeMode | str) -> torch.Tensor:
     """What a network sees of an image: composited on mid grey, then resized; [1,3,height,width] in [-1,1]."""
-    resized = resize_image(composite_on_grey(rgba), height, width, RESIZE_LABELS[resize_mode])
+    resized = resize_image(composite_on_grey(rgba), height, width, resize_mode)
     return torch.from_numpy(resized.clip(0, 1)).permute(2, 0, 1)[None] * 2 - 1
 
 
-def with_alpha(rgba: np.ndarray, height: int, width: int, resize_mode: str) -> torch.Tensor:
+def with_alpha(rgba: np.ndarray, height: int, width: int, resize_mode: ResizeMode | str) -> torch.Tensor:
     """An image at the wanted size with its alpha, float32 [1,4,height,width] in [0,1].
 
     Colour is padded before resizing, so that no colour of invisible pixels bleeds into the edges.
     """
     padded = np.concatenate([pad_rgb(rgba), rgba[..., 3:].astype(np.float32) / 255], axis=2)
-    resized = resize_image(padded, height, width, RESIZE_LABELS[resize_mode])
+    resized = resize_image(padded, height, width, resize_mode)
     return torch.from_numpy(resized.clip(0, 1)).permute(2, 0, 1)[None]

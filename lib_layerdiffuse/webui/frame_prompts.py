@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import unforeseen
-from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, frame_prompts, round_up_batch
+from ..core.methods import frame_prompts, round_up_batch
 from ..form.arguments import BY_NAME, INFOTEXT_PREFIX
+from ..form.frames import FRAMES
 from .host.modules import host_module
 from .job_part import JobPart
 from .wrapping import once
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROMPTS = {
-    FOREGROUND: "fg_additional_prompt",
-    BACKGROUND: "bg_additional_prompt",
-    BLENDED: "blend_additional_prompt",
-}
 TEMPLATE_KEY = f"{INFOTEXT_PREFIX}{{}}_template"  # of the argument's name: what was typed, where it was expanded
 MARK, SEPARATOR = "\u241f", "\u241e"  # pictures of control characters: nobody types them, no script reads them
 NETWORK = re.compile(r"<\w+:[^>]+>")
@@ -75,7 +71,7 @@ class FramePrompts(JobPart):
     def __init__(self, job: Job):
         super().__init__(job)
         self.method = job.method
-        given = {frame: getattr(job.arguments, name) for frame, name in PROMPTS.items()}
+        given = {name: getattr(job.arguments, frame.prompt) for name, frame in FRAMES.items()}
         self.given = {frame: given[frame] for frame in self.method.extra_prompts if given[frame]}
         self.templates = self.given if any(map(is_template, self.given.values())) else {}
         self.extras: list[dict[str, str]] = []  # of each picture of the job, by frame
@@ -212,7 +208,7 @@ class FramePrompts(JobPart):
         """The infotext has the extra prompts as they are used, and beside them what was typed."""
         parameters = self.p.extra_generation_params
         for frame, template in self.given.items():
-            name = PROMPTS[frame]
+            name = FRAMES[frame].prompt
             texts = [extras[frame] for extras in self.extras]
             parameters[BY_NAME[name].infotext_key] = texts[0] if len(set(texts)) == 1 else PerPicture(texts, template)
             if set(texts) != {template}:

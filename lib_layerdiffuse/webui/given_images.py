@@ -9,7 +9,8 @@ from PIL import Image
 
 from ..core.methods import FOREGROUND
 from ..core.picture.painted_board import has_painted_board
-from .job import IMAGES, Job
+from ..form.frames import FRAMES
+from .job import Job
 
 BOARD = (
     "the {name} has a checkerboard painted into it, which is taken for a part of the picture: "
@@ -26,7 +27,7 @@ def tell_about_images(job: Job) -> None:
     """Notes on the pictures that a job was given."""
     given = []
     if FOREGROUND in job.method.images:
-        given.append((f"{FOREGROUND} image", getattr(job.arguments, IMAGES[FOREGROUND])))
+        given.append((f"{FOREGROUND} image", getattr(job.arguments, FRAMES[FOREGROUND].image)))
     if job.init_images and not job.is_tile:
         given += [("start picture", picture) for picture in job.init_images.pictures]
     for name, picture in given:

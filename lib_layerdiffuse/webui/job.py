@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from ..core.errors import InputError, LayerDiffuseError, without_frames
-from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, check_base, round_up_batch
+from ..core.methods import Method, check_base, round_up_batch
 from ..core.offsets.install import parameter_shapes
 from ..core.picture.alpha import rgba_array
 from ..files.layer_catalogue import Loaded
 from ..form.arguments import LayerArguments, to_infotext
-from ..unet.images import RESIZE_KEYS, on_grey
+from ..form.frames import FRAMES
+from ..unet.images import on_grey
 from ..unet.method_kinds import Conditions
 from . import own_files
-from .frame_prompts import PROMPTS, FramePrompts, PerPicture
+from .frame_prompts import FramePrompts, PerPicture
 from .host.host import ForgeFamily, WebuiHost, computing_device, host_of, token_merging_off
 from .host.modules import host_module
 from .host.row_map import step_rows
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 ATTRIBUTE = "layerdiffuse_job"
 ERROR_KEY, NOTE_KEY = "layerdiffusion_error", "layerdiffusion_note"
-IMAGES = {FOREGROUND: "fg_image", BACKGROUND: "bg_image", BLENDED: "blend_image"}
 VAE_FACTOR = 8
 
 
@@ -116,9 +116,9 @@ class Job:
             self.networks.decoder(self.files, base)  # fails now rather than after the sampling
         self.p.extra_generation_params.update(to_infotext(self.arguments))
         unused = [
-            name
-            for frame, name in PROMPTS.items()
-            if getattr(self.arguments, name) and frame not in self.method.extra_prompts
+            frame.prompt
+            for frame in FRAMES.values()
+            if getattr(self.arguments, frame.prompt) and frame.name not in self.method.extra_prompts
         ]
         if unused:
             self.note(f"{' and '.join(unused)}: not used by {self.method.id}", in_files=False)
@@ -132,8 +132,8 @@ class Job:
 
     def _conditions(self, height: int, width: int) -> Conditions:
         def seen(frame: str) -> torch.Tensor:
-            picture = rgba_array(getattr(self.arguments, IMAGES[frame]))
-            return on_grey(picture, height, width, RESIZE_KEYS[self.arguments.resize_mode]).to(self.host.device)
+            picture = rgba_array(getattr(self.arguments, FRAMES[frame].image))
+            return on_grey(picture, height, width, self.arguments.resize_mode).to(self.host.device)
 
         method = self.method
         latents = [self.host.encode_mean(seen(frame)) for frame in method.concat]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib_layerdiffuse.unet.images import RESIZE_LABELS, on_grey, with_alpha
+from lib_layerdiffuse.standalone.settings import RESIZE_MODES
+from lib_layerdiffuse.unet.images import on_grey, with_alpha
 
 GREEN, RED = (0, 255, 0, 255), (255, 0, 0, 255)
 
@@ -27,7 +28,7 @@ def share_of_red(image: torch.Tensor) -> float:
 @pytest.mark.parametrize("bring", [on_grey, with_alpha])
 def test_the_resize_mode_decides_what_is_seen(bring) -> None:
     """Squeezed: the ends keep their share; cropped: they are lost; filled: bands of the border's colour, red, too."""
-    shares = {mode: share_of_red(bring(wide(), 64, 64, mode)) for mode in RESIZE_LABELS}
+    shares = {mode: share_of_red(bring(wide(), 64, 64, mode)) for mode in RESIZE_MODES}
     assert shares["just-resize"] == pytest.approx(48 / 128, abs=0.03)
     assert shares["crop-and-resize"] == 0
     assert shares["resize-and-fill"] != pytest.approx(shares["just-resize"], abs=0.03)

@@ -16,9 +16,11 @@ from fakes import ui
 
 gradio = pytest.importorskip("gradio")
 
-from lib_layerdiffuse.core.methods import BASES, BLENDED, METHODS, MODES  # noqa: E402
+from lib_layerdiffuse.core.methods import BASES, BLENDED, METHODS  # noqa: E402
+from lib_layerdiffuse.core.modes import MODES  # noqa: E402
 from lib_layerdiffuse.core.picture.alpha import AlphaSummary  # noqa: E402
-from lib_layerdiffuse.form.accordion import FRAME_OF, build_accordion  # noqa: E402
+from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
+from lib_layerdiffuse.form.frames import FRAMES  # noqa: E402
 from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
 from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
 from lib_layerdiffuse.webui.header import input_accordion_header  # noqa: E402
@@ -89,7 +91,7 @@ def accordion_texts(base: str | None) -> Iterator[str]:
     answers = [accordion.choose_mode(mode) for mode in MODES] + [accordion.choose_method(row.id) for row in METHODS]
     for component, update in [pair for answer in answers for pair in zip(accordion.outputs, answer, strict=True)]:
         yield from texts_of(update, type(component).__name__)
-    for frame in FRAME_OF.values():
+    for frame in FRAMES:
         _image, button = accordion.use_last(frame, "me")
         yield button["value"]
 

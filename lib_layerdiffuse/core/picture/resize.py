@@ -7,13 +7,13 @@ Images are float32 [H,W,C]; Lanczos-4 may overshoot the input's range a little, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+from .resize_modes import ResizeMode
 
 
 class Taps(NamedTuple):
@@ -21,14 +21,6 @@ class Taps(NamedTuple):
 
     rows: np.ndarray
     weights: np.ndarray
-
-
-class ResizeMode(Enum):
-    """The WebUI's resize modes; the values are its labels."""
-
-    STRETCH = "Just Resize"
-    CROP = "Crop and Resize"
-    FILL = "Resize and Fill"
 
 
 @lru_cache(maxsize=512)
@@ -105,20 +97,12 @@ def _shrink_axis(size: int, target: int) -> Taps:
 
 
 def resize_image(image: np.ndarray, height: int, width: int, mode: ResizeMode | str = ResizeMode.STRETCH) -> np.ndarray:
-    """Float [H,W,C] fitted into float32 [height,width,C] the way of `mode` (a ResizeMode or its label)."""
+    """Float [H,W,C] fitted into float32 [height,width,C] the way of `mode` (or its label or key)."""
     if image.ndim != 3 or min(image.shape) < 1 or height < 1 or width < 1:
         raise InputError(
             f"{list(image.shape)} to {height}x{width}", "[H,W,C] and a size from 1x1", "check the image and size"
         )
-    return _MODES[_mode(mode)](image, height, width)
-
-
-def _mode(mode: ResizeMode | str) -> ResizeMode:
-    try:
-        return ResizeMode(mode)
-    except ValueError as error:
-        labels = ", ".join(item.value for item in ResizeMode)
-        raise InputError(f"resize mode {mode!r}", f"one of: {labels}", "choose one of them") from error
+    return _MODES[ResizeMode.named(mode)](image, height, width)
 
 
 def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
