@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from ..files.whole_files import check_file, check_folder
 from ..form.ranges import Range, file_option, path_option, source_option, text_option
 from .options import add_options
-from .settings import CodecOptions, ComposeOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
+from .settings import (
+    CodecOptions,
+    ComposeOptions,
+    ControlOptions,
+    DiffusionOptions,
+    RunConfig,
+    UNetShape,
+    VaeOptions,
+    VaeShape,
+)
 
 FILE, FOLDER, SOURCE = file_option, path_option, source_option
 SIZES, IMAGES, VIEWS = Range(8, 2048, whole=True), Range(1, 10**6, whole=True), Range(1, 10**4, whole=True)
@@ -18,6 +27,8 @@ MERGES, LIMIT = Range(0, 10**6, whole=True), Range(0, 10**9, whole=True)
 PASSES, SHARE = (1, 2, 4, 8), Range(0, 1)
 SET_HELP = "file that `train prepare` wrote"
 LAYERS_HELP = "file of layer sets that `train compose` or `train read-layers` wrote"
+MODEL_HELP = "pipeline's folder, demo model's folder or checkpoint file"
+CONFIG_HELP = "for a checkpoint file: its folder in diffusers' layout, weights not needed"
 VAE_HELP = "frozen VAE: its folder or a pipeline's in diffusers' layout, a demo model's folder, or a checkpoint file"
 
 
@@ -94,9 +105,7 @@ def _whiten(parser: argparse.ArgumentParser) -> None:
 def _set_and_vae(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", type=FILE, help=SET_HELP)
     parser.add_argument("--vae", type=SOURCE, required=True, help=VAE_HELP)
-    parser.add_argument(
-        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
-    )
+    parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
 
 
 def _codec(parser: argparse.ArgumentParser) -> None:
@@ -179,15 +188,22 @@ def _text2image(parser: argparse.ArgumentParser) -> None:
 
 def _diffusion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("latents", type=FILE, help="file that `train latents --codec` wrote")
-    parser.add_argument(
-        "--model", type=SOURCE, required=True, help="pipeline's folder, demo model's folder or checkpoint file"
-    )
-    parser.add_argument(
-        "--config", type=FOLDER, help="for a checkpoint file: its folder in diffusers' layout, weights not needed"
-    )
+    parser.add_argument("--model", type=SOURCE, required=True, help=MODEL_HELP)
+    parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
     parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to show samples as RGBA")
     _run_options(parser)
     add_options(parser, DiffusionOptions)
+
+
+def _controlnet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sets", type=FILE, nargs="+", help=f"{SET_HELP}, or {LAYERS_HELP}; several")
+    parser.add_argument("--model", type=SOURCE, required=True, help=MODEL_HELP)
+    parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
+    parser.add_argument(
+        "--views", default=4, **number(VIEWS), help="random views of each picture of a prepared set (default: 4)"
+    )
+    _run_options(parser)
+    add_options(parser, ControlOptions)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +238,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, RunConfig)
 
 
-LAYERS = "layer_commands"
+LAYERS, CONTROL = "layer_commands", "control_commands"
 COMMANDS = (
     Command("prepare", "read RGBA images and captions into one file", _prepare, "prepare_set", check_file),
     Command("statistics", "print how much of a set is transparent, soft and opaque", _statistics, "statistics"),
@@ -241,6 +257,7 @@ COMMANDS = (
     ),
     Command("text2image", "train an ordinary small text-to-image model from nothing", _text2image, "text2image"),
     Command("diffusion", "make a diffusion model transparent", _diffusion, "diffusion"),
+    Command("controlnet", "train a ControlNet that follows lines", _controlnet, "controlnet", module=CONTROL),
     Command("export", "write a trained pipeline as a checkpoint for a WebUI", _export, "export"),
 )
 HARMLESSNESS = Command(

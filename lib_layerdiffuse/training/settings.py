@@ -158,6 +158,25 @@ class DiffusionOptions(Checked):
 
 
 @dataclass(frozen=True)
+class ControlOptions(Checked):
+    """Lines, loss, averaging and sample grids of a ControlNet's run."""
+
+    caption_dropout: float = setting(0.2, "share of pictures without their caption, so that the lines must do", SHARE)
+    subject_share: float = setting(0.5, "share of pictures that are shown with the lines of their subject alone", SHARE)
+    stray_share: float = setting(0.3, "share of backgrounds shown with lines of a thing that is not asked for", SHARE)
+    thick_share: float = setting(0.3, "share of drawings with thick lines, as made by hand", SHARE)
+    blank_share: float = setting(0.05, "share of pictures without any line", SHARE)
+    snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none", WEIGHT)
+    average: float = setting(
+        0.999, "decay of the averaged weights, which are what is sampled and exported", Range(0, 0.999999)
+    )
+    guidance: float = setting(1.5, "guidance of the sample grids", Range(0, 100))
+    sample_steps: int = setting(20, "steps of the sample grids", Range(1, 1000, whole=True))
+    measured: int = setting(64, "pictures that the figures at the end are taken from", Range(1, 10**4, whole=True))
+    name: str = setting("control_lines", "name of the ControlNet's file", Stem())
+
+
+@dataclass(frozen=True)
 class UNetShape(Checked):
     """Channels of the levels (multiples of `head`), residual blocks a level, and where attention is."""
 

@@ -1,0 +1,212 @@
+"""A ControlNet for any model (L. Zhang and others, arXiv 2302.05543): lines in, a picture that follows them out.
+
+The model stays as it is. What is trained is diffusers' own ControlNetModel, begun as a copy of the UNet's encoder; it
+is written in the layout of the published ControlNets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, DiffusionPipeline
+from PIL import Image
+
+from ..core.picture.edges import edge_maps, thick_lines
+from ..core.errors import InputError
+from ..standalone.controlnet_files import write_controlnet
+from ..standalone.controlnet_run import control_on_unet
+from .control_data import ControlBatches, ControlSet, drawn_from, encode_pictures
+from .denoising import WeightAverage
+from .diffusion import decode_pictures, denoising_loss, encode_captions, use_quickest_attention
+from .engine import RunConfig, Task, processes, train
+from .grids import image_grid
+from .settings import ControlOptions
+
+TEXTS = 256  # captions that are encoded at once
+SHOWN = 8  # pictures of a grid of samples
+NEAR = 5  # pixels: the window in which a line of a picture counts as one that was asked for
+
+
+class ControlledUNet(torch.nn.Module):
+    """A trainable ControlNet beside a frozen UNet, and its loss in one forward."""
+
+    def __init__(self, pipeline: DiffusionPipeline, options: ControlOptions):
+        super().__init__()
+        self.frozen = (pipeline.unet,)  # a tuple, so that it is neither registered nor saved here
+        self.control = ControlNetModel.from_unet(pipeline.unet)
+        self.denoising = denoising_loss(pipeline, options)
+        self.average = WeightAverage(self.control, options.average)
+
+    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, lines: torch.Tensor, seen: dict):
+        """Loss and figures of `latent` [B,C,h,w] with `lines` [B,3,H,W] and the UNet's keyword arguments `seen`."""
+
+        def predict(noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+            down, middle = self.control(noisy, steps, controlnet_cond=lines, return_dict=False, **seen)
+            more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+            return self.frozen[0](noisy, steps, **seen, **more).sample
+
+        loss = self.denoising(predict, latent, noise, steps)
+        return loss, {"loss": loss.detach()}
+
+
+class Captions:
+    """The conditions of all captions of a set, encoded once; rows of them are the UNet's keyword arguments."""
+
+    def __init__(self, pipeline: DiffusionPipeline, texts: list[str], size: tuple[int, int], progress: Callable = iter):
+        places = range(0, len(texts), TEXTS)
+        encoded = [_halved(encode_captions(pipeline, texts[at : at + TEXTS], size)) for at in progress(places)]
+        self.whole = _joined(encoded)
+
+    def rows(self, rows: torch.Tensor) -> dict:
+        """Keyword arguments for the captions `rows` [B]."""
+        return _mapped(self.whole, lambda tensor: tensor[rows].float())
+
+
+def _mapped(condition: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
+    return {
+        name: _mapped(value, change) if isinstance(value, dict) else change(value) for name, value in condition.items()
+    }
+
+
+def _halved(condition: dict) -> dict:
+    # sizes of pictures are whole numbers that half precision does not hold
+    return _mapped(condition, lambda tensor: tensor.half() if tensor.ndim == 3 else tensor)
+
+
+def _joined(conditions: list[dict]) -> dict:
+    first = conditions[0]
+    return {
+        name: _joined([each[name] for each in conditions])
+        if isinstance(value, dict)
+        else torch.cat([each[name] for each in conditions])
+        for name, value in first.items()
+    }
+
+
+def train_controlnet(
+    pipeline: DiffusionPipeline,
+    data: ControlSet,
+    config: RunConfig,
+    options: ControlOptions | None = None,
+    progress: Callable = iter,
+) -> dict[str, float]:
+    """Train a ControlNet for `pipeline`; writes `config.out`/NAME.safetensors in LDM names and `controlnet/`."""
+    options = options or ControlOptions()
+    check_control(pipeline, data)
+    config.extra.update(asdict(options))
+    device = processes().device
+    frozen = tuple(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
+    for part in frozen:
+        part.requires_grad_(False).to(device)
+    use_quickest_attention(pipeline.unet)
+    torch.manual_seed(config.seed)
+    trainer = ControlledUNet(pipeline, options)
+    use_quickest_attention(trainer.control)
+    data = data.to(device)
+    batches = ControlBatches(data, encode_pictures(pipeline.vae, data.pictures, progress), options)
+    captions = Captions(pipeline, batches.texts, data.size, progress)
+    last = pipeline.scheduler.config.num_train_timesteps
+
+    def loss(modules: dict, progress: float, generator: torch.Generator):
+        latent, lines, texts = batches.draw(config.batch, generator)
+        noise = torch.randn(latent.shape, generator=generator).to(device)
+        steps = torch.randint(0, last, (len(latent),), generator=generator).to(device)
+        return modules["model"](latent, noise, steps, lines, captions.rows(texts))
+
+    def export(out: Path) -> None:
+        with trainer.average.applied():
+            write_controlnet(trainer.control, out / f"{options.name}.safetensors", metadata=said_of(pipeline, options))
+            trainer.control.save_pretrained(out / "controlnet")
+
+    samples = partial(control_grid, pipeline, trainer, data, options)
+    task = Task({"model": trainer}, loss, export, samples, after_step=trainer.average.update, frozen=frozen)
+    figures = train(task, config)
+    return figures | (control_figures(pipeline, trainer, data, options) if processes().is_main_process else {})
+
+
+def said_of(pipeline: DiffusionPipeline, options: ControlOptions) -> dict[str, str]:
+    """What a file says of itself."""
+    heads = pipeline.unet.config.attention_head_dim
+    heads = heads if isinstance(heads, int) else heads[0]
+    return {"layerdiffuse_control": "lines", "layerdiffuse_heads": str(heads)}
+
+
+def check_control(pipeline: DiffusionPipeline, data: ControlSet) -> None:
+    """InputError for a set that is empty or of another size than the model can take."""
+    factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    if not len(data) or any(side % factor for side in data.size):
+        raise InputError(
+            f"{len(data)} pictures of {data.size}",
+            f"pictures with sides of multiples of {factor}",
+            "prepare the set anew",
+        )
+
+
+def _spread(data: ControlSet, count: int) -> torch.Tensor:
+    """Up to `count` rows of pictures whose caption asks for a subject, or of any where there is none."""
+    rows = torch.nonzero(data.asked).flatten() if data.asked.any() else torch.arange(len(data))
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long().to(rows.device)]
+
+
+@torch.no_grad()
+def paint(
+    pipeline: DiffusionPipeline, prompts: list[str], size: tuple[int, int], options: Any, around: Any
+) -> torch.Tensor:
+    """Pictures [B,3,H,W] in [0,1] of prompts, same seeds every time, inside the context `around`."""
+    pipeline.set_progress_bar_config(disable=True)
+    with around:
+        latents = pipeline(
+            prompts,
+            height=size[0],
+            width=size[1],
+            num_inference_steps=options.sample_steps,
+            guidance_scale=options.guidance,
+            generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
+            output_type="latent",
+        ).images
+    return torch.stack(decode_pictures(pipeline.vae, latents / pipeline.vae.config.scaling_factor, None)).clamp(0, 1)
+
+
+def _both_ways(
+    pipeline: DiffusionPipeline, trainer: ControlledUNet, data: ControlSet, options: Any, count: int
+) -> tuple:
+    """(what the lines were drawn from, lines, pictures without and with the ControlNet) for spread rows."""
+    rows = _spread(data, count)
+    seen = drawn_from(data, rows, torch.arange(len(rows), device=rows.device) % 2 == 1)
+    lines = edge_maps(seen).expand(-1, 3, -1, -1)
+    prompts = [data.captions[row][0] for row in rows.tolist()]
+    plain = paint(pipeline, prompts, data.size, options, nullcontext())
+    with trainer.average.applied():
+        controlled = paint(
+            pipeline, prompts, data.size, options, control_on_unet(trainer.control, pipeline.unet, lines)
+        )
+    return seen[:, :3], lines, plain, controlled
+
+
+def control_grid(
+    pipeline: DiffusionPipeline, trainer: ControlledUNet, data: ControlSet, options: ControlOptions
+) -> Image.Image:
+    """Columns: what the lines were drawn from, lines, the model's own picture, and the one that follows the lines."""
+    columns = _both_ways(pipeline, trainer, data, options, SHOWN)
+    return image_grid([picture.cpu() for row in zip(*columns, strict=True) for picture in row], len(columns))
+
+
+def control_figures(
+    pipeline: DiffusionPipeline, trainer: ControlledUNet, data: ControlSet, options: ControlOptions
+) -> dict[str, float]:
+    """Share of the asked lines that pictures have, with the ControlNet and without it."""
+    _, lines, plain, controlled = _both_ways(pipeline, trainer, data, options, options.measured)
+    found = {"with": controlled, "without": plain}
+    return {f"lines_followed_{name}": followed(lines[:, :1], pictures) for name, pictures in found.items()}
+
+
+def followed(lines: torch.Tensor, pictures: torch.Tensor) -> float:
+    """Share in [0,1] of `lines` [B,1,H,W] that have a line of the picture [B,3,H,W] within two pixels."""
+    near = thick_lines(edge_maps(pictures.to(lines.device)), NEAR)
+    return ((near * lines).sum() / lines.sum().clamp(min=1)).item()
