@@ -100,26 +100,23 @@ def joined(parts: Sequence[ControlSet]) -> ControlSet:
 
 
 class ControlBatches:
-    """Random batches: latents in the sampler's scale, line drawings, and the rows of their captions' conditions."""
+    """Random batches: latents in the sampler's scale, line drawings, and captions."""
 
     def __init__(self, data: ControlSet, latents: torch.Tensor, options: ControlOptions):
         self.data, self.latents, self.options = data, latents, options
-        self.texts = ["", *dict.fromkeys(text for texts in data.captions for text in texts)]
-        places = {text: place for place, text in enumerate(self.texts)}
-        self.places = [[places[text] for text in texts] for texts in data.captions]
+        self.texts = sorted({"", *(text for texts in data.captions for text in texts)})
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Latents [count,C,h,w] float32, lines [count,3,H,W] in {0,1}, rows of `texts` [count]."""
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Latents [count,C,h,w] float32, lines [count,3,H,W] in {0,1}, and captions, or none."""
         rows = torch.randint(0, len(self.data), (count,), generator=generator)
         chance = torch.rand(2, count, generator=generator).tolist()
-        variants = [self.places[row] for row in rows.tolist()]
-        texts = [
-            0 if drop < self.options.caption_dropout else places[int(share * len(places))]
-            for places, share, drop in zip(variants, *chance, strict=True)
+        variants = [self.data.captions[row] for row in rows.tolist()]
+        captions = [
+            "" if drop < self.options.caption_dropout else texts[int(share * len(texts))]
+            for texts, share, drop in zip(variants, *chance, strict=True)
         ]
-        device = self.latents.device
-        rows = rows.to(device)
-        return self.latents[rows].float(), self.lines(rows, generator), torch.tensor(texts, device=device)
+        rows = rows.to(self.latents.device)
+        return self.latents[rows].float(), self.lines(rows, generator), captions
 
     def lines(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Line drawings [B,3,H,W] for pictures: of the picture or its subject, thin or thick, few or many, or none."""

@@ -23,12 +23,11 @@ from ..standalone.controlnet_files import write_controlnet
 from ..standalone.controlnet_run import control_on_unet
 from .control_data import ControlBatches, ControlSet, drawn_from, encode_pictures
 from .denoising import WeightAverage
-from .diffusion import decode_pictures, denoising_loss, encode_captions, use_quickest_attention
+from .diffusion import Conditions, decode_pictures, denoising_loss, draw_noise, encode_captions, use_quickest_attention
 from .engine import RunConfig, Task, processes, train
 from .grids import image_grid
 from .settings import ControlOptions
 
-TEXTS = 256  # captions that are encoded at once
 SHOWN = 8  # pictures of a grid of samples
 NEAR = 5  # pixels: the window in which a line of a picture counts as one that was asked for
 
@@ -55,40 +54,6 @@ class ControlledUNet(torch.nn.Module):
         return loss, {"loss": loss.detach()}
 
 
-class Captions:
-    """The conditions of all captions of a set, encoded once; rows of them are the UNet's keyword arguments."""
-
-    def __init__(self, pipeline: DiffusionPipeline, texts: list[str], size: tuple[int, int], progress: Callable = iter):
-        places = range(0, len(texts), TEXTS)
-        encoded = [_halved(encode_captions(pipeline, texts[at : at + TEXTS], size)) for at in progress(places)]
-        self.whole = _joined(encoded)
-
-    def rows(self, rows: torch.Tensor) -> dict:
-        """Keyword arguments for the captions `rows` [B]."""
-        return _mapped(self.whole, lambda tensor: tensor[rows].float())
-
-
-def _mapped(condition: dict, change: Callable[[torch.Tensor], torch.Tensor]) -> dict:
-    return {
-        name: _mapped(value, change) if isinstance(value, dict) else change(value) for name, value in condition.items()
-    }
-
-
-def _halved(condition: dict) -> dict:
-    # sizes of pictures are whole numbers that half precision does not hold
-    return _mapped(condition, lambda tensor: tensor.half() if tensor.ndim == 3 else tensor)
-
-
-def _joined(conditions: list[dict]) -> dict:
-    first = conditions[0]
-    return {
-        name: _joined([each[name] for each in conditions])
-        if isinstance(value, dict)
-        else torch.cat([each[name] for each in conditions])
-        for name, value in first.items()
-    }
-
-
 def train_controlnet(
     pipeline: DiffusionPipeline,
     data: ControlSet,
@@ -110,14 +75,11 @@ def train_controlnet(
     use_quickest_attention(trainer.control)
     data = data.to(device)
     batches = ControlBatches(data, encode_pictures(pipeline.vae, data.pictures, progress), options)
-    captions = Captions(pipeline, batches.texts, data.size, progress)
-    last = pipeline.scheduler.config.num_train_timesteps
+    conditions = Conditions(lambda texts: encode_captions(pipeline, texts, data.size), batches.texts)
 
     def loss(modules: dict, progress: float, generator: torch.Generator):
-        latent, lines, texts = batches.draw(config.batch, generator)
-        noise = torch.randn(latent.shape, generator=generator).to(device)
-        steps = torch.randint(0, last, (len(latent),), generator=generator).to(device)
-        return modules["model"](latent, noise, steps, lines, captions.rows(texts))
+        latent, lines, captions = batches.draw(config.batch, generator)
+        return modules["model"](*draw_noise(latent, pipeline, generator), lines, conditions.of(captions))
 
     def export(out: Path) -> None:
         with trainer.average.applied():
@@ -186,7 +148,7 @@ def _both_ways(
         controlled = paint(
             pipeline, prompts, data.size, options, control_on_unet(trainer.control, pipeline.unet, lines)
         )
-    return seen[:, :3], lines, plain, controlled
+    return seen[:, :3] * seen[:, 3:] + 0.5 * (1 - seen[:, 3:]), lines, plain, controlled
 
 
 def control_grid(
