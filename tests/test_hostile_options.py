@@ -45,6 +45,7 @@ NEEDED = {
     "train latents": ["set.safetensors", "--vae", "vae", "--out", "out"],
     "train text2image": ["latents", "--vae", "vae", "--out", "out"],
     "train diffusion": ["latents", "--model", "demo", "--out", "out"], "train export": ["demo", "--out", "out"],
+    "train controlnet": ["set.safetensors", "--model", "demo", "--out", "out"],
     "harmlessness": ["set.safetensors", "--vae", "vae", "--codec", "vae"],
 }  # fmt: skip
 
