@@ -18,8 +18,8 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from ..core.errors import BaseMismatchError, InputError, WeightsError
 from ..core.files.state_check import state_differences
 from ..core.files.weights import WeightFile
-from ..unet.ldm_keys import KeyTable, Row, unet_table
 from ..files.whole_files import save_tensors
+from ..unet.ldm_keys import KeyTable, Row, unet_table
 
 PREFIX = "control_model."
 HINT, THEIR_HINT = "input_hint_block", "controlnet_cond_embedding"

@@ -41,6 +41,6 @@ def holds_layers(path: str) -> bool:
     """Whether a file is one of layer sets; what cannot be read is none."""
     try:
         with safe_open(path, framework="pt") as file:
-            return "blended" in file.keys()  # noqa: SIM118  (the file is no mapping)
+            return "blended" in file.keys()
     except (SafetensorError, OSError):
         return False

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.picture.edges import HIGH, edge_maps, thick_lines
 from ..core.errors import InputError
+from ..core.picture.edges import HIGH, edge_maps, thick_lines
 from .augment import random_backgrounds, zoom
 from .data import PreparedSet
 from .latents import VIEW_AMOUNT

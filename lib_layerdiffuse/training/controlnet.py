@@ -17,8 +17,8 @@ import torch
 from diffusers import ControlNetModel, DiffusionPipeline
 from PIL import Image
 
-from ..core.picture.edges import edge_maps, thick_lines
 from ..core.errors import InputError
+from ..core.picture.edges import edge_maps, thick_lines
 from ..standalone.controlnet_files import write_controlnet
 from ..standalone.controlnet_run import control_on_unet
 from .control_data import ControlBatches, ControlSet, drawn_from, encode_pictures

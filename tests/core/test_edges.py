@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lib_layerdiffuse.core.edges import edge_maps, thick_lines
+from lib_layerdiffuse.core.picture.edges import edge_maps, thick_lines
 
 
 def square(channels: int = 3, side: int = 32) -> torch.Tensor:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.hosts.controlnet_files import read_controlnet
-from lib_layerdiffuse.hosts.demo import load_demo
+from lib_layerdiffuse.standalone.controlnet_files import read_controlnet
+from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.training.control_data import (
     ControlBatches,
     ControlSet,
@@ -39,7 +39,8 @@ def layer_sets(count: int = 3) -> ControlSet:
     background = torch.zeros(count, 3, SIDE, SIDE, dtype=torch.uint8)
     background[..., 26:, :] = 255
     blended = torch.maximum(background, foreground[:, :3])
-    return from_layers(foreground, background, blended, [["a square on a stripe", "a stripe"]] * count)
+    captions = [[["a square"], ["a stripe"], ["a square on a stripe", "a square"]]] * count
+    return from_layers(foreground, background, blended, captions)
 
 
 def drawn(data: ControlSet, options: ControlOptions, rows: list[int]) -> torch.Tensor:
