@@ -6,6 +6,7 @@ Pictures are kept an eighth larger than they are used, so that each use may cut 
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core.errors import InputError
+from .data import PreparedSet
 from .scenes import SCENES, Place, named_scenes, paint_numbered
 from .sources import IMAGE_SUFFIXES, iterate_files
 from .text import caption_variants
@@ -100,32 +102,57 @@ def _workers() -> int:
 
 
 def read_backdrops(source: str | Path, side: int) -> Backdrops:
-    """Pictures of a folder or an archive, captioned by file name (`forest_02.jpg`: forest); bad ones are skipped."""
-    pictures, words, skipped = [], [], []
+    """Pictures of a folder or an archive, or of a prepared set; bad ones are skipped.
+
+    Captions come from a captions.json {file stem: caption} among them, or from file names (`forest_02.jpg`: forest).
+    """
+    if str(source).endswith(".safetensors"):
+        data = PreparedSet.load(source)
+        pictures = [_fitted(Image.fromarray(rgb.permute(1, 2, 0).numpy()), side) for rgb in data.rgba[:, :3]]
+        return _named_backdrops(pictures, data.captions, data.skipped)
+    table, pictures, captions, skipped = _table(source), [], [], []
     for name, content in iterate_files(source, PHOTO_SUFFIXES):
         try:
-            pictures.append(_square(content, kept_side(side)))
+            pictures.append(_fitted(_opened(content), side))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             skipped.append(f"{name}: {error}")
             continue
-        words.append(words_of(name))
+        captions.append(str(table.get(Path(name).stem, table.get(name.rsplit(".", 1)[0], Path(name).stem))))
     if not pictures:
         raise InputError(f"no usable picture in {source}", "pictures named by what they show", "check the folder")
+    return _named_backdrops(pictures, captions, skipped)
+
+
+def _table(source: str | Path) -> dict[str, str]:
+    try:
+        found = [json.loads(content) for _, content in iterate_files(source, ("captions.json",))]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"captions.json: {error}", "a JSON object {file stem: caption}", "correct the file") from error
+    return found[0] if found and isinstance(found[0], dict) else {}
+
+
+def _named_backdrops(pictures: list[np.ndarray], captions: Sequence[str], skipped: list[str]) -> Backdrops:
+    words = [words_of(caption) for caption in captions]
     known = list(dict.fromkeys(words))
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
     return Backdrops(stacked, [known.index(each) for each in words], [Place()] * len(words), known, skipped)
 
 
-def _square(content: bytes, side: int) -> np.ndarray:
+def _opened(content: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(content))
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, more than {MOST_PIXELS}")
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS))
+    return image.convert("RGB")
 
 
-def words_of(name: str) -> Words:
-    """Words of a picture by its file name, those of a painted scene where it is called like one."""
-    stem = " ".join(re.sub(r"[\d_\-.]+", " ", Path(name).stem).lower().split()) or "place"
+def _fitted(image: Image.Image, side: int) -> np.ndarray:
+    """uint8 [P,P,3] with the margin for cuttings of `side`, the middle of the picture."""
+    return np.asarray(ImageOps.fit(image, (kept_side(side), kept_side(side)), Image.Resampling.LANCZOS))
+
+
+def words_of(caption: str) -> Words:
+    """Words of a picture by its caption or the stem of its name; a painted scene's where it is called like one."""
+    stem = " ".join(re.sub(r"[\d_\-.~]+", " ", caption).lower().split()) or "place"
     for scene in SCENES:
         if stem == scene.name or stem in scene.captions:
             return Words(scene.name, scene.captions, scene.phrases)

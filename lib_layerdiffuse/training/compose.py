@@ -20,8 +20,8 @@ from ..core.errors import InputError
 from ..core.picture.alpha import PYRAMID_RATIO
 from ..core.picture.resize import Taps, area_taps, linear_taps
 from .backdrops import Backdrops
-from .captions import blended_captions, foreground_captions
 from .data import PreparedSet, concept_key
+from .layer_captions import blended_captions, foreground_captions
 from .layer_sets import LayerSet
 from .settings import ComposeOptions
 
@@ -32,7 +32,7 @@ OVERSAMPLING = 2  # things are shrunk to a third at most; bilinear samples alone
 
 @dataclass
 class Things:
-    """Cut-out things: `rgba` uint8 [N,4,S,S], padded; the ways to ask for each, the first one being its concept."""
+    """Cut-out things: `rgba` uint8 [N,4,S,S], padded; the ways to ask for each. Work is done where the pixels lie."""
 
     rgba: torch.Tensor
     captions: list[list[str]]
@@ -46,19 +46,19 @@ class Things:
 
     @property
     def concepts(self) -> list[str]:
-        """The concept of each thing."""
-        return [texts[0] for texts in self.captions]
+        """The concept of each thing: looks and styles of one concept are drawn as often as one look of another."""
+        return [concept_key(texts[0]) for texts in self.captions]
 
     def boxes(self) -> np.ndarray:
         """Left, top, right, bottom [N,4] of what is visible, in shares of the side."""
-        seen = self.rgba[:, 3] > 64
+        seen = (self.rgba[:, 3] > 64).cpu()
         edges = [_span(seen.any(dim=dim)) for dim in (1, 2)]
         return np.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], axis=1) / self.rgba.shape[-1]
 
 
 def _span(seen: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """First and last+1 true places [N] of bool [N,S]; the whole line where none is true."""
-    seen = seen.cpu().numpy()
+    seen = seen.numpy()
     seen[~seen.any(axis=1)] = True
     return seen.argmax(axis=1), seen.shape[1] - seen[:, ::-1].argmax(axis=1)
 
@@ -185,10 +185,10 @@ def compose(
     held_out: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> LayerSet:
-    """`count` layer sets of the things' size, seeded by `options.seed`; on a GPU where there is one."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """`count` layer sets of the things' size, seeded by `options.seed`."""
+    device = things.rgba.device
     plan = Planner(things, backdrops, options, options.seed + (10**6 if held_out else 0)).plan(count, held_out)
-    painter = Painter(things, backdrops, options, device)
+    painter = Painter(things, backdrops, options)
     side = things.rgba.shape[-1]
     layers = [torch.empty(count, channels, side, side, dtype=torch.uint8) for channels in (4, 3, 3)]
     for rows in progress(torch.arange(count).split(256 if device.type == "cuda" else 16)):
@@ -200,21 +200,22 @@ def compose(
 
 def _captions(things: Things, backdrops: Backdrops, plan: Plan) -> tuple[list[list[list[str]]], list[str]]:
     """For every set the captions of foreground, background and blended, and a name for it."""
-    captions, names, concepts = [], [], things.concepts
+    captions, names = [], []
     for thing, backdrop in zip(plan.thing.tolist(), plan.backdrop.tolist(), strict=True):
         words = backdrops.words[backdrops.scene[backdrop]]
         shown = [number for number in thing if number >= 0]
         texts = [things.captions[number] for number in shown]
         captions.append([foreground_captions(texts), list(words.captions), blended_captions(texts, words.phrases)])
-        names.append(f"{' + '.join(concepts[number] for number in shown)} | {words.name}")
+        names.append(f"{' + '.join(things.captions[number][0] for number in shown)} | {words.name}")
     return captions, names
 
 
 class Painter:
-    """Turns rows of a plan into pixels on `device`."""
+    """Turns rows of a plan into pixels."""
 
-    def __init__(self, things: Things, backdrops: Backdrops, options: ComposeOptions, device: torch.device):
-        self.things, self.backdrops, self.options, self.device = things, backdrops, options, device
+    def __init__(self, things: Things, backdrops: Backdrops, options: ComposeOptions):
+        self.things, self.backdrops, self.options = things, backdrops, options
+        self.device = things.rgba.device
         self.side = things.rgba.shape[-1]
         self.boxes = torch.from_numpy(things.boxes()).float()
         light = [(*place.light, place.light_x) for place in backdrops.places]
@@ -258,7 +259,7 @@ class Painter:
     def _placed(self, plan: Plan, rows: np.ndarray, slot: int) -> torch.Tensor:
         """The things at their places, premultiplied [B,4,S,S]."""
         thing = torch.from_numpy(plan.thing[rows, slot])
-        rgba = self.things.rgba[thing.to(self.things.rgba.device)].to(self.device).float() / 255
+        rgba = self.things.rgba[thing.to(self.device)].float() / 255
         rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
         scale, left, top = (plan.__dict__[key][rows, slot] for key in ("scale", "left", "top"))
         flip = np.where(plan.flip[rows, slot], -1.0, 1.0)

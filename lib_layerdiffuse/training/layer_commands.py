@@ -41,9 +41,11 @@ def _things(arguments: argparse.Namespace) -> Things:
     if arguments.vocabulary:
         vocabulary = Vocabulary.load(arguments.vocabulary)
         data = vocabulary.chosen(data)
-        return Things.of(data, vocabulary.captions_of(data))
-    data = data.part(held_out=False)
-    return Things.of(data, [caption_variants(caption) for caption in data.captions])
+        captions = vocabulary.captions_of(data)
+    else:
+        data = data.part(held_out=False)
+        captions = [caption_variants(caption) for caption in data.captions]
+    return Things.of(data.to(processes().device), captions)
 
 
 def write_layers(arguments: argparse.Namespace, data: LayerSet, figures: dict) -> None:
