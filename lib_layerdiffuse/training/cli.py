@@ -160,6 +160,15 @@ def _compose(parser: argparse.ArgumentParser) -> None:
     add_options(parser, ComposeOptions)
 
 
+def _read_layers(parser: argparse.ArgumentParser) -> None:
+    parts = "folders NAME with foreground, background and blended pictures and captions.json, PSD and ORA files"
+    parser.add_argument("source", type=SOURCE, help=f"folder or archive of {parts}")
+    parser.add_argument(
+        "--size", default=128, **number(SIZES), help="side of the square layers in pixels (default: 128)"
+    )
+    _layer_files(parser)
+
+
 def _layer_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grid", type=FOLDER, help="PNG to write with some of the sets; default: beside --out")
     parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
@@ -247,6 +256,7 @@ COMMANDS = (
     Command("codec", "train a transparency encoder and decoder for a frozen VAE", _codec, "codec"),
     Command("latents", "encode views of the images once, for the diffusion trainers", _latents, "latents", check_file),
     Command("compose", "put things into scenes: layer sets", _compose, "compose_layers", check_file, LAYERS),
+    Command("read-layers", "read layer sets of one's own", _read_layers, "read_layer_sets", check_file, LAYERS),
     Command(
         "layer-latents",
         "encode layer sets once, for the layer trainers",

@@ -16,6 +16,7 @@ from .engine import processes
 from .harmlessness import load_codec
 from .layer_latents import encode_layers
 from .layer_sets import LayerSet, layer_grid
+from .layer_sources import read_layers
 from .models import open_vae
 from .options import read_options
 from .settings import ComposeOptions
@@ -54,6 +55,12 @@ def write_layers(arguments: argparse.Namespace, data: LayerSet, figures: dict) -
     grid = arguments.grid or Path(arguments.out).with_suffix(".png")
     _written(grid, lambda path: layer_grid(data).save(path, "PNG"))
     _show({**data.statistics(), **figures, "grid": str(grid), "skipped_files": data.skipped})
+
+
+def read_layer_sets(arguments: argparse.Namespace) -> None:
+    """`train read-layers`."""
+    data = read_layers(arguments.source, arguments.size, partial(tqdm, desc="sets", unit="", delay=1))
+    write_layers(arguments, data, {})
 
 
 def layer_latents(arguments: argparse.Namespace) -> None:
