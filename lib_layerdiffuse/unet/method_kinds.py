@@ -30,10 +30,11 @@ from ..core.picture.boxes import Box
 from ..core.sharing.attention_sharing import (
     AttentionSharing,
     SharingRun,
+    check_layers,
     install,
     replaced_self_attention,
-    unit_paths,
 )
+from ..core.sharing.places import unit_places
 
 Modules = Mapping[str, torch.nn.Module]
 KEPT_PARTS = 4  # batches of tiles whose control signals are kept from step to step
@@ -122,15 +123,18 @@ def is_short(size: int) -> bool:
 
 
 def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionSharing:
-    sharing_layers(modules)
-    return AttentionSharing.from_file(path, method)
+    layers = sharing_layers(modules)
+    sharing = AttentionSharing.from_file(path, method)
+    check_layers(sharing, layers)
+    return sharing
 
 
 def _put_sharing(
     stack: ExitStack, sharing: AttentionSharing, modules: Modules, strength: float, conditions: Conditions
 ) -> OnUnet:
     layers = sharing_layers(modules)
-    run = SharingRun(merging=not is_short(sharing.merged_bytes(layers)))
+    depths = [place.depth for place in unit_places(modules)]
+    run = SharingRun(merging=not is_short(sharing.merged_bytes(layers)), depths=depths)
     control = None if conditions.control is None else PartsOfControl(sharing, run, conditions.control)
     if not strength:
         return OnUnet(lambda active: None)
@@ -181,13 +185,13 @@ KINDS: Mapping[str, Kind] = {
 
 
 def sharing_layers(modules: Modules) -> list[torch.nn.Module]:
-    """The attention layers in the order of the published units; BaseMismatchError where the UNet has others."""
-    missing = [path for path in unit_paths() if path not in modules]
-    if missing:
+    """The attention layers in the order of a file's units; BaseMismatchError where the UNet has none."""
+    places = unit_places(modules)
+    if not places:
         raise BaseMismatchError(
-            f"a UNet without {missing[0]}", "the attention layers of SD1.5", "load an SD1.5 checkpoint for this method"
+            "a UNet without attention layers", "one of Stable Diffusion's layout", "load another checkpoint"
         )
-    return [modules[path] for path in unit_paths()]
+    return [modules[place.path] for place in places]
 
 
 def read_method(path: Path, modules: Modules, method: Method) -> Any:

@@ -164,7 +164,8 @@ def _sharing(shapes: Shapes) -> Contents:
     control = any(key.startswith(CONTROL_PREFIX) for key in shapes)
     rows = [m for m in METHODS if m.kind == ATTENTION_SHARING and len(m.frames) == frames]
     methods = [m.id for m in rows if (m.control is not None) == control]
-    return Contents(METHOD, ("sd15",), ATTENTION_SHARING, tuple(methods))
+    context = shapes.get(f"{SHARING_PREFIX}1.to_k_lora.0.down.weight", (0, 0))[-1]
+    return Contents(METHOD, (CONTEXTS.get(context, "demo"),), ATTENTION_SHARING, tuple(methods))
 
 
 def _holds_decoder(shapes: Shapes) -> bool:

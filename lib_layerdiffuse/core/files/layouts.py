@@ -19,13 +19,17 @@ CONTROL_WIDTHS = ((32, 32, 64, 64, 128, 128, 256, 256), (256, 256), (256, 256), 
 
 @dataclass(frozen=True)
 class SharingShape:
-    """The numbers that fix the layout of an attention sharing file; `widths` has one hidden size per pair of units."""
+    """The numbers that fix the layout of an attention sharing file; `widths` has one hidden size per pair of units.
+
+    `encoder`: the widths of the control encoder's convolutions, one block for each depth of the UNet.
+    """
 
     frames: int
     widths: tuple[int, ...]
     context: int = 768
     rank: int = 256
     control: bool = False
+    encoder: tuple[tuple[int, ...], ...] = CONTROL_WIDTHS
 
 
 SD15_WIDTHS = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320, 1280)
@@ -50,9 +54,6 @@ def unit_paths() -> tuple[str, ...]:
     )
 
 
-BLOCK_DEPTHS = (0, 0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0, 3)  # of SD15_BLOCKS: how often the latent was halved
-
-
 def sharing_layout(shape: SharingShape) -> Layout:
     """Keys and shapes of an attention sharing file."""
     layout: Layout = {}
@@ -62,7 +63,8 @@ def sharing_layout(shape: SharingShape) -> Layout:
         unit = _unit_layout(shape, width, source)
         layout.update({f"{SHARING_PREFIX}{index}.{key}": value for key, value in unit.items()})
     if shape.control:
-        layout.update({f"{CONTROL_PREFIX}{key}": value for key, value in control_encoder_layout().items()})
+        encoder = control_encoder_layout(shape.encoder)
+        layout.update({f"{CONTROL_PREFIX}{key}": value for key, value in encoder.items()})
     return layout
 
 
@@ -78,16 +80,16 @@ def _unit_layout(shape: SharingShape, width: int, source: int) -> Layout:
         weight = (width,) if name == "n" else (width, width)
         layout.update(_layer(f"temporal_{name}", weight))
     for frame in range(shape.frames if shape.control else 0):
-        signal = CONTROL_WIDTHS[-1][-1]
+        signal = shape.encoder[-1][-1]
         layout.update(_layer(f"control_convs.{frame}.0", (signal, signal, 3, 3)))
         layout.update(_layer(f"control_convs.{frame}.2", (width, signal, 1, 1)))
     return layout
 
 
-def control_encoder_layout() -> Layout:
+def control_encoder_layout(blocks: Sequence[Sequence[int]] = CONTROL_WIDTHS) -> Layout:
     """Keys and shapes of the control encoder: 3x3 convolutions with an activation between them."""
     layout, channels = {}, 3
-    for block, widths in enumerate(CONTROL_WIDTHS):
+    for block, widths in enumerate(blocks):
         for place, width in enumerate(widths):
             layout.update(_layer(f"blocks_{block}.{2 * place}", (width, channels, 3, 3)))
             channels = width

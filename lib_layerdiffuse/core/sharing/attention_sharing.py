@@ -1,4 +1,4 @@
-"""Attention sharing of the SD1.5 methods: 32 units installed on the attention layers of any UNet, and taken off again.
+"""Attention sharing: units installed on the attention layers of a UNet, one for each, and taken off again.
 
 Works on LDM and on diffusers layers alike: anything with to_q, to_k, to_v, to_out and heads. Frames of a group see each
 other; the rows of a UNet call are (groups, frames). The strength scales all that a unit adds: 1 is the published
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BaseMismatchError, InputError
-from ..files.layouts import CONTROL_PREFIX, SHARING_PREFIX, SharingShape, sharing_layout, unit_paths
+from ..files.layouts import CONTROL_PREFIX, CONTROL_WIDTHS, SHARING_PREFIX, SharingShape, sharing_layout
 from ..files.weights import Shape, WeightFile, broken_file, check_keys
 from ..methods import Method
 from ..rows import spread_rows
-from .control_encoder import ControlEncoder
+from .control_encoder import ControlEncoder, encoder_widths
 from .sharing_run import COND, PATCHED, UNCOND, SharingRun
 from .sharing_unit import Mix, Prepared, Seen, SharingUnit, working_dtype
 
-__all__ = ["AttentionSharing", "Installation", "SharingRun", "install", "unit_paths"]
+__all__ = ["AttentionSharing", "Installation", "SharingRun", "check_layers", "install"]
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +122,9 @@ class Installation:
 def install(
     sharing: AttentionSharing, attentions: Sequence[nn.Module], run: SharingRun, strength: float = 1.0
 ) -> Installation:
-    """Put the units on attention layers, given in the order of `unit_paths()`; strength 0 leaves them alone."""
-    _check_layers(sharing, attentions)
+    """Put the units on attention layers, given in the order of `unit_places`; strength 0 leaves them alone."""
+    check_layers(sharing, attentions)
+    _check_depths(sharing, run)
     if run.overrides and len(run.overrides) != sharing.frames:
         raise InputError(f"{len(run.overrides)} extra prompts", f"{sharing.frames}, one per frame", "use None for none")
     if strength == 0:
@@ -296,20 +297,33 @@ def origin(function: object) -> str:
     return str(getattr(function, "__module__", None) or type(function).__module__)
 
 
-def _check_layers(sharing: AttentionSharing, attentions: Sequence[nn.Module]) -> None:
+def check_layers(sharing: AttentionSharing, attentions: Sequence[nn.Module]) -> None:
     """BaseMismatchError unless there is a layer of the right widths for each unit."""
-    expected = f"the {len(sharing.units)} attention layers of SD1.5"
-    advice = "load an SD1.5 checkpoint, or choose a method for the one that is loaded"
-    if len(attentions) != len(sharing.units):
-        raise BaseMismatchError(f"a UNet with {len(attentions)} attention layers", expected, advice)
+    count = len(sharing.units)
+    advice = "load the checkpoint that the file was made for, or choose a method for the one that is loaded"
+    if len(attentions) != count:
+        raise BaseMismatchError(
+            f"a UNet with {len(attentions)} attention layers", f"{count}, as many as the file has units", advice
+        )
     for index, (unit, attention) in enumerate(zip(sharing.units, attentions, strict=True)):
         widths = tuple(_input_width(attention, name) for name in ("to_q", "to_k"))
         if widths != (unit.width, unit.context_width):
             raise BaseMismatchError(
-                f"attention layer {index} of widths {widths}",
-                f"{(unit.width, unit.context_width)}, as in {expected}",
+                f"attention layer {index} of widths {widths} (hidden, what it attends to)",
+                f"{(unit.width, unit.context_width)}, as in the file",
                 advice,
             )
+
+
+def _check_depths(sharing: AttentionSharing, run: SharingRun) -> None:
+    """BaseMismatchError unless the control encoder has a signal for each depth of the UNet."""
+    encoder, needed = sharing.control_encoder, max(run.depths, default=0) + 1
+    if encoder is not None and run.depths and encoder.depths < needed:
+        raise BaseMismatchError(
+            f"a UNet of {needed} depths",
+            f"at most {encoder.depths}, for which the file's control encoder has signals",
+            "load the checkpoint that the file was made for, or choose a method for the one that is loaded",
+        )
 
 
 def _input_width(attention: nn.Module, name: str) -> int | None:
@@ -332,8 +346,11 @@ def _shape_of(shapes: Mapping[str, Shape], path: Path) -> SharingShape:
     norms = [
         shapes.get(f"{SHARING_PREFIX}{index}.temporal_n.weight") or (0,) for index in range(0, max(indexes) + 1, 2)
     ]
-    control = any(key.startswith(CONTROL_PREFIX) for key in shapes)
-    shape = SharingShape(frames, tuple(norm[0] for norm in norms), context, rank, control)
+    encoder = {key.removeprefix(CONTROL_PREFIX): size for key, size in shapes.items() if key.startswith(CONTROL_PREFIX)}
+    widths = encoder_widths(encoder) or CONTROL_WIDTHS
+    shape = SharingShape(frames, tuple(norm[0] for norm in norms), context, rank, bool(encoder), widths)
+    if len({block[-1] for block in widths}) > 1:
+        raise broken_file(path, f"control signals of {[block[-1] for block in widths]} channels", "one width for all")
     check_keys(path, shapes, sharing_layout(shape))
     return shape
 

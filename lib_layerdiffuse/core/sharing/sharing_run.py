@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..files.layouts import BLOCK_DEPTHS, PROJECTIONS
+from ..files.layouts import PROJECTIONS
 from ..rows import spread_rows
 from .sharing_unit import Prepared, Projections
 
@@ -27,7 +27,9 @@ class SharingRun:
     `rows`: 'cond' or 'uncond' for each row of the coming UNet call; needed where there are overrides.
     `signals`: of `AttentionSharing.signals`. N is 1, or the results of the batch. `groups`: which result each group of
     the coming call belongs to, where a host splits a batch over several calls. `active` False is the plain UNet.
-    `merging` lets projections be merged with their layers' weights: quicker, and a copy of them for each frame.
+    `depths`: how often the latent was halved at each layer, by which a layer finds its signal; without them it is the
+    signal of as many tokens as the layer has. `merging` lets projections be merged with their layers' weights: quicker,
+    and a copy of them for each frame.
     """
 
     overrides: Sequence[Tensor | None] = ()
@@ -36,6 +38,7 @@ class SharingRun:
     groups: Sequence[int] | None = None
     active: bool = True
     merging: bool = True
+    depths: Sequence[int] = ()
     options: dict = field(default_factory=dict, repr=False)  # of the UNet call at hand, where it has any
     patches: dict[str, dict] = field(default_factory=dict, repr=False)  # of attention in that call, by PATCHED
     _resampled: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
@@ -85,8 +88,10 @@ class SharingRun:
     def _signal(self, index: int, tokens: int) -> Tensor:
         """The signal of unit `index`'s depth, on the block's grid, which others may shrink for a while."""
         have = list(self.signals)
-        if have:
-            depth = min(BLOCK_DEPTHS[index // len(PATCHED)], len(have) - 1)
+        if not self.depths and tokens in self.signals:
+            return self.signals[tokens]
+        if self.depths and have:
+            depth = min(self.depths[index], len(have) - 1)
             own = self.signals[have[depth]]
             if have[depth] == tokens:
                 return own
