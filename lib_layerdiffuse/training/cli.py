@@ -15,6 +15,7 @@ from .settings import (
     ComposeOptions,
     ControlOptions,
     DiffusionOptions,
+    LayerOptions,
     RunConfig,
     UNetShape,
     VaeOptions,
@@ -215,6 +216,15 @@ def _controlnet(parser: argparse.ArgumentParser) -> None:
     add_options(parser, ControlOptions)
 
 
+def _layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("latents", type=FILE, help="file that `train layer-latents` wrote")
+    parser.add_argument("--model", type=SOURCE, required=True, help=MODEL_HELP)
+    parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
+    parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to show foregrounds as RGBA")
+    _run_options(parser)
+    add_options(parser, LayerOptions)
+
+
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pipeline", type=SOURCE, help="folder that `train text2image` wrote (OUT/pipeline)")
     parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to be written beside the checkpoint")
@@ -268,6 +278,7 @@ COMMANDS = (
     Command("text2image", "train an ordinary small text-to-image model from nothing", _text2image, "text2image"),
     Command("diffusion", "make a diffusion model transparent", _diffusion, "diffusion"),
     Command("controlnet", "train a ControlNet that follows lines", _controlnet, "controlnet", module=CONTROL),
+    Command("layers", "train layers that fit together: joint, fg2bg, bg2fg", _layers, "layers", module=LAYERS),
     Command("export", "write a trained pipeline as a checkpoint for a WebUI", _export, "export"),
 )
 HARMLESSNESS = Command(

@@ -9,17 +9,18 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .backdrops import open_backdrops
-from .commands import _show, _written
+from .commands import _show, _written, run_config
 from .compose import Things, compose, held_out_pairs
 from .data import PreparedSet
 from .engine import processes
 from .harmlessness import load_codec
-from .layer_latents import encode_layers
+from .layer_latents import LayerLatents, encode_layers
 from .layer_sets import LayerSet, layer_grid
 from .layer_sources import read_layers
-from .models import open_vae
+from .layers import train_layers
+from .models import load_pipeline, open_vae
 from .options import read_options
-from .settings import ComposeOptions
+from .settings import ComposeOptions, LayerOptions
 from .text import caption_variants
 from .vocabulary import Vocabulary
 
@@ -71,3 +72,13 @@ def layer_latents(arguments: argparse.Namespace) -> None:
     made = encode_layers(model.to(device), codec, data, partial(tqdm, desc="batches", unit=""))
     _written(arguments.out, made.save)
     _show({"sets": len(made), "deviation": made.latents[:4096].float().std().item()})
+
+
+def layers(arguments: argparse.Namespace) -> None:
+    """`train layers`."""
+    config, options = run_config(arguments), read_options(arguments, LayerOptions)
+    data, pipeline = LayerLatents.load(arguments.latents), load_pipeline(arguments.model, arguments.config)
+    trained = load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
+    figures = train_layers(pipeline, data, config, options, trained)
+    if processes().is_main_process:
+        _show(figures)

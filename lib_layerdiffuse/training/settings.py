@@ -14,6 +14,7 @@ from .options import Checked, setting
 TRACKERS = ("csv", "tensorboard")
 UNITS = ("posterior", "latent")
 TUNED = ("lora", "full")
+LAYER_METHODS = ("joint", "fg2bg", "bg2fg")
 
 STEPS = Range(1, 10**9, whole=True)
 COUNT = Range(0, 10**9, whole=True)
@@ -174,6 +175,34 @@ class ControlOptions(Checked):
     sample_steps: int = setting(20, "steps of the sample grids", Range(1, 1000, whole=True))
     measured: int = setting(64, "pictures that the figures at the end are taken from", Range(1, 10**4, whole=True))
     name: str = setting("control_lines", "name of the ControlNet's file", Stem())
+
+
+@dataclass(frozen=True)
+class LayerOptions(Checked):
+    """Units, captions, loss and sample grids of a run of layers."""
+
+    method: str = setting(
+        "joint",
+        "joint (foreground, background, blended), fg2bg (given foreground: background, blended) or bg2fg (given"
+        " background: foreground, blended)",
+        LAYER_METHODS,
+    )
+    rank: int = setting(48, "rank of each frame's low-rank layers; published: 256", WIDTH)
+    control_channels: int = setting(48, "channels of the control signals; published: 256", EIGHTS)
+    own_captions: float = setting(
+        0.5, "share of sets whose frames are asked for by their own captions; the others by the whole picture's", SHARE
+    )
+    caption_dropout: float = setting(0.1, "share of sets without captions, for guidance", SHARE)
+    snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none", WEIGHT)
+    average: float = setting(
+        0.999, "decay of the averaged weights, which are what is sampled and exported", Range(0, 0.999999)
+    )
+    guidance: float = setting(1.5, "guidance of the sample grids", Range(0, 100))
+    sample_steps: int = setting(20, "steps of the sample grids", Range(1, 1000, whole=True))
+    sample_sets: int = setting(8, "sets of a sample grid, a row each", Range(1, 64, whole=True))
+    preload: bool = setting(True, "keep latents, given pictures and encoded captions on the device")
+    compile: bool = setting(False, "compile the UNet: minutes at the start, then quicker steps")
+    name: str = setting("", "name of the file; none: the method's usual one", Stem(0))
 
 
 @dataclass(frozen=True)

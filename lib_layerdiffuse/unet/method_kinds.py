@@ -15,7 +15,7 @@ import torch
 
 from ..core.errors import BaseMismatchError, InputError
 from ..core.memory import free_bytes
-from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
+from ..core.methods import ATTENTION_SHARING, BASES, OFFSETS, Method
 from ..core.offsets.install import (
     ConcatLatents,
     MergedCopies,
@@ -125,7 +125,8 @@ def is_short(size: int) -> bool:
 def _read_sharing(path: Path, modules: Modules, method: Method) -> AttentionSharing:
     layers = sharing_layers(modules)
     sharing = AttentionSharing.from_file(path, method)
-    check_layers(sharing, layers)
+    title = BASES[method.base].title
+    check_layers(sharing, layers, f"load a checkpoint of {title}, or choose a method for the one that is loaded")
     return sharing
 
 

@@ -297,10 +297,12 @@ def origin(function: object) -> str:
     return str(getattr(function, "__module__", None) or type(function).__module__)
 
 
-def check_layers(sharing: AttentionSharing, attentions: Sequence[nn.Module]) -> None:
+ADVICE = "load a checkpoint of the model that the file was made for, or choose a method for the one that is loaded"
+
+
+def check_layers(sharing: AttentionSharing, attentions: Sequence[nn.Module], advice: str = ADVICE) -> None:
     """BaseMismatchError unless there is a layer of the right widths for each unit."""
     count = len(sharing.units)
-    advice = "load the checkpoint that the file was made for, or choose a method for the one that is loaded"
     if len(attentions) != count:
         raise BaseMismatchError(
             f"a UNet with {len(attentions)} attention layers", f"{count}, as many as the file has units", advice
@@ -322,7 +324,7 @@ def _check_depths(sharing: AttentionSharing, run: SharingRun) -> None:
         raise BaseMismatchError(
             f"a UNet of {needed} depths",
             f"at most {encoder.depths}, for which the file's control encoder has signals",
-            "load the checkpoint that the file was made for, or choose a method for the one that is loaded",
+            ADVICE,
         )
 
 

@@ -1,0 +1,248 @@
+"""Attention sharing that can be trained: units on a diffusers UNet's attention layers, written in the published layout.
+
+What core/sharing computes for pictures, with gradients: each frame's low-rank layers merged into the projections,
+attention across the frames at each token, and what a control image adds. A fresh unit adds nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.errors import BaseMismatchError, InputError
+from ..core.files.layouts import CONTROL_PREFIX, PROJECTIONS, SHARING_PREFIX, SharingShape
+from ..core.sharing.control_encoder import ControlEncoder
+from ..core.sharing.places import unit_places
+from ..core.sharing.sharing_unit import NORM_EPSILON, Temporal, working_dtype
+from ..unet.ldm_keys import unet_modules
+
+LAYERS_OF_TEMPORAL = "inqkvo"
+
+
+@dataclass(frozen=True)
+class AttentionPlace:
+    """An attention layer of a UNet and the depth at which it is."""
+
+    layer: nn.Module
+    depth: int
+
+
+def attention_places(unet: nn.Module) -> list[AttentionPlace]:
+    """The attention layers of a diffusers UNet in the order of the units; BaseMismatchError where it has none."""
+    modules = unet_modules(unet)
+    places = [AttentionPlace(modules[place.path], place.depth) for place in unit_places(modules)]
+    if not places:
+        raise BaseMismatchError(
+            "a UNet without attention layers", "one of Stable Diffusion's layout", "name another --model"
+        )
+    return places
+
+
+def shape_of(unet: nn.Module, frames: int, rank: int, encoder: tuple[tuple[int, ...], ...] = ()) -> SharingShape:
+    """The units that fit a UNet; with control where `encoder` has widths, a block for each depth."""
+    layers = [place.layer for place in attention_places(unet)]
+    widths = tuple(layer.to_q.in_features for layer in layers[::2])
+    return SharingShape(frames, widths, layers[1].to_k.in_features, rank, bool(encoder), encoder)
+
+
+def encoder_shape(unet: nn.Module, channels: int, factor: int) -> tuple[tuple[int, ...], ...]:
+    """Widths of a control encoder with signals of `channels` for a VAE of `factor`, a block for each of the depths."""
+    depths = max(place.depth for place in attention_places(unet)) + 1
+    halvings = int(math.log2(factor))
+    first = [max(8, channels >> (halvings - level)) for level in range(halvings) for _ in range(2)]
+    return ((*first, channels, channels), *((channels, channels),) * (depths - 1))
+
+
+class FrameLowRank(nn.Module):
+    """Low-rank layers of one projection for all frames: down [F,in,r] and up [F,r,out], which starts at zero."""
+
+    def __init__(self, frames: int, width_in: int, width_out: int, rank: int):
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(frames, width_in, rank) / math.sqrt(width_in))
+        self.up = nn.Parameter(torch.zeros(frames, rank, width_out))
+
+    def merged(self, weight: Tensor) -> Tensor:
+        """A layer's weight [out,in] with the low-rank layers added, [F,in,out]."""
+        return torch.baddbmm(weight.T.expand(len(self.down), -1, -1), self.down, self.up)
+
+
+class FrameControl(nn.Module):
+    """What a signal adds to each frame's tokens: a 3x3 convolution, SiLU, a 1x1 convolution that starts at zero."""
+
+    def __init__(self, frames: int, channels: int, width: int):
+        super().__init__()
+        self.frames = frames
+        self.first = nn.Conv2d(channels, frames * channels, 3, padding=1)
+        self.last = nn.Conv2d(frames * channels, frames * width, 1, groups=frames)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Signal [G,S,h,w] -> [F,G,h*w,C]."""
+        added = self.last(F.silu(self.first(signal)))
+        return added.unflatten(1, (self.frames, -1)).flatten(3).permute(1, 0, 3, 2)
+
+
+class TrainedUnit(nn.Module):
+    """One unit: `places` of the published layout in tensors that hold all frames."""
+
+    def __init__(self, shape: SharingShape, width: int, source: int):
+        super().__init__()
+        widths_in = {"to_k": source, "to_v": source}
+        self.lora = nn.ModuleDict(
+            {name: FrameLowRank(shape.frames, widths_in.get(name, width), width, shape.rank) for name in PROJECTIONS}
+        )
+        self.norm = nn.LayerNorm(width, NORM_EPSILON)
+        self.temporal = nn.ModuleDict({name: nn.Linear(width, width) for name in LAYERS_OF_TEMPORAL if name != "n"})
+        nn.init.zeros_(self.temporal["o"].weight)
+        nn.init.zeros_(self.temporal["o"].bias)
+        self.control = FrameControl(shape.frames, shape.encoder[-1][-1], width) if shape.control else None
+        self.frames = shape.frames
+
+    def forward(self, attention: nn.Module, hidden: Tensor, context: Tensor | None, signal: Tensor | None) -> Tensor:
+        """Rows (groups, frames) of [B,T,C] -> what the transformer block adds to them."""
+        dtype = working_dtype(hidden)
+        frames = hidden.to(dtype).unflatten(0, (-1, self.frames)).transpose(0, 1).contiguous()
+        added = None if signal is None or self.control is None else self.control(signal).to(dtype)
+        frames = frames if added is None else frames + added
+        seen = frames if context is None else context.to(dtype).unflatten(0, (-1, self.frames)).transpose(0, 1)
+        with torch.autocast(hidden.device.type, enabled=False):  # the weights are small: folded in float32
+            weights = {name: self.lora[name].merged(layer.weight).to(dtype) for name, layer in _projections(attention)}
+            temporal = Temporal.of(self._temporal_tensors(), self.frames, 1.0).to(frames)
+        attended = _attend(attention, frames, seen, weights)
+        result = attended if added is None else attended + added
+        result = result + temporal(frames + attended, attention.heads)
+        return result.transpose(0, 1).flatten(0, 1)
+
+    def _temporal_tensors(self) -> dict[str, Tensor]:
+        layers = {"n": self.norm, **self.temporal}
+        return {f"temporal_{n}.{part}": getattr(layers[n], part) for n in layers for part in ("weight", "bias")}
+
+    def published(self) -> dict[str, Tensor]:
+        """The tensors by their keys in a file, without the unit's prefix."""
+        tensors = self._temporal_tensors()
+        for name, pair in self.lora.items():
+            for frame, (down, up) in enumerate(zip(pair.down, pair.up, strict=True)):
+                tensors[f"{name}_lora.{frame}.down.weight"] = down.T
+                tensors[f"{name}_lora.{frame}.up.weight"] = up.T
+        for place, layer in ((0, self.control.first), (2, self.control.last)) if self.control is not None else ():
+            for part in ("weight", "bias"):
+                for frame, tensor in enumerate(getattr(layer, part).chunk(self.frames)):
+                    tensors[f"control_convs.{frame}.{place}.{part}"] = tensor
+        return tensors
+
+
+def _projections(attention: nn.Module) -> list[tuple[str, nn.Module]]:
+    layers = (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0])
+    return list(zip(PROJECTIONS, layers, strict=True))
+
+
+def _attend(attention: nn.Module, frames: Tensor, seen: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Attention of frames [F,G,T,C] to `seen` [F,G,S,D] with each frame's own weights."""
+    query = _projected(frames, weights["to_q"], attention.to_q.bias)
+    key = _projected(seen, weights["to_k"], attention.to_k.bias)
+    value = _projected(seen, weights["to_v"], attention.to_v.bias)
+    heads = attention.heads
+    split = [part.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)]
+    mixed = _mixed(*split).transpose(1, 2).flatten(2).view(query.shape)
+    out, *rest = attention.to_out
+    mixed = _projected(mixed, weights["to_out"], out.bias)
+    for layer in rest:
+        mixed = layer(mixed)
+    return mixed
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """On CPUs by plain matrix products: the fused attention's backward pass is slower there."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return scores.softmax(-1) @ value
+
+
+def _projected(source: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[F,G,T,in] by [F,in,out]."""
+    result = torch.bmm(source.flatten(1, 2), weight).view(*source.shape[:3], -1)
+    return result if bias is None else result + bias.to(result.dtype)
+
+
+class TrainedUnits(nn.Module):
+    """The units of a UNet and their control encoder; `install` puts them on its layers, `remove` takes them off."""
+
+    def __init__(self, shape: SharingShape):
+        super().__init__()
+        self.shape = shape
+        sizes = [(width, source) for width in shape.widths for source in (width, shape.context)]
+        self.units = nn.ModuleList([TrainedUnit(shape, *size) for size in sizes])
+        self.encoder = ControlEncoder(shape.encoder) if shape.control else None
+        self._signals: list[Tensor] = []
+        self._on: list[tuple[nn.Module, object]] = []
+
+    def install(self, places: Sequence[AttentionPlace]) -> None:
+        """Replace the forward of each attention layer, on the instance."""
+        if len(places) != len(self.units):
+            raise BaseMismatchError(
+                f"a UNet with {len(places)} attention layers", f"{len(self.units)}, as many as units", "use one UNet"
+            )
+        if not self._on:
+            pairs = zip(self.units, places, strict=True)
+            self._on = [(place.layer, self._forward_of(unit, place)) for unit, place in pairs]
+        for layer, forward in self._on:
+            layer.forward = forward
+
+    def remove(self) -> None:
+        """The layers as they were."""
+        for layer, forward in self._on:
+            if layer.__dict__.get("forward") is forward:
+                del layer.forward
+
+    def _forward_of(self, unit: TrainedUnit, place: AttentionPlace):
+        layer, depth = place.layer, place.depth
+
+        def forward(hidden: Tensor, encoder_hidden_states: Tensor | None = None, *_others, **_named) -> Tensor:
+            signal = self._signals[depth] if self._signals else None
+            return unit(layer, hidden, encoder_hidden_states, signal)
+
+        return forward
+
+    def see(self, control: Tensor | None) -> None:
+        """Control images [G,3,H,W] in [-1,1] for the coming UNet call, one for each group."""
+        if (control is None) != (self.encoder is None):
+            raise InputError(
+                "no control image" if control is None else "a control image",
+                "one for each set" if control is None else "none, as these units have no encoder",
+                "choose the method that fits",
+            )
+        self._signals = [] if control is None else list(self.encoder(control).values())
+
+    def published(self) -> dict[str, Tensor]:
+        """All tensors in the published layout, float16."""
+        state = {}
+        for index, unit in enumerate(self.units):
+            state.update({f"{SHARING_PREFIX}{index}.{key}": tensor for key, tensor in unit.published().items()})
+        if self.encoder is not None:
+            state.update({f"{CONTROL_PREFIX}{key}": tensor for key, tensor in self.encoder.state_dict().items()})
+        return {key: tensor.detach().half().contiguous().cpu() for key, tensor in state.items()}
+
+
+@torch.no_grad()
+def spread_signals(encoder: ControlEncoder, images: Tensor) -> None:
+    """Give each convolution's output on `images` [B,3,H,W] mean 0 and deviation 1 (arXiv 1511.06422).
+
+    Fresh convolutions pass on a thousandth of what they see, and units would learn nothing from that for long.
+    """
+    hidden = images
+    for layer in (layer for block in encoder.children() for layer in block):
+        output = layer(hidden)
+        if isinstance(layer, nn.Conv2d):
+            deviation, mean = torch.std_mean(output, dim=(0, 2, 3))
+            scale = 1 / deviation.clamp_min(1e-6)
+            layer.weight *= scale[:, None, None, None]
+            layer.bias.copy_((layer.bias - mean) * scale)
+            output = layer(hidden)
+        hidden = output
