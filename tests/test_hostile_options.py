@@ -25,6 +25,7 @@ from lib_layerdiffuse.cli.main import COMMANDS, build_parser, main
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.training import commands as training_commands
+from lib_layerdiffuse.training import layer_commands
 
 SEED = int(os.environ.get("LAYERDIFFUSE_FUZZ_SEED", "1"))
 CODES = {0, 2, 3, 4, 5, 6}
@@ -46,6 +47,8 @@ NEEDED = {
     "train text2image": ["latents", "--vae", "vae", "--out", "out"],
     "train diffusion": ["latents", "--model", "demo", "--out", "out"], "train export": ["demo", "--out", "out"],
     "train controlnet": ["set.safetensors", "--model", "demo", "--out", "out"],
+    "train compose": ["set.safetensors", "--out", "out"], "train read-layers": [".", "--out", "out"],
+    "train layer-latents": ["layers.safetensors", "--vae", "vae", "--codec", "vae", "--out", "out"],
     "harmlessness": ["set.safetensors", "--vae", "vae", "--codec", "vae"],
 }  # fmt: skip
 
@@ -94,7 +97,9 @@ def nothing_heavy(place, monkeypatch):
         monkeypatch.setattr(training_commands, name, CACHED[name])
     for name in ("train_vae", "train_codec", "train_text2image", "train_diffusion", "evaluate_codec", "export_demo"):
         monkeypatch.setattr(training_commands, name, reached)
-    for name in ("encode_views", "draw_images", "whiten", "prepare", "evaluate_vae"):
+    for name in ("open_backdrops", "compose", "encode_layers", "read_layers"):
+        monkeypatch.setattr(layer_commands, name, reached)
+    for name in ("encode_mixture", "encode_views", "draw_images", "whiten", "prepare", "evaluate_vae"):
         monkeypatch.setattr(training_commands, name, reached)
 
 

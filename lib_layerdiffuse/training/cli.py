@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..files.whole_files import check_file, check_folder
-from ..form.ranges import Range, file_option, path_option, source_option, text_option
+from ..form.ranges import Range, file_option, path_option, source_option
 from .options import add_options
 from .settings import (
     CodecOptions,
@@ -146,7 +146,7 @@ def _compose(parser: argparse.ArgumentParser) -> None:
         "--scenes",
         nargs="+",
         default=["painted"],
-        type=text_option,
+        type=SOURCE,
         metavar="SCENE",
         help=f"{scenes} (default: painted)",
     )
