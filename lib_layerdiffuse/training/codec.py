@@ -290,15 +290,13 @@ def draw_codec_batch(
     data: PreparedSet, count: int, progress: float, options: CodecOptions, generator: torch.Generator
 ) -> torch.Tensor:
     """`count` crops, or as many whole images as cost the same, A,R,G,B [B,4,S,S] in [0,1], a share softened."""
-    size, crop = data.rgba.shape[-1], options.crop
-    whole = not crop or crop >= size or progress >= 1 - options.whole_share
-    if whole and crop:
-        count = max(1, count * crop**2 // size**2)
+    size = data.rgba.shape[-1]
+    count, crop = options.at(progress, count, size)
     rgba = draw_batch(data.rgba, count, generator)
     colour, alpha = rgba[:, :3], rgba[:, 3:]
     soft = (torch.rand(count, 1, 1, 1, generator=generator) < options.soft_share).to(rgba.device)
     argb = torch.cat([torch.where(soft, soften(alpha, generator), alpha), colour], dim=1)
-    if whole:
+    if crop is None:
         return argb
     top, left = torch.randint(0, size - crop + 1, (2,), generator=generator).tolist()
     return argb[:, :, top : top + crop, left : left + crop]

@@ -94,6 +94,7 @@ def train(task: Task, config: RunConfig) -> dict[str, float]:
     """Run `task` to the end of `config`; returns the last logged figures. Ctrl-C saves a checkpoint and stops."""
     accelerator = Accelerator(cpu=without_accelerator())
     set_seed(config.seed + accelerator.process_index)
+    torch.backends.cudnn.benchmark = True  # batches hardly change their shape
     run = _Run(task, config, accelerator)
     if config.resume:
         run.restore()
@@ -207,7 +208,7 @@ class _Run:
         if result is None:  # the second loss may sit out
             return
         loss, figures = result
-        self.losses.append(loss.detach())
+        self.losses.append(loss.detach().clone())  # compiled graphs write the next loss into the same memory
         if self.accelerator.device.type == "cpu" or self.step % LOOKS_APART == 0:
             self.check_losses()
         for group in optimizer.param_groups:

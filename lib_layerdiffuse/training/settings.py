@@ -53,7 +53,27 @@ class RunConfig(Checked):
 
 
 @dataclass(frozen=True)
-class CodecOptions(Checked):
+class Cropping(Checked):
+    """What a trainer sees of its images: crops first, then whole images."""
+
+    crop: int = setting(
+        64,
+        "side of training crops, 0 for none; four of half the side cost what one image does",
+        Range(0, 4096, whole=True),
+    )
+    whole_share: float = setting(0.25, "last share of the run, on whole images", SHARE)
+
+    def at(self, progress: float, batch: int, side: int) -> tuple[int, int | None]:
+        """How many images of `side` pixels a batch has at this share of the run, and the side of their crops."""
+        if not self.crop:
+            return batch, None
+        if self.crop >= side or progress >= 1 - self.whole_share:
+            return max(1, batch * self.crop**2 // side**2), None
+        return batch, self.crop
+
+
+@dataclass(frozen=True)
+class CodecOptions(Cropping):
     """Shapes, loss weights and augmentation of a codec run."""
 
     encoder_widths: tuple[int, ...] = setting(
@@ -78,12 +98,6 @@ class CodecOptions(Checked):
     )
     turned_share: float = setting(0.5, "share of batches decoded in a random one of inference's orientations", SHARE)
     noise_limit: float = setting(0.3, "strongest latent noise, in latent deviations", Range(0, 100))
-    crop: int = setting(
-        64,
-        "side of training crops, 0 for none; four of half the side cost what one image does",
-        Range(0, 4096, whole=True),
-    )
-    whole_share: float = setting(0.25, "last share of the run, on whole images", SHARE)
     free_channels_only: bool = setting(
         False,
         "offset only in latent channels that the VAE's decoder ignores (see --latent-noise of `train vae`): nothing is"
@@ -107,7 +121,7 @@ class VaeShape(Checked):
 
 
 @dataclass(frozen=True)
-class VaeOptions(Checked):
+class VaeOptions(Cropping):
     """What else an autoencoder is trained for."""
 
     latent_noise: tuple[float, ...] = setting(

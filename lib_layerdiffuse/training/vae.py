@@ -22,9 +22,7 @@ from .engine import RunConfig, Task, processes, train
 from .grids import image_grid
 from .settings import VaeOptions, VaeShape
 
-CROP = 64
 SCENE_SHARE = 0.4
-WHOLE_SHARE = 0.25  # of a run, its last part
 
 
 def build_vae(shape: VaeShape) -> AutoencoderKL:
@@ -59,10 +57,10 @@ class VaeTrainer(torch.nn.Module):
         self.vae, self.kl_weight = vae, kl_weight
         self.register_buffer("strength", torch.tensor(options.latent_noise), persistent=False)
 
-    def forward(self, image: torch.Tensor, noise: torch.Tensor, sharpness: float = 1.0):
+    def forward(self, image: torch.Tensor, noise: torch.Tensor, sharpness: torch.Tensor):
         """`image` [B,3,H,W] in [-1,1], `noise` like the latent; the loss and its figures.
 
-        `sharpness` in [0,1] weighs absolute and gradient errors: squared error alone finds the colours first.
+        `sharpness`, a number in [0,1], weighs absolute and gradient errors: squared error finds the colours first.
         """
         posterior = self.vae.encode(image).latent_dist
         # by the batch's own spread, with its gradient: growing latents would buy the encoder nothing
@@ -84,13 +82,13 @@ def train_vae(
     options: VaeOptions | None = None,
     scenes: torch.Tensor | None = None,
 ) -> dict[str, float]:
-    """Train on crops first (four cost what one whole image does), on whole images in the last `WHOLE_SHARE`.
+    """Train on crops first (four of half the side cost what one image does), then on whole images.
 
     `scenes` are opaque pictures, uint8 [M,3,S,S] of the same size, to learn beside those of `data`.
     """
-    options = options or VaeOptions((0.0,) * shape.latent_channels)
+    options = options or VaeOptions(latent_noise=(0.0,) * shape.latent_channels)
     _check_noise(options, shape)
-    _check_size(data, shape)
+    _check_size(data, shape, options.crop)
     config.extra.update(asdict(options))
     learn, held = data.part(held_out=False), data.part(held_out=True)
     if not len(learn):
@@ -105,13 +103,13 @@ def train_vae(
     scenes = None if scenes is None else on_device(scenes, device)
 
     def loss(modules, progress, generator):
-        whole = progress >= 1 - WHOLE_SHARE or learn.rgba.shape[-1] <= CROP
-        count = max(1, config.batch // 4) if whole else config.batch
-        image = draw_images(learn, count, None if whole else CROP, generator, scenes)
+        count, crop = options.at(progress, config.batch, learn.rgba.shape[-1])
+        image = draw_images(learn, count, crop, generator, scenes)
         height, width = image.shape[2] // factor, image.shape[3] // factor
         noise = torch.randn(len(image), shape.latent_channels, height, width, generator=generator)
         image = image.to(device, memory_format=torch.channels_last)
-        return modules["vae"](image, noise.to(device), min(1.0, 10 * progress))
+        sharpness = torch.tensor(min(1.0, 10 * progress), device=device)
+        return modules["vae"](image, noise.to(device), sharpness)
 
     def samples() -> Image.Image:
         device = next(vae.parameters()).device
@@ -130,13 +128,13 @@ def _check_noise(options: VaeOptions, shape: VaeShape) -> None:
         )
 
 
-def _check_size(data: PreparedSet, shape: VaeShape) -> None:
+def _check_size(data: PreparedSet, shape: VaeShape, crop: int) -> None:
     factor, side = 2 ** (len(shape.channels) - 1), data.rgba.shape[-1]
-    if side % factor or CROP % factor:
+    if side % factor or crop % factor:
         raise InputError(
-            f"images of {side}x{side} and {len(shape.channels)} levels",
-            f"a side of a multiple of {factor}, and at most {CROP.bit_length()} levels",
-            "give --channels fewer values, or prepare the set with another --size",
+            f"images of {side}x{side}, crops of {crop}x{crop} and {len(shape.channels)} levels",
+            f"sides that are multiples of {factor}",
+            "give --channels fewer values, prepare the set with another --size, or choose another --crop",
         )
 
 

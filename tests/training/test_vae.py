@@ -32,7 +32,7 @@ def test_noise_is_measured_in_each_channels_own_deviation():
     noise = torch.randn(2, 4, 4, 4, generator=generator)
     model = Seen(toy_vae())
     for strength in ((0.0,) * 4, (0.1, 0.2, 0.0, 2.0)):
-        VaeTrainer(model, VaeOptions(strength))(image, noise)
+        VaeTrainer(model, VaeOptions(latent_noise=strength))(image, noise, torch.tensor(1.0))
     plain, noisy = model.latents
     deviation = model.encode(image).latent_dist.mean.std(dim=(0, 2, 3))
     wanted = torch.tensor([0.1, 0.2, 0.0, 2.0])[:, None, None] * deviation[:, None, None] * noise
@@ -43,7 +43,7 @@ def test_noise_is_measured_in_each_channels_own_deviation():
 @pytest.mark.parametrize("noise", [(0.1,), (0.1, 0.1, 0.1, -1.0)])
 def test_noise_that_does_not_fit_is_refused(tmp_path, noise):
     with pytest.raises(InputError, match="latent.noise"):
-        train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 1), VaeShape((32, 32)), VaeOptions(noise))
+        train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 1), VaeShape((32, 32)), VaeOptions(latent_noise=noise))
 
 
 @torch.no_grad()
