@@ -154,8 +154,10 @@ def encode_mixture(
     generator = torch.Generator().manual_seed(len(layers))
     parts, rows, texts = [alone.latents], [alone.image], list(captions)
     for frame, count in zip((2, 1), mixture.counts(len(alone)), strict=True):
-        chosen = torch.cat([torch.randperm(len(layers), generator=generator) for _ in range(count // len(layers) + 1)])
-        chosen = chosen[:count]
+        if not count:
+            continue
+        again = count // len(layers) + 1
+        chosen = torch.cat([torch.randperm(len(layers), generator=generator) for _ in range(again)])[:count]
         table, number = table_of(layers.captions)
         rows.append(len(texts) + number[chosen, frame].long())
         texts += table
