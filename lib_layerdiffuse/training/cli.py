@@ -171,7 +171,9 @@ def _read_layers(parser: argparse.ArgumentParser) -> None:
 
 
 def _layer_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--grid", type=FOLDER, help="PNG to write with some of the sets; default: beside --out")
+    parser.add_argument(
+        "--grid", type=FOLDER, help="PNG to write with some of the sets (default: NAME_samples.png beside --out)"
+    )
     parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
 
 

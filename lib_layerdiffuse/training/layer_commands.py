@@ -53,7 +53,8 @@ def _things(arguments: argparse.Namespace) -> Things:
 def write_layers(arguments: argparse.Namespace, data: LayerSet, figures: dict) -> None:
     """The file, a grid of samples, and the figures."""
     _written(arguments.out, data.save)
-    grid = arguments.grid or Path(arguments.out).with_suffix(".png")
+    out = Path(arguments.out)
+    grid = arguments.grid or out.with_name(f"{out.stem}_samples.png")
     _written(grid, lambda path: layer_grid(data).save(path, "PNG"))
     _show({**data.statistics(), **figures, "grid": str(grid), "skipped_files": data.skipped})
 

@@ -38,7 +38,7 @@ def layers(folder):
 
 def test_the_command_composes_and_shows_a_grid(folder, layers, capsys):
     assert sum(layers.held_out) in (0, 4) and len(layers.part(held_out=False)) == 20
-    assert layers.foreground.shape[1:] == (4, SIDE, SIDE) and (folder / "layers.png").stat().st_size > 1000
+    assert layers.foreground.shape[1:] == (4, SIDE, SIDE) and (folder / "layers_samples.png").stat().st_size > 1000
 
 
 def test_frames_are_encoded_as_they_are_to_be_painted(folder, layers):

@@ -244,4 +244,4 @@ def test_the_command_reads_and_shows_them(tmp_path, capsys):
     assert main(["train", "read-layers", str(tmp_path / "sets"), "--size", "32", "--out", str(out)]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["sets"] == 1 and figures["skipped_files"] == ["bad: no picture blended"]
-    assert len(LayerSet.load(out)) == 1 and Image.open(tmp_path / "layers.png").size == (8 * SIDE, SIDE)
+    assert len(LayerSet.load(out)) == 1 and Image.open(tmp_path / "layers_samples.png").size == (8 * SIDE, SIDE)
