@@ -87,7 +87,8 @@ def test_image_in_image_out(demo, tmp_path):
         (["a cat", "--checkpoint", "no-such.safetensors"], 2, "no-such.safetensors"),
         (["a cat", "--checkpoint", __file__], 3, "test_cli.py"),
         (["a cat", "--models", "/no/such/folder"], 3, "/no/such/folder"),
-        (["a cat", "--mode", "joint"], 4, "SD1.5"),
+        (["a cat", "--mode", "from-foreground"], 2, "foreground image"),
+        (["a cat", "--method", "sd15_joint"], 4, "SD1.5"),
         (["a cat", "--method", "xl_fg_attn"], 4, "SDXL"),
     ],
 )
@@ -204,7 +205,7 @@ def test_bytes_that_are_no_text_are_refused_in_one_line(tmp_path):
 
 
 def test_a_failed_run_leaves_no_folder(demo, tmp_path, capsys):
-    assert generate(demo, tmp_path / "a" / "out", "a cat", "--mode", "joint") == 4
+    assert generate(demo, tmp_path / "a" / "out", "a cat", "--method", "sd15_joint") == 4
     assert list(tmp_path.iterdir()) == []
 
 
@@ -245,7 +246,7 @@ def test_methods(capsys):
     text = capsys.readouterr().out
     assert text.startswith("sd15_joint:") and "foreground (RGBA), background (RGB), blended (RGB)" in text
     assert main(["methods"]) == 0
-    assert capsys.readouterr().out.count("  needs ") == 11
+    assert capsys.readouterr().out.count("  needs ") == 14
 
 
 def test_version_and_help(capsys):

@@ -21,12 +21,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
 from lib_layerdiffuse.core.files.layouts import SharingShape, sharing_layout
+from lib_layerdiffuse.core.methods import ATTENTION_SHARING, methods_for
 from lib_layerdiffuse.training.convert import export_demo
 from lib_layerdiffuse.unet.ldm_keys import unet_to_ldm
 
 CONCEPTS = ["red apple", "green apple", "banana", "soap bubbles"]
+SCENES = ["beach", "meadow"]
 CONTEXT = 32
 SD15_WIDTHS = (32, 32, 64, 64)
+DEMO_WIDTHS = (64,) * 7  # of the blocks of `demo_unet` that have attention
+DEMO_ENCODER = ((8, 8, 8, 8, 16, 16, 16, 16), (16, 16), (16, 16))
 
 
 def write_tokenizer(folder: Path) -> int:
@@ -117,8 +121,10 @@ def write_demo_folder(folder: Path, seed: int = 0) -> Path:
     export_demo(lively(vae_model()), lively(text_model(size)), folder / "tokenizer", unet, folder)
     write_codec(folder, "demo_")
     write_offsets(folder, unet, "layer_demo_transparent")
+    write_demo_sharing(folder)
     entries = [{"concept": concept, "also": [concept.split()[-1]]} for concept in CONCEPTS]
-    (folder / "vocabulary.json").write_text(json.dumps({"concepts": entries}))
+    scenes = [{"scene": name, "captions": [f"a {name}"], "phrases": [f"on a {name}"]} for name in SCENES]
+    (folder / "vocabulary.json").write_text(json.dumps({"concepts": entries, "scenes": scenes}))
     return folder
 
 
@@ -188,7 +194,19 @@ def write_sharing(folder: Path, stem: str, frames: int, control: bool = False) -
     """A file of attention sharing units for `sd15_unet`."""
     first, second, third, middle = SD15_WIDTHS
     widths = (first,) * 2 + (second,) * 2 + (third,) * 5 + (second,) * 3 + (first,) * 3 + (middle,)
-    shape = SharingShape(frames, widths, context=CONTEXT, rank=4, control=control)
+    write_units(folder, stem, SharingShape(frames, widths, context=CONTEXT, rank=4, control=control))
+
+
+def write_demo_sharing(folder: Path) -> None:
+    """Files of attention sharing units for `demo_unet`, for each of the demo model's methods that has some."""
+    for method in methods_for("demo"):
+        if method.kind == ATTENTION_SHARING:
+            shape = SharingShape(len(method.frames), DEMO_WIDTHS, CONTEXT, 4, bool(method.control), DEMO_ENCODER)
+            write_units(folder, method.weights, shape)
+
+
+def write_units(folder: Path, stem: str, shape: SharingShape) -> None:
+    """A file of attention sharing units of this shape."""
     noise = torch.randn(600_000, dtype=torch.float32).mul(0.1).half()  # one buffer: the control convolutions are large
     state = {
         key: noise[place % 1000 :][: math.prod(size)].reshape(size).clone()

@@ -46,6 +46,9 @@ COMMANDS = {
     "harmlessness": Command(
         "lib_layerdiffuse.training.cli", "measure how much a transparency encoder harms its VAE", "training"
     ),
+    "layers-report": Command(
+        "lib_layerdiffuse.training.report_cli", "measure how well painted layers fit together", "training"
+    ),
 }
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ..form.ranges import path_option, text_option
-from ..standalone.vocabulary import read_things
+from ..standalone.vocabulary import SCENES, read_scenes, read_things
 
 
 def add_parser(subparsers) -> None:
@@ -18,16 +18,18 @@ def add_parser(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the things with their other names, a heading a group."""
+    """Print things and scenes with their other names, a heading a group."""
     wanted = arguments.contains.strip().lower()
     found = 0
-    for group, things in read_things(arguments.demo).items():
-        matching = sorted(names for names in things if any(wanted in name.lower() for name in names))
+    groups = [(group, "thing", things) for group, things in read_things(arguments.demo).items()]
+    groups.append((SCENES, "scene", [scene.captions + scene.phrases for scene in read_scenes(arguments.demo)]))
+    for group, what, rows in groups:
+        matching = sorted(names for names in rows if any(wanted in name.lower() for name in names))
         if matching:
             found += len(matching)
-            names = len({name for thing in matching for name in thing})
-            sys.stdout.write(f"{group} ({counted(len(matching), 'thing')}, {counted(names, 'name')})\n")
-            sys.stdout.writelines(f"  {', or '.join(thing)}\n" for thing in matching)
+            names = len({name for row in matching for name in row})
+            sys.stdout.write(f"{group} ({counted(len(matching), what)}, {counted(names, 'name')})\n")
+            sys.stdout.writelines(f"  {', or '.join(row)}\n" for row in matching)
     if not found:
         sys.stderr.write(f"note: the demo model knows no name that contains {arguments.contains!r}\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Base:
     """A base model family: its transparency networks (file stems) and the factor between VAE and sampler latents.
 
     `orientations` is how many of the decoder's orientations are worth a vote: the demo model's decoder is best upright.
+    `shipped`: its files come with this package, and the hub has none of them.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Base:
     encoder: str
     scale_factor: float
     orientations: int = 8
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ BASES = {
     for base in (
         Base("sd15", "SD1.5", "layer_sd15_vae_transparent_decoder", "layer_sd15_vae_transparent_encoder", 0.18215),
         Base("sdxl", "SDXL", "vae_transparent_decoder", "vae_transparent_encoder", 0.13025),
-        Base("demo", "the demo model", "demo_vae_transparent_decoder", "demo_vae_transparent_encoder", 1.0, 1),
+        Base("demo", "the demo model", "demo_vae_transparent_decoder", "demo_vae_transparent_encoder", 1.0, 1, True),
     )
 }
 
-METHODS = (
+METHODS: tuple[Method, ...] = (
     Method(
         id="sd15_fg",
         label="(SD1.5) Only Generate Transparent Image (Attention Injection)",
@@ -231,6 +233,18 @@ METHODS = (
         transparent_frames=1,
     ),
 )
+# the layers of the demo model are made as those of SD1.5, with files of their own
+METHODS += tuple(
+    replace(
+        row,
+        id=row.id.replace("sd15", "demo"),
+        label=row.label.replace("SD1.5", "Demo"),
+        base="demo",
+        weights=row.weights.replace("sd15", "demo"),
+    )
+    for row in METHODS
+    if row.base == "sd15" and len(row.frames) > 1
+)
 
 
 NUMBERED = (  # the Forge extension's list: recipes for its API name a method by its place in it
@@ -288,6 +302,18 @@ def choose_method(base: str, mode: str = "single", name: str | None = None) -> M
         f"a base model that has this mode: {', '.join(others)}",
         f"load such a checkpoint, or choose a mode of {BASES[base].title}: {', '.join(modes_of(base))}",
     )
+
+
+def stems_of(base: str) -> dict[str, str]:
+    """File stems of all layer files of a base, and what each is for."""
+    row = BASES[base]
+    named = {method.weights: method.title for method in methods_for(base)}
+    return {**named, row.decoder: "transparency decoder", row.encoder: "transparency encoder"}
+
+
+def is_shipped(stem: str) -> bool:
+    """Whether a layer file belongs to a base whose files come with this package."""
+    return any(stem in stems_of(base.id) for base in BASES.values() if base.shipped)
 
 
 def modes_of(base: str) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..core.errors import LayerDiffuseError, OutputError, WeightsError
-from ..core.files.weights import find_weights
-from ..core.methods import HUB_LICENCE, HUB_REPOSITORY
+from ..core.files.weights import SUFFIX, find_weights
+from ..core.methods import HUB_LICENCE, HUB_REPOSITORY, Method, is_shipped
 from .hub import fetch_file
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,22 @@ class LayerFiles:
         layouts = (self.folders[0] / layout for layout in reversed(LAYOUTS))
         return next(folder for folder in layouts if folder.is_dir())
 
+    def places_of(self, stem: str) -> list[Path]:
+        """The folders in which the file of `stem` is looked for, in order."""
+        return list(self.search_folders())
+
+    def present(self, stem: str) -> Path | None:
+        """The file of `stem` where it is there already; nothing is downloaded."""
+        return next((path for folder in self.places_of(stem) if (path := folder / (stem + SUFFIX)).is_file()), None)
+
     def find(self, stem: str) -> Path:
         """The file of `stem`; WeightsError that says how to get it by hand when it is nowhere."""
-        return find_weights(stem, self.search_folders(), self.download)
+        # the hub has no file of a base that ships
+        return find_weights(stem, self.places_of(stem), None if is_shipped(stem) else self.download)
+
+    def offers(self, method: Method) -> bool:
+        """Whether the weights of a method are there or may be downloaded."""
+        return not is_shipped(method.weights) or self.present(method.weights) is not None
 
     def download(self, name: str) -> Path:
         """Fetch one file of the repository into `download_folder`, going on where an earlier try stopped."""

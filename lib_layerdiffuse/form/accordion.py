@@ -82,6 +82,7 @@ class Surroundings:
     base_note: Callable[[], str] | None = None  # says what is wrong with the loaded checkpoint; "" when nothing is
     last_result: Callable[[str, str], Any] | None = None  # a visitor's last picture of a frame, or None
     files: Callable[[str, Method | None], list[str]] | None = None  # names that an argument offers for a method
+    offers: Callable[[Method], bool] | None = None  # whether a method's weights can be had; None: all can
 
     @property
     def in_webui(self) -> bool:
@@ -97,6 +98,15 @@ class Surroundings:
     def loaded_base(self) -> str | None:
         """The base model that is loaded now; None when it is not known, which offers all methods."""
         return self.base() if callable(self.base) else self.base
+
+    def methods(self, base: str | None, mode: str | None = None) -> list[Method]:
+        """The methods of a base and a mode whose weights can be had; of an unknown base all."""
+        rows = methods_for(base, mode)
+        return [row for row in rows if base is None or self.offers is None or self.offers(row)]
+
+    def modes(self, base: str | None) -> list[tuple[str, str]]:
+        """Pairs of what is shown and the id for the modes that a base has methods for."""
+        return [(mode.title, mode.id) for mode in MODES.values() if self.methods(base, mode.id)]
 
 
 @dataclass
@@ -151,14 +161,14 @@ class LayerAccordion:
 
     def mode_update(self, method: Method, base: str | None) -> Any:
         """Update that chooses the method's mode among those of a base; a list of one shows nothing."""
-        choices = mode_choices(base)
+        choices = self.place.modes(base)
         return self.gradio.update(choices=choices, value=method.mode, visible=len(choices) > 1)
 
     def visible_names(self, method: Method) -> set[str]:
         """Names of the arguments to show for a method of the loaded base; a list of one method shows nothing."""
         names = {argument.name for argument in ARGUMENTS if argument.needed(method)} - set(self.place.hidden)
         names -= set() if self.place.files else set(FILES)
-        alone = len(methods_for(self.base_for(method), method.mode)) == 1
+        alone = len(self.place.methods(self.base_for(method), method.mode)) <= 1
         return names - {"method"} if alone else names
 
     def base_for(self, method: Method) -> str | None:
@@ -166,9 +176,15 @@ class LayerAccordion:
         return None if self.place.loaded_base is None else method.base
 
     def method_choices(self, base: str | None, mode: str | None = None) -> list[tuple[str, str]]:
-        """Pairs of what is shown and the id for the methods of a base and a mode; in a WebUI with the automatic one."""
+        """Pairs of what is shown and the id for the methods of a base and a mode; an unknown base is told by the title.
+
+        In a WebUI the automatic one stands before them.
+        """
         automatic = [AUTOMATIC] if self.place.in_webui and mode in (None, SINGLE) else []
-        return automatic + method_choices(base, mode)
+        return automatic + [
+            (row.title if base else f"{BASES[row.base].title}: {row.title}", row.id)
+            for row in self.place.methods(base, mode)
+        ]
 
     def note_html(self, method: Method) -> str:
         """What a user of a WebUI should know about the checkpoint and the method; empty for nothing."""
@@ -180,7 +196,7 @@ class LayerAccordion:
 
     def choose_mode(self, mode: str) -> list[Any]:
         """Updates after the mode was changed: its first method for the loaded base."""
-        rows = methods_for(self.place.loaded_base, mode)
+        rows = self.place.methods(self.place.loaded_base, mode)
         return self.updates(rows[0], self.place.in_webui and mode == SINGLE) if rows else self.refresh(None)
 
     def choose_method(self, method: str | None) -> list[Any]:
@@ -189,7 +205,7 @@ class LayerAccordion:
 
     def refresh(self, method: str | None) -> list[Any]:
         """Updates after another checkpoint may have been loaded: keeps the method where the base has it."""
-        kept = method if method and find_method(method) in methods_for(self.place.loaded_base) else None
+        kept = method if method and find_method(method) in self.place.methods(self.place.loaded_base) else None
         return self.choose_method(kept)
 
     def watch(self, mode: str, method: str | None) -> list[Any]:
@@ -261,17 +277,6 @@ class LayerAccordion:
         return self.gradio.update(choices=self.method_choices(method.base, method.mode), value=method.id)
 
 
-def method_choices(base: str | None, mode: str | None = None) -> list[tuple[str, str]]:
-    """Pairs of what is shown and the id for the methods of a base and a mode; an unknown base is told by the title."""
-    methods = methods_for(base, mode)
-    return [(method.title if base else f"{BASES[method.base].title}: {method.title}", method.id) for method in methods]
-
-
-def mode_choices(base: str | None) -> list[tuple[str, str]]:
-    """Pairs of what is shown and the id for the modes that a base has methods for."""
-    return [(mode.title, mode.id) for mode in MODES.values() if methods_for(base, mode.id)]
-
-
 def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
     """Builds the accordion inside the running `gradio.Blocks`; the keywords are the fields of `Surroundings`."""
     gradio, place = gradio or importlib.import_module("gradio"), Surroundings(**surroundings)
@@ -294,7 +299,7 @@ def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
 def build_top(accordion: LayerAccordion, method: Method) -> None:
     """The choice of the mode, and the note beneath it."""
     gradio, place = accordion.gradio, accordion.place
-    choices = mode_choices(None if place.in_webui else place.loaded_base)
+    choices = place.modes(None if place.in_webui else place.loaded_base)
     common = {"label": "Mode", "visible": len(choices) > 1, "elem_id": f"{place.prefix}_mode"}
     accordion.mode = gradio.Radio(choices, value=method.mode, **common)
     accordion.mode.do_not_save_to_config = True

@@ -16,7 +16,6 @@ from lib_layerdiffuse.page.form import LIMITS, TEXT_LENGTH
 from lib_layerdiffuse.page.model import PageModel
 from lib_layerdiffuse.standalone.settings import MAX_SEED
 
-EXAMPLE_COUNT = 12
 # The opaque picture beside the transparent one is something that only the WebUIs offer.
 HIDDEN_ARGUMENTS = ("output_origin",)
 
@@ -52,6 +51,7 @@ class Layout:
                 self.build_prompt()
             with gradio.Column(min_width=0, elem_id="page_choose"):
                 place = {"base": self.model.base, "hidden": HIDDEN_ARGUMENTS, "header": ticked_header}
+                place["offers"] = self.model.pipeline.files.offers
                 self.accordion = build_accordion(gradio, **place)
                 self.build_main_settings()
                 self.build_more_settings()
@@ -98,8 +98,9 @@ class Layout:
 
     def build_words(self, captions: list[str]) -> None:
         """Clickable examples, and all words of the demo model in a list that opens."""
-        examples = captions[:: max(1, len(captions) // EXAMPLE_COUNT)][:EXAMPLE_COUNT]
-        self.build_word_list("Click to try", examples, "page_examples")
+        for number, (title, names) in enumerate(self.model.examples.items()):
+            element = f"page_examples_{number}" if number else "page_examples"
+            self.build_word_list(f"Click to try: {title}" if self.model.scenes else "Click to try", names, element)
         with gradio.Accordion(f"All {len(captions)} names that the model knows", open=False, elem_id="page_words"):
             for number, (group, words) in enumerate(self.model.words.items()):
                 self.build_word_list(group.capitalize(), words, f"page_words_{number}")

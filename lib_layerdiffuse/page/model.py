@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lib_layerdiffuse import api
+from lib_layerdiffuse.core.methods import MODES
 from lib_layerdiffuse.page.turns import Turns
 from lib_layerdiffuse.standalone.pictures import Pictures, Watchers
 from lib_layerdiffuse.standalone.run_plan import GUIDANCE, own_size
 from lib_layerdiffuse.standalone.settings import GenerateSettings, ModelSettings
-from lib_layerdiffuse.standalone.vocabulary import read_things, unknown_word_hints
+from lib_layerdiffuse.standalone.vocabulary import SCENES, Scene, read_scenes, read_things, unknown_word_hints
 
 SEE_ALL = "the list below has them all"
+EXAMPLES, EXAMPLE_SCENES = 12, 6
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,11 @@ class Defaults:
 class PageModel:
     """A loaded model for the page; runs of all visitors go one after the other."""
 
-    def __init__(self, pipeline: Any, words: dict[str, list[str]], things: int = 0):
+    def __init__(self, pipeline: Any, words: dict[str, list[str]], things: int = 0, scenes: Sequence[Scene] = ()):
         self.pipeline = pipeline
-        self.words = words  # names of things, by group
+        self.words = words  # names of things and scenes, by group
         self.things = things  # a thing may have several names
+        self.scenes = scenes
         self._turns = Turns()
 
     @classmethod
@@ -38,8 +42,8 @@ class PageModel:
         """Loads the model that the settings name; its errors are the library's typed ones."""
         pipeline = api.load(settings)
         if settings.checkpoint is None:
-            things = read_things(settings.demo)
-            return cls(pipeline, api.words(settings), sum(map(len, things.values())))
+            things = sum(map(len, read_things(settings.demo).values()))
+            return cls(pipeline, api.words(settings), things, read_scenes(settings.demo))
         captions = list(getattr(pipeline, "captions", ()))
         return cls(pipeline, {"Words": captions} if captions else {}, len(captions))
 
@@ -57,6 +61,17 @@ class PageModel:
     def captions(self) -> list[str]:
         """Everything the demo model was trained on, each once; empty for other models."""
         return list(dict.fromkeys(caption for captions in self.words.values() for caption in captions))
+
+    @property
+    def examples(self) -> dict[str, list[str]]:
+        """A few prompts to click, by what they show: things, things in scenes, and scenes alone."""
+        things = [name for group, names in self.words.items() if group != SCENES for name in names]
+        phrases = [scene.phrases[0] for scene in self.scenes if scene.phrases]
+        chosen, phrases = spread(things, EXAMPLES), spread(phrases, EXAMPLE_SCENES)
+        inside = [f"{thing} {phrase}" for thing, phrase in zip(chosen[::-2], phrases, strict=False)]
+        alone = spread([scene.captions[0] for scene in self.scenes if scene.captions], EXAMPLE_SCENES)
+        shown = {"things": chosen, f"things in scenes, mode {MODES['joint']}": inside, "scenes": alone}
+        return {title: names for title, names in shown.items() if names}
 
     def hints(self, prompt: str) -> list[str]:
         """Hints for words of a prompt that the demo model does not know."""
@@ -77,3 +92,8 @@ class PageModel:
         told = self.pipeline.hints(settings.prompts)  # they stand under the prompt already
         pictures.notes = [note for note in pictures.notes if note not in told]
         return pictures
+
+
+def spread(names: Sequence[str], count: int) -> list[str]:
+    """At most so many names, from all over the list."""
+    return list(names[:: max(1, len(names) // count)][:count])

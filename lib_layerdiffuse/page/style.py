@@ -111,8 +111,9 @@ def theme(gradio: Any) -> Any:
 def title_html(model: PageModel) -> str:
     """Headline and one sentence on the loaded model."""
     count = len(model.captions)
+    scenes = f" and {len(model.scenes)} scenes" if model.scenes else ""
     painter = (
-        f"the demo model, which knows {model.things} things by {count} names"
+        f"the demo model, which knows {model.things} things{scenes} by {count} names"
         if count
         else f"an {BASES[model.base].title} checkpoint"
     )

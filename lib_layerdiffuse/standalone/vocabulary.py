@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import WeightsError
 from ..files.demo_folder import VOCABULARY_NAME, demo_folder
@@ -19,29 +21,72 @@ WORDS_SEEN = 400  # words of a prompt that are looked at
 SEE_ALL = "`python -m lib_layerdiffuse words` lists them all"
 
 
+SCENE_PARTS = ("captions", "phrases")
+SCENES = "scenes"  # the group of the vocabulary that holds no things
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How one asks for a scene: `captions` for it alone ("a beach"), `phrases` behind a thing ("on a beach")."""
+
+    name: str
+    captions: tuple[str, ...]
+    phrases: tuple[str, ...] = ()
+
+
 def read_things(folder: str | Path | None = None) -> dict[str, list[tuple[str, ...]]]:
     """The things of `vocabulary.json` by group, each with all its names.
 
-    The file: `{group: [caption or {"concept": caption, "also": [captions]}]}`.
+    The file: `{group: [caption or {"concept": caption, "also": [captions]}]}`, and beside the groups `"scenes"`.
     """
+    return _read(folder, _things)
+
+
+def read_scenes(folder: str | Path | None = None) -> list[Scene]:
+    """The scenes of `vocabulary.json`: `{"scenes": [{"scene": name, "captions": [captions], "phrases": [phrases]}]}`.
+
+    A text alone is name and caption.
+    """
+    return _read(folder, _scenes)
+
+
+def _read(folder: str | Path | None, part: Callable[[dict], Any]) -> Any:
     path = demo_folder(folder) / VOCABULARY_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        groups = content if isinstance(content, dict) else {"concepts": content}
-        groups = {"concepts": groups["concepts"]} if "concepts" in groups else groups  # the rest is for the training
-        listed = {name: [_names(entry) for entry in rows] for name, rows in groups.items() if isinstance(rows, list)}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return part(content if isinstance(content, dict) else {"concepts": content})
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise WeightsError(f"{path}: {error}", "the demo model's list of words", "install the package again") from error
-    things = {name: [names for names in rows if names] for name, rows in listed.items()}
+
+
+def _things(groups: dict) -> dict[str, list[tuple[str, ...]]]:
+    groups = {"concepts": groups["concepts"]} if "concepts" in groups else groups  # the rest is for the training
+    listed = {name: rows for name, rows in groups.items() if isinstance(rows, list) and name != SCENES}
+    things = {name: [names for names in map(_names, rows) if names] for name, rows in listed.items()}
     return {name: rows for name, rows in things.items() if rows}
 
 
+def _scenes(groups: dict) -> list[Scene]:
+    listed = _listed_in(groups, SCENES, dict | str)
+    rows = [row if isinstance(row, dict) else {"scene": row, "captions": [row]} for row in listed]
+    return [Scene(str(row["scene"]), *(tuple(_listed_in(row, part, str)) for part in SCENE_PARTS)) for row in rows]
+
+
+def _listed_in(row: dict, name: str, kind: Any) -> list:
+    found = row.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(entry, kind) for entry in found):
+        raise TypeError(f"{name} is no list of texts")
+    return found
+
+
 def read_vocabulary(folder: str | Path | None = None) -> dict[str, list[str]]:
-    """All names of things by group, each once: one thing may have several, and two things may share one."""
-    return {
-        group: list(dict.fromkeys(name for names in things for name in names))
-        for group, things in read_things(folder).items()
-    }
+    """All names of things by group, and those of scenes, alone and behind a thing; each once.
+
+    One thing may have several names, and two things may share one.
+    """
+    groups = {group: [name for names in things for name in names] for group, things in read_things(folder).items()}
+    scenes = [name for scene in read_scenes(folder) for name in (*scene.captions, *scene.phrases)]
+    return {group: list(dict.fromkeys(names)) for group, names in {**groups, SCENES: scenes}.items() if names}
 
 
 def _names(entry: str | dict) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ..files.whole_files import check_file, check_folder
 from ..form.ranges import Range, file_option, path_option, source_option
 from .options import add_options
 from .settings import (
+    LAYER_METHODS,
     CodecOptions,
     ComposeOptions,
     ControlOptions,
@@ -234,6 +235,8 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary", type=FILE, help="vocabulary file, likewise: the words that users are told about"
     )
+    for name in LAYER_METHODS:
+        parser.add_argument(f"--{name}", type=FILE, help=f"layer file that `train layers --method {name}` wrote")
     parser.add_argument(
         "--out", type=FOLDER, required=True, help="folder to write: checkpoint, yaml and tokenizer for a WebUI"
     )

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..core.errors import InputError, OutputError
 from ..files.whole_files import ordinary_modes
 from .codec import train_codec
-from .convert import check_transparency, export_demo, export_transparency
+from .convert import check_layers, check_transparency, export_demo, export_layers, export_transparency
 from .data import PreparedSet, load_captions, prepare
 from .diffusion import build_pipeline, train_diffusion, train_text2image
 from .engine import check_tracker, processes
@@ -25,7 +25,7 @@ from .layer_latents import Mixture, encode_mixture
 from .layer_sets import LayerSet
 from .models import load_pipeline, open_vae
 from .options import read_options
-from .settings import CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
+from .settings import LAYER_METHODS, CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 from .text import build_tokenizer, caption_variants, load_tokenizer
 from .vae import draw_images, evaluate_vae, load_vae, train_vae, whiten
 from .vocabulary import Vocabulary
@@ -179,12 +179,16 @@ def export(arguments: argparse.Namespace) -> None:
     if any(transparent) and not all(transparent):
         raise InputError("one or two of --codec, --offsets and --vocabulary", "all three, or none", "add the others")
     pipeline = load_pipeline(arguments.pipeline)
+    named = {f"demo_{name}": getattr(arguments, name) for name in LAYER_METHODS}
+    layers = {name: path for name, path in named.items() if path}
     if all(transparent):
         check_transparency(*transparent, pipeline)
+    check_layers(layers, pipeline)
     tokenizer = Path(arguments.pipeline) / "tokenizer"
     folder = export_demo(pipeline.vae, pipeline.text_encoder, tokenizer, pipeline.unet, arguments.out)
     if all(transparent):
         export_transparency(*transparent, folder)
+    export_layers(layers, folder)
     ordinary_modes(folder)
     _show({"written": sorted(path.name for path in folder.iterdir())})
 

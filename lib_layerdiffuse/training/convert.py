@@ -71,10 +71,29 @@ def export_transparency(
     space = LatentSpace(base.scale_factor)
     said = [metadata_of(ENCODER, space), metadata_of(DECODER, space), metadata_of(METHOD, space, method.id)]
     for (stem, source), named in zip(sources.items(), said, strict=True):
-        with WeightFile(source) as file:
-            metadata = {"format": "pt", **file.metadata, **named}
-            _save(file.tensors(), out / f"{stem}{SUFFIX}", torch.float16, metadata)
+        save_layer_file(source, out / f"{stem}{SUFFIX}", named)
     shutil.copyfile(vocabulary, out / VOCABULARY_NAME)
+
+
+def check_layers(files: Mapping[str, str | Path], pipeline: Any) -> None:
+    """A typed error unless each file holds the method, given by its id, for this pipeline's UNet."""
+    modules = unet_modules(pipeline.unet)
+    for method, path in files.items():
+        read_method(Path(path), modules, find_method(method))
+
+
+def export_layers(files: Mapping[str, str | Path], out_folder: str | Path) -> None:
+    """Write files of layer methods, by id, beside the checkpoint under the methods' names."""
+    space = LatentSpace(BASES["demo"].scale_factor)
+    for name, path in files.items():
+        method = find_method(name)
+        save_layer_file(Path(path), Path(out_folder) / f"{method.weights}{SUFFIX}", metadata_of(METHOD, space, name))
+
+
+def save_layer_file(source: Path, target: Path, said: Mapping[str, str]) -> None:
+    """A layer file in half precision, with what it says of itself; what it said before is kept."""
+    with WeightFile(source) as file:
+        _save(file.tensors(), target, torch.float16, {"format": "pt", **file.metadata, **said})
 
 
 def save_ldm_checkpoint(

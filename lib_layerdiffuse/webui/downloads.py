@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import WeightsError
-from ..core.files.weights import SUFFIX, find_weights
-from ..core.methods import BASES, HUB_REPOSITORY, methods_for
+from ..core.methods import HUB_REPOSITORY, is_shipped
 from ..files.demo_folder import DEMO_FOLDER
 from ..files.downloads import LayerFiles
 from ..files.hub import fetch_file
@@ -48,21 +47,18 @@ class HostLayerFiles(LayerFiles):
         self._state = state
 
     def find(self, stem: str) -> Path:
-        """The file of `stem`, those of the demo model from the package too; WeightsError when it is nowhere."""
+        """The file of `stem`; WeightsError when it is nowhere."""
         if self.absent:
             logger.warning("no folder %s, which %s or --layerdiffuse-models names", self.absent[0], SETTING)
-        if stem in demo_stems():  # the hub does not have them
-            return find_weights(stem, (*self.search_folders(), DEMO_FOLDER))
         return super().find(stem)
+
+    def places_of(self, stem: str) -> list[Path]:
+        """For files of the demo model the package too."""
+        return [*self.search_folders(), *([DEMO_FOLDER] if is_shipped(stem) else [])]
 
     def choice_folders(self) -> list[Path]:
         """The settings' folder and models/layer_model: the models folder itself is full of other files."""
         return [folder for folder in (*self.named, self.target) if folder.is_dir()]
-
-    def present(self, stem: str) -> Path | None:
-        """The file of `stem` where it is there already; nothing is downloaded."""
-        folders = (*self.search_folders(), *([DEMO_FOLDER] if stem in demo_stems() else []))
-        return next((path for folder in folders if (path := folder / (stem + SUFFIX)).is_file()), None)
 
     def fetch(self, name: str, target: Path) -> Path:
         """The transfer, shown in the WebUI."""
@@ -77,13 +73,6 @@ class HostLayerFiles(LayerFiles):
             f"get {name} from {HUB_REPOSITORY} by hand and put it into {self.download_folder()}, or into a folder that "
             f"you name in {SETTING}, where a mirror can be named too{absent}"
         )
-
-
-def demo_stems() -> set[str]:
-    """The layer files that ship in the package."""
-    base = BASES["demo"]
-    stems = {base.decoder, base.encoder, *(method.weights for method in methods_for(base.id))}
-    return {stem for stem in stems if (DEMO_FOLDER / (stem + SUFFIX)).is_file()}
 
 
 @contextmanager

@@ -76,6 +76,7 @@ class LayerDiffuseScript(Scripts.Script):
             prefix=f"{tab}_layerdiffuse",
             last_result=self.last.get,
             files=functools.partial(own_files.offered, self.networks.catalogue),
+            offers=lambda method: HostLayerFiles(read_options()).offers(method),
         )
         self.infotext_fields = accordion.infotext_fields()
         self.paste_field_names = accordion.paste_field_names

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..core.files.weights import SUFFIX
-from ..core.methods import BASES, methods_for
+from ..core.methods import BASES, stems_of
 from .downloads import HostLayerFiles
 from .options import read_options
 
@@ -83,13 +83,6 @@ class Transfers:
 TRANSFERS = Transfers()
 
 
-def purposes(base: str) -> dict[str, str]:
-    """Stems of all layer files of a base, and what each is for."""
-    row = BASES[base]
-    named = {method.weights: method.title for method in methods_for(base)}
-    return {**named, row.decoder: "transparency decoder", row.encoder: "transparency encoder"}
-
-
 class ListedFile(NamedTuple):
     """A layer file of a base: what it is for, and where it is, if it is there; size in bytes."""
 
@@ -103,7 +96,7 @@ class ListedFile(NamedTuple):
 def listed(files: HostLayerFiles, base: str) -> list[ListedFile]:
     """All layer files of a base."""
     rows = []
-    for stem, purpose in purposes(base).items():
+    for stem, purpose in stems_of(base).items():
         path = files.present(stem)
         there = (False, None, None) if path is None else (True, str(path), path.stat().st_size)
         rows.append(ListedFile(stem + SUFFIX, purpose, *there))
@@ -112,12 +105,12 @@ def listed(files: HostLayerFiles, base: str) -> list[ListedFile]:
 
 def missing(files: HostLayerFiles, base: str) -> list[str]:
     """Stems of those that are not there."""
-    return [stem for stem in purposes(base) if files.present(stem) is None]
+    return [stem for stem in stems_of(base) if files.present(stem) is None]
 
 
 def checked_stems(names: Sequence[str], base: str) -> list[str]:
     """Stems of files by their names; InputError for one that the base does not have."""
-    known = purposes(base)
+    known = stems_of(base)
     stems = [name.removesuffix(SUFFIX) for name in names]
     strange = ", ".join(name for name, stem in zip(names, stems, strict=True) if stem not in known)
     if strange:

@@ -33,11 +33,29 @@ def test_published_rows(row):
     assert got == row[1:]
 
 
-def test_the_demo_model_has_a_row_of_its_own():
-    method = find_method("demo_fg")
-    assert (method.base, method.kind, method.weights) == ("demo", methods.OFFSETS, "layer_demo_transparent")
+# the demo model's rows beside those of SD1.5 that they are like
+DEMO = {
+    "demo_fg": ("sd15_fg", methods.OFFSETS, "layer_demo_transparent"),
+    "demo_joint": ("sd15_joint", methods.ATTENTION_SHARING, "layer_demo_joint"),
+    "demo_fg2bg": ("sd15_fg2bg", methods.ATTENTION_SHARING, "layer_demo_fg2bg"),
+    "demo_bg2fg": ("sd15_bg2fg", methods.ATTENTION_SHARING, "layer_demo_bg2fg"),
+}
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_the_demo_model_has_a_row_for_each_mode_of_sd15(name):
+    method, (alike, kind, weights) = find_method(name), DEMO[name]
+    published = find_method(alike)
+    assert (method.base, method.kind, method.weights) == ("demo", kind, weights)
     assert (method.decoder, method.encoder) == ("demo_vae_transparent_decoder", "demo_vae_transparent_encoder")
-    assert len(METHODS) == len(PUBLISHED) + 1
+    for column in ("title", "mode", "frames", "transparent_frames", "control", "concat"):
+        assert getattr(method, column) == getattr(published, column)
+    assert len(METHODS) == len(PUBLISHED) + len(DEMO)
+
+
+def test_only_the_demo_models_files_come_with_the_package():
+    shipped = {stem for base in methods.BASES for stem in methods.stems_of(base) if methods.is_shipped(stem)}
+    assert shipped == set(methods.stems_of("demo")) and len(shipped) == 6
 
 
 def test_networks_follow_from_the_base():
@@ -72,7 +90,7 @@ def test_look_up_by_base_and_mode():
     assert [m.id for m in methods.methods_for("sdxl", "from-background")] == ["xl_bg2blend", "xl_bgblend2fg"]
     assert methods.methods_for() == METHODS
     assert methods.choose_method("sdxl").id == "xl_fg_attn"
-    assert methods.modes_of("demo") == ("single",)
+    assert methods.modes_of("demo") == ("single", "from-foreground", "from-background", "joint")
     with pytest.raises(InputError):
         methods.methods_for("sd3")
     with pytest.raises(InputError):

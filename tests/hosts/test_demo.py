@@ -16,7 +16,13 @@ from tiny import CONCEPTS, demo_unet, lively, load_tokenizer, text_model, vae_mo
 
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.standalone.demo import load_demo
-from lib_layerdiffuse.standalone.vocabulary import read_things, read_vocabulary, unknown_word_hints
+from lib_layerdiffuse.standalone.vocabulary import (
+    Scene,
+    read_scenes,
+    read_things,
+    read_vocabulary,
+    unknown_word_hints,
+)
 from lib_layerdiffuse.training.convert import export_demo, ldm_unet_params
 
 
@@ -130,7 +136,34 @@ def test_vocabulary_lists_concepts_and_their_other_names(tmp_path):
     words = read_vocabulary(write_demo_folder(tmp_path))
     assert set(CONCEPTS) < set(words["concepts"]) and "bubbles" in words["concepts"]
     (tmp_path / "vocabulary.json").write_text('{"food": ["red apple"], "things": ["bell"]}')
-    assert read_vocabulary(tmp_path) == {"food": ["red apple"], "things": ["bell"]}
+    assert read_vocabulary(tmp_path) == {"food": ["red apple"], "things": ["bell"]} and read_scenes(tmp_path) == []
+
+
+def test_vocabulary_lists_scenes_beside_things(tmp_path):
+    folder = write_demo_folder(tmp_path)
+    assert read_scenes(folder)[0] == Scene("beach", ("a beach",), ("on a beach",))
+    assert read_vocabulary(folder)["scenes"] == ["a beach", "on a beach", "a meadow", "on a meadow"]
+    assert list(read_things(folder)) == ["concepts"]
+    (tmp_path / "vocabulary.json").write_text('{"concepts": ["bell"], "scenes": ["the sea"]}')
+    assert read_vocabulary(tmp_path) == {"concepts": ["bell"], "scenes": ["the sea"]}
+
+
+@pytest.mark.parametrize(
+    "scenes",
+    ['"sea"', "[3]", '[{"captions": []}]', '[{"scene": "sea", "phrases": 1}]', '{"sea": 1}', '[{"captions": 3}]'],
+)
+def test_scenes_in_a_wrong_form_are_named(tmp_path, scenes):
+    folder = write_demo_folder(tmp_path)
+    (folder / "vocabulary.json").write_text(f'{{"concepts": ["bell"], "scenes": {scenes}}}')
+    with pytest.raises(WeightsError, match="vocabulary.json"):
+        read_scenes(folder)
+
+
+def test_hints_know_scenes(tmp_path):
+    captions = [name for names in read_vocabulary(write_demo_folder(tmp_path)).values() for name in names]
+    assert unknown_word_hints(["a red apple on a beach", "a meadow"], captions) == []
+    (hint,) = unknown_word_hints(["a red apple on a meadov"], captions)
+    assert "'meadov'; near it: meadow" in hint
 
 
 WORDS = [*CONCEPTS, "blue heart", "car", "ghost", "turtle", "house"]

@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
+from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.files.downloads import LayerFiles
 from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 from lib_layerdiffuse.standalone.pictures import Watchers
 from lib_layerdiffuse.standalone.settings import GenerateSettings
 
+SHARING = ("sd15", "demo")  # bases whose layers are made by attention sharing
 BASE = GenerateSettings("a red apple", seed=5, steps=2, count=1, passes=1)
 
 
@@ -33,6 +35,7 @@ def sd15(tmp_path_factory) -> DiffusersHost:
     tiny.write_sharing(folder, "layer_sd15_transparent_attn", 1)
     tiny.write_sharing(folder, "layer_sd15_joint", 3)
     tiny.write_sharing(folder, "layer_sd15_fg2bg", 2, control=True)
+    tiny.write_sharing(folder, "layer_sd15_bg2fg", 2, control=True)
     tiny.write_codec(folder, "layer_sd15_")
     return DiffusersHost(tiny.sd15_pipeline(folder), "sd15", LayerFiles([folder], offline=True))
 
@@ -209,8 +212,10 @@ def test_issue_54_size_not_a_multiple_of_64(demo, size):
     assert picture.image.size == size and picture.image.mode == "RGBA"
 
 
-def test_issue_3_groups_are_whole_whatever_the_count(sd15):
-    pictures = run(sd15, mode="joint", count=2, background_prompt="in a wood")
+@pytest.mark.parametrize("name", SHARING)
+def test_issue_3_groups_are_whole_whatever_the_count(name, request):
+    host = request.getfixturevalue(name)
+    pictures = run(host, mode="joint", count=2, background_prompt="in a wood")
     assert [(p.frame, p.group, p.image.mode, p.seed) for p in pictures] == [
         ("foreground", 0, "RGBA", 5),
         ("background", 0, "RGB", 6),
@@ -219,24 +224,52 @@ def test_issue_3_groups_are_whole_whatever_the_count(sd15):
         ("background", 1, "RGB", 9),
         ("blended", 1, "RGB", 10),
     ]
-    without = run(sd15, mode="joint", count=2)
+    without = run(host, mode="joint", count=2)
     assert difference(without[1:2], pictures[1:2]) > 0
-    one = run(sd15, mode="joint", count=1, seed=8, background_prompt="in a wood")
+    one = run(host, mode="joint", count=1, seed=8, background_prompt="in a wood")
     assert difference(pictures[3:], one) <= 1
 
 
-def test_sd15_weight_is_a_strength(sd15):
-    zero = run(sd15, mode="joint", weight=0.0)[1:2]
-    assert difference(zero, run(sd15, transparent=False, seed=6)) <= 1
-    assert difference(zero, run(sd15, mode="joint")[1:2]) > 5
+@pytest.mark.parametrize("name", SHARING)
+def test_the_weight_of_attention_sharing_is_a_strength(name, request):
+    host = request.getfixturevalue(name)
+    zero = run(host, mode="joint", weight=0.0)[1:2]
+    assert difference(zero, run(host, transparent=False, seed=6)) <= 1
+    assert difference(zero, run(host, mode="joint")[1:2]) > 5
 
 
-def test_sd15_control_image_matters(sd15, cut_out):
-    first = run(sd15, mode="from-foreground", foreground=cut_out, count=2)
-    assert [p.frame for p in first] == ["background", "blended"] * 2
-    assert {p.image.mode for p in first} == {"RGB"}
-    other = Image.new("RGBA", (64, 64), (255, 0, 0, 255))
-    assert difference(first, run(sd15, mode="from-foreground", foreground=other, count=2)) > 0
+@pytest.mark.parametrize("name", SHARING)
+@pytest.mark.parametrize("given", ["foreground", "background"])
+def test_a_control_image_matters(name, given, request, cut_out):
+    host, mode = request.getfixturevalue(name), f"from-{given}"
+    first = run(host, mode=mode, **{given: cut_out}, count=2)
+    other = {"foreground": ("background", "RGB"), "background": ("foreground", "RGBA")}[given]
+    assert [(p.frame, p.image.mode) for p in first] == [other, ("blended", "RGB")] * 2
+    red = Image.new("RGBA", (64, 64), (255, 0, 0, 255))
+    assert difference(first, run(host, mode=mode, **{given: red}, count=2)) > 0
+    with pytest.raises(InputError, match=f"no {given} image"):
+        run(host, mode=mode)
+
+
+def test_layers_that_the_demo_model_does_not_have_are_named(demo, tmp_path):
+    for path in demo.files.folders[0].glob("*.safetensors"):
+        if path.stem != "layer_demo_joint":
+            (tmp_path / path.name).symlink_to(path)
+    files, joint = LayerFiles([tmp_path], offline=True), find_method("demo_joint")
+    assert not files.offers(joint) and files.offers(find_method("demo_bg2fg")) and demo.files.offers(joint)
+    assert files.offers(find_method("sd15_joint")), "the hub has it"
+    host = DiffusersHost(demo.pipeline, "demo", files)
+    with pytest.raises(WeightsError, match="layer_demo_joint.safetensors.*part of the demo model"):
+        run(host, mode="joint")
+
+
+def test_layers_of_another_model_are_refused(demo, sd15, tmp_path):
+    for path in demo.files.folders[0].glob("*.safetensors"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "layer_demo_joint.safetensors").unlink()
+    (tmp_path / "layer_demo_joint.safetensors").symlink_to(sd15.files.find("layer_sd15_joint"))
+    with pytest.raises(BaseMismatchError, match="attention layer"):
+        run(DiffusersHost(demo.pipeline, "demo", LayerFiles([tmp_path], offline=True)), mode="joint")
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -294,7 +327,7 @@ def test_transparent_and_broken_inputs(demo, tmp_path):
         run(demo, init=tmp_path / "missing.png")
 
 
-@pytest.mark.parametrize("changes", [{"method": "xl_fg_attn"}, {"mode": "joint"}])
+@pytest.mark.parametrize("changes", [{"method": "xl_fg_attn"}, {"method": "sd15_joint"}])
 def test_issue_133_wrong_base_is_told_before_any_work(demo, changes):
     with pytest.raises(BaseMismatchError):
         run(demo, **changes)
@@ -306,7 +339,7 @@ def test_wrong_and_missing_files_are_told_before_sampling(sdxl, sd15):
         run(sdxl, Watchers(progress=lambda fraction, text: reports.append(text)), method="xl_fg_conv")
     assert "sampling" not in reports
     foreign = DiffusersHost(sdxl.pipeline, "sd15", sd15.files)
-    with pytest.raises(BaseMismatchError, match="SD1.5"):
+    with pytest.raises(BaseMismatchError, match="32, as many as the file has"):
         run(foreign)
 
 

@@ -16,7 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
+from lib_layerdiffuse.core.files.layer_files import METHOD, read_contents
+from lib_layerdiffuse.core.methods import find_method, methods_for
+from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.training import engine
+from lib_layerdiffuse.training.settings import LAYER_METHODS
 
 from .toys import toy_set, toy_vae, write_discs
 
@@ -150,6 +154,9 @@ def test_a_tracker_that_is_not_installed_is_told_before_anything_is_loaded(tmp_p
         ("--offsets", "codec/vae_transparent_encoder.safetensors", (3, "vae_transparent_encoder")),
         ("--offsets", "gone.safetensors", (3, "gone")),
         ("--codec", "base", (3, "exactly one")),
+        ("--joint", "offsets.safetensors", (3, "attention sharing")),
+        ("--joint", "pair.safetensors", (3, "2 frames with control")),
+        ("--fg2bg", "other.safetensors", (4, "attention layers")),
         ("--vocabulary", "codec/vae_transparent_decoder.safetensors", (2, "JSON")),
     ],
 )
@@ -160,6 +167,9 @@ def test_what_is_exported_is_checked_first(tmp_path, capsys, monkeypatch, option
     (tmp_path / "codec").mkdir()
     tiny.write_codec(tmp_path / "codec")
     tiny.write_offsets(tmp_path, tiny.sd15_unet(), "offsets")
+    tiny.write_sharing(tmp_path, "pair", 2, control=True)
+    tiny.write_demo_sharing(tmp_path)
+    (tmp_path / "layer_demo_fg2bg.safetensors").rename("other.safetensors")
     (tmp_path / "words.json").write_text('["red apple"]')
     right = {"--codec": "codec", "--offsets": "offsets.safetensors", "--vocabulary": "words.json", "--out": "shipped"}
     words = [word for pair in {**right, option: file}.items() for word in pair]
@@ -217,3 +227,19 @@ def test_two_processes_train_and_resume(tmp_path):
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5"]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert (tmp_path / "run" / "vae_transparent_decoder.safetensors").exists()
+
+
+def test_layer_files_are_exported_under_their_names_and_say_what_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    methods = {name: find_method(f"demo_{name}") for name in LAYER_METHODS}
+    assert set(methods.values()) == {method for method in methods_for("demo") if len(method.frames) > 1}
+    load_demo(tiny.write_demo_folder(tmp_path / "made")).save_pretrained("base")
+    (tmp_path / "made").rename("layers")
+    words = [f"--{name} layers/{method.weights}.safetensors" for name, method in methods.items()]
+    written = run(capsys, *f"train export base --out shipped {' '.join(words)}".split())["written"]
+    for method in methods.values():
+        assert f"{method.weights}.safetensors" in written
+        contents = read_contents(Path("shipped") / f"{method.weights}.safetensors")
+        assert (contents.part, contents.bases, contents.methods) == (METHOD, ("demo",), (method.id,))
+        tensors = load_file(f"shipped/{method.weights}.safetensors")
+        assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}

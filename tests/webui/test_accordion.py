@@ -376,7 +376,7 @@ def test_another_checkpoint_is_followed_but_not_against_the_user(monkeypatch):
     assert modes(accordion.watch("joint", "sd15_joint")) == ["single", "from-foreground", "from-background", "joint"]
     loaded["base"] = "demo"
     gone = by_component(accordion, accordion.watch("joint", "sd15_joint")[:-1])
-    assert (gone["mode"]["value"], gone["method"]["value"], gone["mode"]["visible"]) == ("single", "", False)
+    assert (gone["mode"]["value"], gone["method"]["value"], gone["mode"]["visible"]) == ("single", "", True)
     loaded["base"] = "sdxl"
     assert modes(accordion.watch("single", "")) == ["single", "from-foreground", "from-background"]
     unsettled = accordion.watch("from-foreground", "")  # the user's choice of a mode is just being answered

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import WeightsError
-from ..methods import HUB_REPOSITORY
+from ..methods import HUB_REPOSITORY, is_shipped
 from .state_check import state_differences
 
 logger = logging.getLogger(__name__)
@@ -125,8 +125,11 @@ def broken_file(path: Path, got: str, expected: str) -> WeightsError:
 
 def by_hand(file_name: str, folder: str | Path | None = None) -> str:
     """How to get a published file without this program."""
-    if file_name.startswith(("demo_", "layer_demo_")):
-        return "the file is part of the demo model that ships with this package"
+    if is_shipped(file_name.removesuffix(SUFFIX)):
+        return (
+            "the file is part of the demo model: get this package again, or make it with `train export` for a demo "
+            "model of your own"
+        )
     where = f" and put it into {folder}" if folder is not None else ""
     return f"by hand: take {file_name} from the Hugging Face repository {HUB_REPOSITORY}{where}"
 

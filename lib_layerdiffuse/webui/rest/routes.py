@@ -11,14 +11,14 @@ from fastapi import APIRouter, HTTPException
 from ... import __version__
 from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
 from ...core.files.weights import SUFFIX
-from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, methods_for
+from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, methods_for, stems_of
 from ...form.arguments import describe, image_to_base64
 from ..downloads import HostLayerFiles
 from ..host.host import WebuiHost, computing_device, host_of, loaded_base, loaded_model
 from ..host.modules import host_module
 from ..networks import Networks
 from ..options import read_options
-from ..transfers import TRANSFERS, Busy, checked_stems, listed, purposes
+from ..transfers import TRANSFERS, Busy, checked_stems, listed
 from . import pixels, schemas
 from .access import guards
 
@@ -94,7 +94,7 @@ def files(base: str | None = None) -> dict[str, Any]:
 def fetch(request: schemas.FetchRequest) -> dict[str, Any]:
     """Download layer files in the background"""
     base, found = known(request.base), HostLayerFiles(read_options())
-    wanted = list(purposes(base)) if request.names is None else checked_stems(request.names, base)
+    wanted = list(stems_of(base)) if request.names is None else checked_stems(request.names, base)
     TRANSFERS.start([stem for stem in wanted if found.present(stem) is None])
     return transfer()
 
