@@ -37,6 +37,7 @@ def add_parser(subparsers) -> None:
     options.add_options(parser, "what to paint", options.WHAT, GenerateSettings)
     options.add_options(parser, "how to paint", options.HOW, GenerateSettings)
     options.add_options(parser, "images in, and layers", options.IMAGES, GenerateSettings)
+    options.add_options(parser, "a ControlNet", options.CONTROL, GenerateSettings)
     options.add_options(parser, "layer files of one's own", options.FILES, GenerateSettings)
     options.add_model_options(parser)
     parser.set_defaults(run=run)

@@ -96,6 +96,17 @@ FILES = (
     Option("--decoder", "decoder_file", "the transparency decoder, likewise", OWN_FILE),
     Option("--encoder", "encoder_file", "the transparency encoder, likewise", OWN_FILE),
 )
+CONTROL = (
+    Option("--controlnet", "controlnet", "a ControlNet for the base; the demo model has one of its own", FILE),
+    Option("--control-image", "control_image", "what the ControlNet follows; lines are white on black", IMAGE),
+    Option("--control-strength", "control_strength", "how closely it is followed: 0 not at all"),
+    Option(
+        "--draw-lines",
+        "draw_lines",
+        "--control-image is an ordinary picture: draw its lines first",
+        {"action": "store_true"},
+    ),
+)
 MODEL = (
     Option("--checkpoint", "checkpoint", "an SD1.5 or SDXL .safetensors file; default: the demo model", FILE),
     Option("--config", "config", "its configuration in diffusers' layout, for loading offline", FOLDER),
@@ -160,6 +171,6 @@ def model_settings(arguments: argparse.Namespace) -> ModelSettings:
 
 def generate_settings(arguments: argparse.Namespace) -> GenerateSettings:
     """GenerateSettings of parsed arguments."""
-    values = {option.name: getattr(arguments, option.name) for option in (*WHAT, *HOW, *IMAGES, *FILES)}
+    values = {option.name: getattr(arguments, option.name) for option in (*WHAT, *HOW, *IMAGES, *CONTROL, *FILES)}
     width, height = arguments.size or (None, None)
     return GenerateSettings(arguments.prompt, transparent=not arguments.plain, width=width, height=height, **values)

@@ -59,10 +59,7 @@ def write_controlnet(
 
 def read_controlnet(path: str | Path, unet: UNet2DConditionModel) -> ControlNetModel:
     """The ControlNet of a file, for `unet`, on its device and in its precision; typed errors for anything else."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no file {path}", "a ControlNet's .safetensors file", "correct --controlnet FILE")
-    with WeightFile(path) as file:
+    with WeightFile(checked_file(path)) as file:
         check_kind(file)
         state = _diffusers_names(file.tensors(), unet.config)
     config = _config(unet, state)
@@ -75,6 +72,14 @@ def read_controlnet(path: str | Path, unet: UNet2DConditionModel) -> ControlNetM
         raise _mismatch(path, state, unet, differences)
     control.load_state_dict({name: tensor.to(unet.device, unet.dtype) for name, tensor in state.items()}, assign=True)
     return control.requires_grad_(False).eval()
+
+
+def checked_file(path: str | Path) -> Path:
+    """The path of a file that is there; InputError otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {path}", "a ControlNet's .safetensors file", "correct --controlnet FILE")
+    return path
 
 
 def _mismatch(

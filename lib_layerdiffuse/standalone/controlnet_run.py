@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import ControlNetModel
 
+from ..core.picture.edges import edge_maps
+from ..unet.images import with_alpha
+
 PASSED_ON = ("encoder_hidden_states", "added_cond_kwargs")  # of a UNet call: what the ControlNet sees too
+
+
+def control_picture(rgba: np.ndarray, size: tuple[int, int], resize_mode: str, draw_lines: bool) -> torch.Tensor:
+    """What a ControlNet sees of an image uint8 [H,W,4], on black or as lines: [1,3,height,width] in [0,1]."""
+    seen = with_alpha(rgba, *size, resize_mode)
+    return edge_maps(seen).expand(-1, 3, -1, -1) if draw_lines else seen[:, :3] * seen[:, 3:]
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,15 @@ from ..core.offsets.install import parameter_shapes
 from ..core.picture.alpha import AlphaSummary, from_tensor
 from ..core.picture.alpha_care import AlphaCare, care_for
 from ..core.picture.hidden import with_hidden_colours
+from ..files.demo_folder import CONTROLNET
 from ..files.downloads import LayerFiles
 from ..files.layer_catalogue import Catalogue, Loaded
 from ..files.layer_choice import Chooser, Files
 from ..unet.images import on_grey, with_alpha
 from ..unet.ldm_keys import unet_modules
 from ..unet.method_kinds import Conditions, read_method
+from .controlnet_files import checked_file, read_controlnet
+from .controlnet_run import control_on_unet, control_picture
 from .infotext import parameters_text
 from .pictures import Picture, Pictures, Watchers
 from .run_plan import Job, Plan, make_plan
@@ -137,6 +141,11 @@ class DiffusersHost:
 
         return keep_latest(self._kept, ENCODER, stamp(path), read)
 
+    def controlnet_of(self, path: str | Path | None) -> Any:
+        """The ControlNet of a file, or the demo model's own; kept until another is wanted."""
+        path = self.files.find(CONTROLNET) if path is None else checked_file(path)
+        return keep_latest(self._kept, "controlnet", stamp(path), lambda: read_controlnet(path, self.pipeline.unet))
+
     @property
     def decoder(self) -> TransparencyCodec:
         """The usual transparency decoder of this base."""
@@ -180,6 +189,7 @@ class _Run:
         """Weights read, conditions encoded, sampler and method in place; all undone at the end."""
         plan, pipeline = self.plan, self.host.pipeline
         self.report(0.0, "reading the method's files")
+        control = self.control()
         context = nullcontext()
         if plan.method is not None:
             weights = self.host.method_weights(plan.method, self.files)
@@ -193,10 +203,19 @@ class _Run:
             pipeline.scheduler = build_scheduler(plan.settings.sampler, own_scheduler.config)
         self.sampler_label = sampler_label(pipeline.scheduler, plan.settings.sampler)
         try:
-            with context:
+            with context, control:
                 yield
         finally:
             pipeline.scheduler = own_scheduler
+
+    def control(self) -> AbstractContextManager:
+        """The ControlNet on the UNet while it is entered; nothing where none is wanted."""
+        settings, image = self.plan.settings, self.plan.images.get("control_image")
+        if image is None:
+            return nullcontext()
+        picture = control_picture(image, self.plan.size, settings.resize_mode, settings.draw_lines)
+        network = self.host.controlnet_of(settings.controlnet)
+        return control_on_unet(network, self.host.pipeline.unet, picture, settings.control_strength)
 
     def conditions(self) -> Conditions:
         """What the method sees of the user's images."""

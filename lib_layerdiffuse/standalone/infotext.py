@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..core.picture.resize_modes import ResizeMode
+from ..files.demo_folder import CONTROLNET
 from ..form.arguments import LayerArguments, to_infotext
 from ..form.frames import PROMPT_SETTINGS
 from .run_plan import Plan
@@ -26,6 +28,9 @@ def parameters_text(plan: Plan, prompt: str, seed: int, sampler: str, model: str
     if "init" in plan.images:
         values["Denoising strength"] = f"{settings.denoise:g}"
     values.update(_layer_values(plan))
+    if "control_image" in plan.images:
+        name = Path(settings.controlnet).stem if settings.controlnet else CONTROLNET
+        values["ControlNet 0"] = f"Module: none, Model: {name}, Weight: {settings.control_strength:g}"
     values["Version"] = f"sd-webui-layerdiffuse {__version__}"
     lines = [prompt]
     if settings.negative_prompt:

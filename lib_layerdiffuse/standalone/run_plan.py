@@ -72,11 +72,26 @@ def checked_method(settings: GenerateSettings, base: str) -> Method | None:
     """The method of validated `settings` on `base`, None for plain pictures; typed errors that need no model."""
     if settings.sampler is not None and settings.sampler not in SAMPLERS:
         raise InputError(f"sampler {settings.sampler!r}", f"one of {', '.join(SAMPLERS)}", "choose one of these")
+    check_control(settings, base)
     if not settings.transparent:
         return None
     method = choose_method(base, settings.mode, settings.method)
     check_images(method, [name for name in IMAGE_FIELDS if getattr(settings, name) is not None])
     return method
+
+
+def check_control(settings: GenerateSettings, base: str) -> None:
+    """InputError for a ControlNet without a picture to follow, or a picture without a ControlNet."""
+    if settings.controlnet is not None and settings.control_image is None:
+        raise InputError(
+            f"ControlNet {settings.controlnet} without a picture", "what it shall follow", "name --control-image FILE"
+        )
+    if settings.control_image is not None and settings.controlnet is None and base != "demo":
+        raise InputError(
+            "a control image without a ControlNet",
+            f"a ControlNet for {BASES[base].title} (only the demo model has one of its own)",
+            "name --controlnet FILE",
+        )
 
 
 def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
@@ -85,7 +100,7 @@ def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
     given = [name for name in IMAGE_FIELDS if getattr(settings, name) is not None]
     complete = with_defaults(settings, base, pipeline)
     check_memory(complete, pipeline)
-    wanted = {"init", *(method.images if method else ())}
+    wanted = {"init", "control_image", *(method.images if method else ())}
     size = (complete.height, complete.width)
     opened = {name: read_image(getattr(settings, name), name, size) for name in given if name in wanted}
     notes = [note for image in opened.values() for note in image.notes]
@@ -124,6 +139,11 @@ UNUSED = (
         "a plain picture has no method",
     ),
     Unused(("denoise",), lambda settings, method, used: "init" not in used, "there is no image to start from"),
+    Unused(
+        ("control_strength", "draw_lines"),
+        lambda settings, method, used: "control_image" not in used,
+        "there is no control image",
+    ),
     Unused(("resize_mode",), lambda settings, method, used: not used, "there is no image to bring to size"),
     Unused(
         ("negative_prompt",),

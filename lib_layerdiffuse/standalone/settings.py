@@ -24,7 +24,7 @@ HIDDEN_COLOURS = ("padded", "as-decoded", "cleared")
 PRECISIONS = ("float32", "float16", "bfloat16")
 SIZE_STEP, SIZE_MIN, SIZE_MAX = 8, 64, 16_384
 MAX_SEED = 2**32 - 1
-IMAGE_FIELDS = (*FRAMES, "init")
+IMAGE_FIELDS = (*FRAMES, "init", "control_image")
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class GenerateSettings:
     layer_file: str | Path | None = None  # in place of the usual file: a name in the folders, or the Path of any file
     decoder_file: str | Path | None = None
     encoder_file: str | Path | None = None
+    controlnet: str | Path | None = None  # a ControlNet's file for the base; None: the demo model's own, or none
+    control_image: Any = None  # what it follows, as it was trained: for lines, white on black
+    control_strength: float = 1.0
+    draw_lines: bool = False  # the control image is an ordinary picture: its lines are drawn first
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -90,6 +94,7 @@ class GenerateSettings:
         for name in FILE_FIELDS:
             value = getattr(self, name)
             checked_path(name, None if value == "" else value)
+        checked_path("controlnet", self.controlnet)
         notes: list[str] = []
         for name in ("width", "height"):
             changes[name] = _rounded_size(name, changes[name], notes)
@@ -145,6 +150,7 @@ NUMBER_RULES = {
     "weight": Range(0, 2),
     "stop_at": Range(0, 1),
     "denoise": Range(0, 1),
+    "control_strength": Range(0, 2),
     "width": Range(SIZE_MIN, SIZE_MAX, whole=True),
     "height": Range(SIZE_MIN, SIZE_MAX, whole=True),
 }
@@ -156,7 +162,7 @@ CHOICE_RULES: dict[str, Sequence[Any]] = {
     "hidden_colours": HIDDEN_COLOURS,
 }
 FILE_FIELDS = ("layer_file", "decoder_file", "encoder_file")
-SWITCHES = ("transparent", "clear_haze")
+SWITCHES = ("transparent", "clear_haze", "draw_lines")
 OPTIONAL_TEXTS = ("method", "sampler")
 TEXT_FIELDS = ("negative_prompt", *PROMPT_SETTINGS.values(), *OPTIONAL_TEXTS)
 
