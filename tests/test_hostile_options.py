@@ -49,6 +49,7 @@ NEEDED = {
     "train controlnet": ["set.safetensors", "--model", "demo", "--out", "out"],
     "train compose": ["set.safetensors", "--out", "out"], "train read-layers": [".", "--out", "out"],
     "train layer-latents": ["layers.safetensors", "--vae", "vae", "--codec", "vae", "--out", "out"],
+    "train layers": ["layers.safetensors", "--model", "demo", "--out", "out"],
     "harmlessness": ["set.safetensors", "--vae", "vae", "--codec", "vae"],
 }  # fmt: skip
 

@@ -204,7 +204,7 @@ def train_layers(
     config.extra.update(asdict(options))
     frozen = tuple(part for part in pipeline.components.values() if isinstance(part, nn.Module))
     for part in frozen:
-        part.requires_grad_(False)
+        part.requires_grad_(False).to(processes().device)
     use_quickest_attention(pipeline.unet)
     torch.manual_seed(config.seed)
     run = LayerRun(pipeline, data, method, options)
@@ -246,7 +246,6 @@ class LayerRun:
         if self.units.encoder is not None:
             shown = self.batches.learnt[:: max(1, len(self.batches.learnt) // 16)][:16]
             spread_signals(self.units.encoder, seen(self.batches.given[shown]))
-        pipeline.text_encoder.to(processes().device)
         self.batches.captions.encode(pipeline)
         self.units.install(self.places)
         self.trainer = LayerTrainer(pipeline, self.units, options)
@@ -367,7 +366,11 @@ def check_layers_data(pipeline: DiffusionPipeline, data: LayerLatents, method: M
     if not len(_rows(data, held_out=False)):
         raise InputError("no set to train on", "at least one that is not held out", "make a larger set")
     frames = {FRAMES.index(frame) for frame in (*method.frames, BLENDED)}
-    bare = [row for row, texts in enumerate(data.captions) if not all(len(texts[frame]) for frame in frames)]
+    bare = [
+        row
+        for row, texts in enumerate(data.captions)
+        if not all(any(text.strip() for text in texts[frame]) for frame in frames)
+    ]
     if bare:
         raise InputError(
             f"{len(bare)} sets without a caption of each frame (the first: {bare[0]})",
