@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import last_word, page_state, rest, saving, stealth
+from . import last_word, page_state, rest, saving, small_controlnet, stealth
 from .axes import register_axes
 from .files_table import TABLE
 from .host.modules import host_module
@@ -32,6 +32,8 @@ def register() -> None:
     callbacks.on_app_started(rest.install)
     callbacks.on_app_started(saving.install_api)
     callbacks.on_before_ui(stealth.install_sending)  # after all extensions were loaded, some of which replace it
+    callbacks.on_before_ui(small_controlnet.install)
+    callbacks.on_script_unloaded(small_controlnet.remove)
     for wrapper in (runner, last_word, saving, stealth):
         wrapper.install()
         callbacks.on_script_unloaded(wrapper.remove)
