@@ -74,6 +74,7 @@ class Kind:
 
     read: Callable[[Path, Modules, Method], Any]
     put: Callable[[ExitStack, Any, Modules, float, Conditions], OnUnet]
+    needs_all_tokens: bool = False  # what merges or tiles the tokens of attention layers must be off beside it
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class PartsOfControl:
 
 KINDS: Mapping[str, Kind] = {
     OFFSETS: Kind(_read_offsets, _put_offsets),
-    ATTENTION_SHARING: Kind(_read_sharing, _put_sharing),
+    ATTENTION_SHARING: Kind(_read_sharing, _put_sharing, needs_all_tokens=True),
 }
 
 
@@ -198,6 +199,11 @@ def sharing_layers(modules: Modules) -> list[torch.nn.Module]:
 def read_method(path: Path, modules: Modules, method: Method) -> Any:
     """The weights of a method, checked against the UNet, which is not touched."""
     return KINDS[method.kind].read(path, modules, method)
+
+
+def needs_all_tokens(method: Method) -> bool:
+    """Whether what merges or tiles the tokens of attention layers must be off beside a method."""
+    return KINDS[method.kind].needs_all_tokens
 
 
 def put_method(

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from . import files
-from .finishing import Named, as_layer, bare, cut_out, uncorrected
+from .finishing import as_layer, bare, cut_out, uncorrected
 from .host.modules import option
-from .job import ATTRIBUTE, Job
+from .job import Job, job_of
 from .keeping import is_opaque, with_alpha
+from .outcome import Named
 from .pictures import Layer
 
 ALIKE = 0.12  # mean difference of visible colours, of 1, up to which a picture counts as made from a layer
@@ -26,15 +27,14 @@ SAME_SHAPE = 0.02
 
 def replacement(parameters: Any) -> Image.Image | None:
     """The layer to save in the place of an opaque picture that the WebUI or a script is about to save of a job."""
-    image, p = parameters.image, parameters.p
-    job = getattr(p, ATTRIBUTE, None)
-    if job is None or job.p is not p or job.failed or files.is_marked(image):
+    image, job = parameters.image, job_of(parameters.p)
+    if job is None or job.failed or files.is_marked(image):
         return None
     stem = Path(parameters.filename).stem
     for suffix, make in BESIDE.items():
         if stem.endswith(suffix):
             return marked(job, make(job, image))
-    return remade(job, parameters) if job.is_over else None
+    return remade(job, parameters) if job.outcome.is_over else None
 
 
 def marked(job: Job, picture: Named | None) -> Image.Image | None:
@@ -66,12 +66,12 @@ def remade(job: Job, parameters: Any) -> Image.Image | None:
         return None
     found = made_from(image, job)
     if found is None:
-        job.note(f"{Path(parameters.filename).name} was saved by another script, and has no transparency")
+        job.request.note(f"{Path(parameters.filename).name} was saved by another script, and has no transparency")
         return None
     if found.rgba is None:  # made from an opaque layer
         return None
     result = as_layer(job, found.frame, with_alpha(image, found))
-    job.remade[id(image)] = image, result
+    job.outcome.remake(image, result)
     return result
 
 
@@ -88,8 +88,8 @@ def give_back_alpha(job: Job, processed: Any, known: list[Any]) -> None:
     for place, image in enumerate(images):
         if not isinstance(image, Image.Image) or id(image) in before or place < processed.index_of_first_image:
             continue
-        if id(image) in job.remade:
-            images[place] = job.remade[id(image)][1]
+        if id(image) in job.outcome.remade:
+            images[place] = job.outcome.remade[id(image)][1]
         elif is_opaque(image):
             found = made_from(image, job)
             if found is not None and found.rgba is not None:
@@ -101,7 +101,7 @@ def give_cut_outs(job: Job, images: list[Any], known: list[Any]) -> None:
     """Composites of masks, which a WebUI by its settings shows after each picture, with the picture's alpha."""
     after = 2 if option("return_mask", False) else 1
     layers = [place for place, image in enumerate(known) if isinstance(image, Image.Image) and files.is_marked(image)]
-    for place, found in zip(layers, job.cut_outs, strict=False):
+    for place, found in zip(layers, job.outcome.cut_outs, strict=False):
         if found is not None and place + after < len(known):
             theirs = known[place + after]
             images[:] = [as_layer(job, *found) if image is theirs else image for image in images]
@@ -109,11 +109,11 @@ def give_cut_outs(job: Job, images: list[Any], known: list[Any]) -> None:
 
 def made_from(image: Image.Image, job: Job) -> Layer | None:
     """The layer that an opaque picture was made from, by the colours that are visible in both; None for none."""
-    distances = [(distance(image, result), place) for place, (_, result) in enumerate(job.results)]
+    distances = [(distance(image, result), place) for place, (_, result) in enumerate(job.outcome.results)]
     least, place = min(distances, default=(1.0, 0))
     if least > ALIKE:
         return None
-    frame, result = job.results[place]
+    frame, result = job.outcome.results[place]
     return Layer(frame, result.convert("RGB"), result if result.mode == "RGBA" else None)
 
 

@@ -8,14 +8,14 @@ from . import last_word, page_state, rest, saving, small_controlnet, stealth
 from .axes import register_axes
 from .files_table import TABLE
 from .host.modules import host_module
-from .job import ATTRIBUTE
+from .job import job_of
 from .options import register_options
 from .tile_scripts import runner
 
 
 def before_step(parameters: Any) -> None:
     """on_cfg_denoiser, before each denoising step of any job."""
-    job = getattr(getattr(parameters.denoiser, "p", None), ATTRIBUTE, None)
+    job = job_of(getattr(parameters.denoiser, "p", None))
     if job is not None:
         job.before_step(parameters)
 

@@ -11,15 +11,14 @@ from . import files
 from .host.modules import host_module, option
 from .job import Job
 from .keeping import Inpainting, with_alpha
+from .outcome import Named
 from .pictures import Layer
-
-Named = tuple[str, Image.Image]  # a frame and its picture
 
 
 def as_layer(job: Job, frame: str, image: Image.Image) -> Image.Image:
     """A picture of a frame as it goes out: hidden colours as the settings want them (no tile goes out), marked."""
-    picture = image if job.is_tile else with_hidden_colours(image, job.options.hidden_colours)
-    return files.mark(picture, frame, several=len(job.method.frames) > 1)
+    picture = image if job.request.is_tile else with_hidden_colours(image, job.request.options.hidden_colours)
+    return files.mark(picture, frame, several=len(job.run.method.frames) > 1)
 
 
 def finished(job: Job, layer: Layer, composite: Image.Image) -> Image.Image:
@@ -34,12 +33,12 @@ def inpainting_of(job: Job) -> Inpainting | None:
     """Where the new pixels of the picture at hand go, if it is inpainted in place."""
     if not job.init_images or not option("overlay_inpaint", True):
         return None
-    return job.init_images.inpainting(job.p.batch_index)
+    return job.init_images.inpainting(job.p.batch_index, job.outcome.overlay)
 
 
 def patch_of(job: Job, layer: Layer, corrected: bool = True) -> Image.Image:
     """What was painted, RGBA, before it is put in place; with the WebUI's colour correction, or without."""
-    edited = layer.opaque if job.edited is None else job.edited.image
+    edited = layer.opaque if job.outcome.edited is None else job.outcome.edited.image
     return with_alpha(colour_corrected(job.p, edited) if corrected else edited, layer)
 
 
@@ -56,8 +55,7 @@ def colour_corrected(p: Any, image: Image.Image) -> Image.Image:
 
 def layer_at_hand(job: Job) -> Layer | None:
     """The layer of the picture that the WebUI is at, where it has alpha."""
-    place = job.p.batch_index
-    layer = job.layers[place] if place < len(job.layers) else None
+    layer = job.outcome.layer_at(job.p.batch_index)
     return None if layer is None or layer.rgba is None else layer
 
 

@@ -14,18 +14,16 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.errors import unforeseen
-from ..core.methods import frame_prompts, round_up_batch
+from ..core.methods import Method, frame_prompts, round_up_batch
 from ..form.arguments import BY_NAME, INFOTEXT_PREFIX
 from ..form.frames import FRAMES
 from .host.modules import host_module
-from .job_part import JobPart
+from .request import Request
+from .telling import PerPicture
 from .wrapping import once
-
-if TYPE_CHECKING:
-    from .job import Job
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +63,23 @@ class Expansion:
         return self.head + self.rest
 
 
-class FramePrompts(JobPart):
+class FramePrompts:
     """The prompts of one job whose results have several frames."""
 
-    def __init__(self, job: Job):
-        super().__init__(job)
-        self.method = job.method
-        given = {name: getattr(job.arguments, frame.prompt) for name, frame in FRAMES.items()}
+    def __init__(self, request: Request, method: Method):
+        self.request, self.method = request, method
+        given = {name: getattr(request.arguments, frame.prompt) for name, frame in FRAMES.items()}
         self.given = {frame: given[frame] for frame in self.method.extra_prompts if given[frame]}
         self.templates = self.given if any(map(is_template, self.given.values())) else {}
         self.extras: list[dict[str, str]] = []  # of each picture of the job, by frame
         self.heads: dict[str, list[str]] = {}  # of each picture: what stands before its extra prompt
         self._before: dict[str, list[str]] = {}
         self._once: list[Callable[[], None]] = []
+
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self.request.p
 
     def install(self) -> None:
         """Take part in the coming `setup_prompts`."""
@@ -124,12 +126,12 @@ class FramePrompts(JobPart):
     def _settle(self, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
             expansions = self._read()
-            if not self.job.failed:
+            if not self.request.failed:
                 self._take(expansions)
         except Exception as error:  # whatever another script left: the job ends with a message
             logger.exception("the prompts of frames could not be read")
-            self.job.fail(unforeseen(error), logged=True)
-            self.job.stop()
+            self.request.fail(unforeseen(error), logged=True)
+            self.request.stop()
         return original(*arguments, **named)
 
     def _read(self) -> dict[str, list[Expansion]]:
@@ -152,8 +154,9 @@ class FramePrompts(JobPart):
             setattr(p, name, [values[source] for source in sources if source < len(values)])
         self._count_seeds(alone)
         if alone:
-            p.batch_size = round_up_batch(p.batch_size, len(self.method.frames))
-            p.n_iter = math.ceil(len(sources) / p.batch_size)
+            size = round_up_batch(p.batch_size, len(self.method.frames))
+            self.request.changes.set("batch_size", size)
+            self.request.changes.set("n_iter", math.ceil(len(sources) / size))
         for name, read in expansions.items():
             self.heads[name] = [read[source].head for source in sources if source < len(read)]
         self.extras = [self._extras(expansions["all_prompts"][source]) for source in sources]
@@ -200,7 +203,7 @@ class FramePrompts(JobPart):
 
     def _extras(self, expansion: Expansion) -> dict[str, str]:
         if expansion.extras is None:
-            self.job.note("another script took the extra prompts' places away, so they are used as they were typed")
+            self.request.note("another script took the extra prompts' places away, so they are used as they were typed")
             return self.given
         return self.given | dict(zip(self.templates, expansion.extras, strict=False))
 
@@ -228,7 +231,7 @@ class FramePrompts(JobPart):
                 self._join(name)
         except Exception as error:  # the WebUI would end in its own message
             logger.exception("the prompts of frames could not be joined")
-            self.job.fail(unforeseen(error), logged=True)
+            self.request.fail(unforeseen(error), logged=True)
         return result
 
     def _join(self, name: str) -> None:
@@ -254,7 +257,7 @@ class FramePrompts(JobPart):
             return
         if getattr(self.p, "disable_extra_networks", False):
             told = f"{tags} in an extra prompt is passed over: extra networks are switched off"
-            self.job.note(told, in_files=False)
+            self.request.note(told, in_files=False)
             return
         loaded = getattr(self.p, name, None) or {}
         for kind, found in without_tags(tags)[1].items():
@@ -262,21 +265,7 @@ class FramePrompts(JobPart):
             have += [one for one in found if one not in have]
         setattr(self.p, name, loaded)
         told = f"{tags} in an extra prompt works on all pictures of a batch, as it changes the whole UNet"
-        self.job.note(told, in_files=False)
-
-
-class PerPicture:
-    """A value of generation parameters that differs from picture to picture; WebUIs call it for each infotext."""
-
-    def __init__(self, texts: list[str], template: str):
-        self.texts, self.template = texts, template
-
-    def __call__(self, p: Any, index: int, all_prompts: Any, use_main_prompt: bool = False, **_: Any) -> str | None:
-        """The text of a picture; `index` counts within the batch while the batch is at hand."""
-        if use_main_prompt:  # of a grid
-            return self.template
-        place = index + (p.iteration * p.batch_size if all_prompts is p.prompts else 0)
-        return self.texts[place] or None
+        self.request.note(told, in_files=False)
 
 
 def marked(prompt: Any) -> Any:

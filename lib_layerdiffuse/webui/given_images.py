@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from ..core.methods import FOREGROUND
 from ..core.picture.painted_board import has_painted_board
 from ..form.frames import FRAMES
-from .job import Job
+from .request import Request
+from .run import Run
 
 BOARD = (
     "the {name} has a checkerboard painted into it, which is taken for a part of the picture: "
@@ -23,29 +25,24 @@ FLATTENED = (
 WHITE = 255
 
 
-def tell_about_images(job: Job) -> None:
-    """Notes on the pictures that a job was given."""
+def tell_about_images(run: Run, starts: Sequence[Image.Image]) -> None:
+    """Notes on the pictures that a job was given, those that it starts from too."""
     given = []
-    if FOREGROUND in job.method.images:
-        given.append((f"{FOREGROUND} image", getattr(job.arguments, FRAMES[FOREGROUND].image)))
-    if job.init_images and not job.is_tile:
-        given += [("start picture", picture) for picture in job.init_images.pictures]
+    if FOREGROUND in run.method.images:
+        given.append((f"{FOREGROUND} image", getattr(run.arguments, FRAMES[FOREGROUND].image)))
+    if not run.request.is_tile:
+        given += [("start picture", picture) for picture in starts]
     for name, picture in given:
         if has_painted_board(picture):
-            job.note(BOARD.format(name=name))
+            run.request.note(BOARD.format(name=name))
 
 
-def tell_about_the_tab(job: Job, given: list[Any]) -> None:
+def tell_about_the_tab(request: Request, given: list[Any]) -> None:
     """A note where the page's tab has laid the start picture on white; an API does no such thing."""
     first = given[0] if given else None
-    if (
-        job.visitor
-        and not job.is_tile
-        and isinstance(first, Image.Image)
-        and first.mode == "RGB"
-        and is_on_white(first)
-    ):
-        job.note(FLATTENED)
+    is_flat = isinstance(first, Image.Image) and first.mode == "RGB"
+    if request.visitor and not request.is_tile and is_flat and is_on_white(first):
+        request.note(FLATTENED)
 
 
 def is_on_white(image: Image.Image) -> bool:

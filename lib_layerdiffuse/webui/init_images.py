@@ -17,10 +17,10 @@ from ..core.codec.codec import TransparencyCodec
 from ..core.picture.alpha import pad_rgb, rgba_array, to_tensor
 from .host.modules import host_module, option
 from .host.vae import adjusted_posterior
-from .job import Job, distinct
-from .job_part import JobPart
 from .keeping import Inpainting
 from .pictures import Layer
+from .request import Request
+from .run import Run, RunPart
 from .wrapping import once
 
 LATENT_RESIZE = 3  # "just resize (latent upscale)"
@@ -28,40 +28,47 @@ START = "layerdiffuse_start"  # attribute of the opaque picture that a WebUI is 
 ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
 
 
-class InitImages(JobPart):
+class InitImages(RunPart):
     """The start pictures of a job, as the user gave them, and how they reach the VAE."""
 
-    def __init__(self, job: Job):
-        super().__init__(job)
+    def __init__(self, run: Run):
+        super().__init__(run)
         self.pictures = self._of_batch([with_texts(image) for image in distinct(self.p.init_images)])
         self.encoded = 0
+        self._wrapped: Callable[[], None] | None = None  # undoes what takes part in `init`
 
     def _of_batch(self, given: list[Image.Image]) -> list[Image.Image]:
         """One picture for all of the batch, or one for each; all frames of a result start from the same."""
-        frames = len(self.job.method.frames)
+        frames = len(self.run.method.frames)
         if len(given) == 1 or frames == 1:
             return given
         return [given[place // frames % len(given)] for place in range(self.p.batch_size)]
 
     def install(self) -> None:
         """Give the WebUI flattened pictures, and adjust what it encodes where the method makes transparency."""
-        job = self.job
-        codec = job.networks.encoder(job.files, job.method.base) if job.method.transparent_frames else None
-        self.p.init_images = [stand_in(picture, codec) for picture in self.pictures]
-        look_at_mask(job, self.pictures[0])
+        run, request = self.run, self.run.request
+        networks = request.networks
+        codec = networks.encoder(run.files, run.method.base) if run.method.transparent_frames else None
+        request.changes.set("init_images", [stand_in(picture, codec) for picture in self.pictures])
+        look_at_mask(request, self.pictures[0])
         if codec is None:
             return
         if option("sd_vae_encode_method", "Full") != "Full":
-            job.note("the start picture's transparency is lost: the setting VAE encode method must be Full")
+            request.note("the start picture's transparency is lost: the setting VAE encode method must be Full")
             return
-        self._wrap_init(codec.to(job.host.device))
+        self._wrap_init(codec.to(run.host.device))
 
     def _wrap_init(self, codec: TransparencyCodec) -> None:
         def init(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-            with adjusted_posterior(self.job.host.vae, self._adjust(codec)):
+            with adjusted_posterior(self.run.host.vae, self._adjust(codec)):
                 return original(*arguments, **named)
 
-        once(self.p, "init", init)  # the next job has pictures of its own
+        self._wrapped = once(self.p, "init", init)  # the next job has pictures of its own
+
+    def remove(self) -> None:
+        """Take no part in an `init` that never came."""
+        if self._wrapped is not None:
+            self._wrapped()
 
     def _adjust(self, codec: TransparencyCodec) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         def adjust(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
@@ -94,13 +101,18 @@ class InitImages(JobPart):
         number = min(place, len(self.pictures) - 1)
         return Layer("", self.p.init_images[number], self.pictures[number])
 
-    def inpainting(self, place: int) -> Inpainting | None:
-        """Where the new pixels of the picture at this place in the batch go; None where nothing is inpainted."""
+    def inpainting(self, place: int, overlay: Any) -> Inpainting | None:
+        """Where the new pixels of the picture at this place in the batch go, `overlay` being the WebUI's word on it."""
         picture = self.pictures[min(place, len(self.pictures) - 1)]
         p = self.p
         if not getattr(p, "paste_to", None) and p.resize_mode != LATENT_RESIZE:
             picture = resized(picture, p.resize_mode, p.width, p.height)
-        return Inpainting.of(p, picture, self.job.overlay)
+        return Inpainting.of(p, picture, overlay)
+
+
+def distinct(images: list[Any]) -> list[Any]:
+    """Start pictures without repetitions: the batch tab gives the same one once for each picture of the batch."""
+    return list({id(image): image for image in images}.values())
 
 
 def with_texts(image: Any) -> Image.Image:
@@ -119,16 +131,16 @@ def stand_in(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Ima
     return opaque
 
 
-def look_at_mask(job: Job, picture: Image.Image) -> None:
+def look_at_mask(request: Request, picture: Image.Image) -> None:
     """A mask in which nothing is painted: by the settings what is transparent is painted; else a note."""
-    p, mask = job.p, getattr(job.p, "image_mask", None)
+    p, mask = request.p, getattr(request.p, "image_mask", None)
     if mask is None or getattr(p, "inpainting_mask_invert", 0) or painted(mask):
         return
     see_through = picture.getchannel("A").point(lambda level: 255 if level < 255 else 0)
-    if job.options.fill_transparent and see_through.getbbox():
-        p.image_mask = see_through
+    if request.options.fill_transparent and see_through.getbbox():
+        request.changes.set("image_mask", see_through)
         return
-    job.note(
+    request.note(
         "nothing is painted into the mask, so the picture stays, or all of it is painted where the area is "
         '"Only masked": paint over what is to change, or tick "Inpaint without a painted mask" in the settings'
     )

@@ -7,8 +7,9 @@ from typing import Any
 
 from . import files
 from .host.modules import host_module
+from .job import job_of
 from .keeping import is_opaque
-from .script import LayerDiffuseScript, job_of
+from .script import LayerDiffuseScript
 from .wrapping import unwrap, wrap
 
 
@@ -40,7 +41,8 @@ def on_results(original: Callable[..., Any], runner: Any, p: Any, processed: Any
     if job is None:
         original(runner, p, processed, *others)
         return
-    job.is_over, known = True, list(processed.images)
+    job.outcome.end()
+    known = list(processed.images)
     alphas = [(image, image.getchannel("A")) for image in known if files.is_marked(image) and image.mode == "RGBA"]
     original(runner, p, processed, *others)
     for image, alpha in alphas:

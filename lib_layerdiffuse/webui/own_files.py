@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..core.errors import BaseMismatchError
 from ..core.files.layer_files import DECODER, ENCODER, METHOD
@@ -15,20 +14,19 @@ from ..form.arguments import LayerArguments
 from .downloads import HostLayerFiles
 from .host.host import host_of, loaded_model
 from .options import read_options
-
-if TYPE_CHECKING:
-    from .job import Job
+from .request import Request
 
 ARGUMENTS = {METHOD: "method_file", DECODER: "decoder_file", ENCODER: "encoder_file"}
 
 
-def choose(job: Job, loaded: Loaded) -> tuple[Method, OwnFiles, LayerArguments]:
+def choose(request: Request, loaded: Loaded) -> tuple[Method, OwnFiles, LayerArguments]:
     """Method, files and arguments of a job: names in the arguments become those of an infotext, with a checksum."""
-    wishes = {part: getattr(job.arguments, name) for part, name in ARGUMENTS.items()}
-    chooser = Chooser(job.networks.catalogue, job.files, loaded, job.note)
-    method, chosen = chooser.choose(wishes, job.method)
+    arguments = request.arguments
+    wishes = {part: getattr(arguments, name) for part, name in ARGUMENTS.items()}
+    chooser = Chooser(request.networks.catalogue, request.files, loaded, request.note)
+    method, chosen = chooser.choose(wishes, arguments.method_row)
     told = {name: chosen.told.get(part, "") for part, name in ARGUMENTS.items()}
-    return method, chosen, replace(job.arguments, method=method.id, **told)
+    return method, chosen, replace(arguments, method=method.id, **told)
 
 
 def offered(catalogue: Catalogue, argument: str, method: Method | None) -> list[str]:

@@ -16,8 +16,8 @@ from ..core.methods import BASES
 from ..core.picture.alpha import AlphaSummary, from_tensor
 from ..core.picture.alpha_care import care_for
 from .host.modules import host_module
-from .job import Job
 from .networks import default_dtype
+from .run import Run
 
 ADVICE = (
     "try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
@@ -34,32 +34,32 @@ class Layer:
     rgba: Image.Image | None = None
 
 
-def decode_batch(job: Job, pixels: list[torch.Tensor], latents: torch.Tensor) -> list[Layer]:
+def decode_batch(run: Run, pixels: list[torch.Tensor], latents: torch.Tensor) -> list[Layer]:
     """The layers of a batch: pixels as [3,H,W] in [0,1], latents [B,4,h,w] in the sampler's scale."""
-    codec = ready_decoder(job) if job.method.transparent_frames else None
-    count = sum(job.method.is_transparent(place) for place in range(len(pixels)))
+    codec = ready_decoder(run) if run.method.transparent_frames else None
+    count = sum(run.method.is_transparent(place) for place in range(len(pixels)))
     layers = []
     for place, picture in enumerate(pixels):
         opaque = Image.fromarray((picture.float().cpu().numpy().transpose(1, 2, 0) * 255).astype(np.uint8))
         rgba = None
-        if codec is not None and job.method.is_transparent(place):
-            rgba = decode_one(job, codec, (picture[None], latents[place : place + 1]))
-            tell_about_alpha(job, rgba, f"picture {place + 1}: " if count > 1 else "")
-        layers.append(Layer(job.method.frame_of(place), opaque, rgba))
+        if codec is not None and run.method.is_transparent(place):
+            rgba = decode_one(run, codec, (picture[None], latents[place : place + 1]))
+            tell_about_alpha(run, rgba, f"picture {place + 1}: " if count > 1 else "")
+        layers.append(Layer(run.method.frame_of(place), opaque, rgba))
     return layers
 
 
-def ready_decoder(job: Job) -> TransparencyCodec:
+def ready_decoder(run: Run) -> TransparencyCodec:
     """The transparency decoder where the WebUI computes."""
-    codec = job.networks.decoder(job.files, job.method.base)
-    device = job.host.device
+    codec = run.request.networks.decoder(run.files, run.method.base)
+    device = run.host.device
     size = sum(tensor.nbytes for tensor in codec.decoder.network.state_dict().values())
-    job.host.make_room(2 * size)
-    precision = None if job.options.precision == "auto" else getattr(torch, job.options.precision)
+    run.host.make_room(2 * size)
+    precision = None if run.request.options.precision == "auto" else getattr(torch, run.request.options.precision)
     return codec.to(device, precision or default_dtype(device))
 
 
-def decode_one(job: Job, codec: TransparencyCodec, picture: tuple[torch.Tensor, torch.Tensor]) -> Image.Image | None:
+def decode_one(run: Run, codec: TransparencyCodec, picture: tuple[torch.Tensor, torch.Tensor]) -> Image.Image | None:
     """RGBA of one picture (pixels [1,3,H,W], latent [1,4,h,w]); None, and a note, where memory does not suffice."""
     pixels, latent = picture
     state = host_module("shared").state
@@ -70,38 +70,38 @@ def decode_one(job: Job, codec: TransparencyCodec, picture: tuple[torch.Tensor, 
     try:
         device = codec.decoder.device
         rgba = codec.decode(
-            pixels.float().to(device), job.host.vae_space(latent.to(device)), passes_of(job), progress=progress
+            pixels.float().to(device), run.host.vae_space(latent.to(device)), passes_of(run), progress=progress
         )
     except (LayerDiffuseError, RuntimeError) as error:
         if not isinstance(error, LayerDiffuseError) and not is_out_of_memory(error):
             raise
-        job.note(f"the transparency could not be decoded, and the picture is the opaque one: {error}")
+        run.request.note(f"the transparency could not be decoded, and the picture is the opaque one: {error}")
         return None
-    return from_tensor(with_care(job, rgba, pixels))[0]
+    return from_tensor(with_care(run, rgba, pixels))[0]
 
 
-def with_care(job: Job, rgba: torch.Tensor, opaque: torch.Tensor) -> torch.Tensor:
+def with_care(run: Run, rgba: torch.Tensor, opaque: torch.Tensor) -> torch.Tensor:
     """RGBA [1,4,H,W] with the repairs of the settings page; as it was, and a note, where one of them fails."""
-    care = job.options.care
+    care = run.request.options.care
     if not care:
         return rgba
     try:
         return care_for(rgba, opaque.to(rgba), care)
     except (LayerDiffuseError, RuntimeError) as error:
-        job.note(f"alpha care was left out: {error}")
+        run.request.note(f"alpha care was left out: {error}")
         return rgba
 
 
-def passes_of(job: Job) -> int:
+def passes_of(run: Run) -> int:
     """Orientations to decode: the settings' choice goes before the job's, and the base has a most useful number."""
-    return min(job.options.passes or job.arguments.passes, BASES[job.method.base].orientations)
+    return min(run.request.options.passes or run.arguments.passes, BASES[run.method.base].orientations)
 
 
-def tell_about_alpha(job: Job, rgba: Image.Image | None, which: str) -> None:
+def tell_about_alpha(run: Run, rgba: Image.Image | None, which: str) -> None:
     """A note where the alpha is all opaque or all empty."""
-    hint = "" if rgba is None or job.is_tile else AlphaSummary.of(rgba).hint
+    hint = "" if rgba is None or run.request.is_tile else AlphaSummary.of(rgba).hint
     if hint:
-        job.note(f"{which}{hint} {ADVICE}")
+        run.request.note(f"{which}{hint} {ADVICE}")
 
 
 def check_latents(latents: Any, count: int) -> torch.Tensor:

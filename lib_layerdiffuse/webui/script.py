@@ -20,14 +20,13 @@ from .given_images import tell_about_images, tell_about_the_tab
 from .header import input_accordion_header
 from .host.host import computing_device, loaded_base, loaded_base_note
 from .host.modules import host_module, option
-from .init_images import InitImages
-from .job import ATTRIBUTE, Job, fresh
+from .job import ATTRIBUTE, Job, fresh, job_of
 from .keeping import with_alpha
 from .last_result import LastResults, visitor_in
 from .networks import Networks
 from .options import read_options
 from .pictures import Layer, check_latents, decode_batch
-from .second_pass import SecondPass
+from .request import Request
 from .tile_scripts.selected import selected_of
 
 logger = logging.getLogger(__name__)
@@ -47,10 +46,10 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
         try:
             hook(self, job, *arguments, **named)
         except LayerDiffuseError as error:
-            job.fail(error)
+            job.request.fail(error)
         except Exception as error:  # whatever it was: the WebUI would swallow it and give out a wrong picture
             logger.exception("LayerDiffuse failed in %s", hook.__name__)
-            job.fail(unforeseen(error), logged=True)
+            job.request.fail(unforeseen(error), logged=True)
 
     return call
 
@@ -93,21 +92,29 @@ class LayerDiffuseScript(Scripts.Script):
                 self.networks.forget_merged()
             return
         options = read_options()
-        job = Job(p, options, HostLayerFiles(options), self.networks)
-        setattr(p, ATTRIBUTE, job)
-        free_when_gone(p, job)
+        selected = selected_of(p)
+        request = Request(
+            weakref.ref(p),
+            options,
+            HostLayerFiles(options),
+            self.networks,
+            visitor_in(values, len(ARGUMENTS)),
+            is_tile=selected is not None and selected.has_tiles,
+        )
+        setattr(p, ATTRIBUTE, Job(request))
+        free_when_gone(p, self.networks)
         self._start(p, values)
 
     @guarded
     def _start(self, job: Job, values: tuple[Any, ...]) -> None:
         count = len(ARGUMENTS)
-        job.visitor, values = visitor_in(values, count), values[:count] + values[count + 1 :]
+        values = values[:count] + values[count + 1 :]
         if values and isinstance(values[0], dict):  # one mapping; the WebUI fills up with the page's values
             values = values[:1]
-        job.take(fresh(job.p, parse_positional(values)))
+        job.request.take(fresh(job.p, parse_positional(values)))
         selected = selected_of(job.p)
         if selected is not None:
-            selected.check(job)
+            selected.check(job.request.arguments)
         job.round_batch()
 
     def process(self, p: Any, *values: Any) -> None:
@@ -115,7 +122,7 @@ class LayerDiffuseScript(Scripts.Script):
         self._prepare(p)
         job = job_of(p)
         if job is not None and job.failed:
-            job.stop()
+            job.request.stop()
 
     @guarded
     def _prepare(self, job: Job) -> None:
@@ -123,14 +130,11 @@ class LayerDiffuseScript(Scripts.Script):
             return
         job.prepare()
         if getattr(job.p, "init_images", None):
-            if job.is_tile:
+            if job.request.is_tile:
                 selected_of(job.p).way.give(job.p)
-            tell_about_the_tab(job, job.p.init_images)
-            job.init_images = InitImages(job)
-            job.init_images.install()
-        tell_about_images(job)
-        job.second_pass = SecondPass(job)
-        job.second_pass.install()
+            tell_about_the_tab(job.request, job.p.init_images)
+        job.take_part()
+        tell_about_images(job.run, job.init_images.pictures if job.init_images else ())
 
     def before_process_batch(self, p: Any, *values: Any, **named: Any) -> None:
         job = job_of(p)
@@ -146,66 +150,67 @@ class LayerDiffuseScript(Scripts.Script):
     @guarded
     def post_sample(self, job: Job, samples: Any, *values: Any) -> None:
         """The latents after the blending of masks, unless a second pass decoded them already."""
-        if hasattr(samples.samples, "shape") and not getattr(samples.samples, "already_decoded", False):
-            job.latents = samples.samples
+        is_decoded = getattr(samples.samples, "already_decoded", False)
+        if not job.failed and hasattr(samples.samples, "shape") and not is_decoded:
+            job.run.take_latents(samples.samples)
 
     @guarded
     def postprocess_batch_list(self, job: Job, batch: Any, *values: Any, **named: Any) -> None:
         """Decode the batch; a failed job gives out no picture, one that cannot be decoded the opaque ones."""
-        job.layers = []
+        job.outcome.begin_batch([])
         if job.failed:
             batch.images[:] = []
             return
-        job.tell()
+        job.request.telling.tell()
         try:
-            job.layers = decode_batch(job, batch.images, check_latents(job.latents, len(batch.images)))
+            latents = check_latents(job.run.latents, len(batch.images))
+            job.outcome.begin_batch(decode_batch(job.run, batch.images, latents))
         except Exception as error:  # the sampling was not for nothing: the pictures go out, and the user is told
             logger.exception("the batch could not be decoded")
-            job.note(f"the transparency could not be decoded, and the pictures are the opaque ones: {error}")
+            job.request.note(f"the transparency could not be decoded, and the pictures are the opaque ones: {error}")
 
     @guarded
     def postprocess_image(self, job: Job, picture: Any, *values: Any) -> None:
         """Scripts after this one go on editing the same object: what it holds in the end tells what they did."""
-        job.edited = picture
+        job.outcome.begin_picture(picture)
 
     @guarded
     def postprocess_maskoverlay(self, job: Job, told: Any, *values: Any) -> None:
         """The mask of this very picture, which scripts after this one may still change."""
-        job.overlay = told
+        job.outcome.take_overlay(told)
 
     @guarded
     def last_word(self, job: Job, picture: Any, composite: Image.Image) -> None:
         """A picture before it is saved: `composite` is what the WebUI made, `picture` what other scripts made of it."""
         place = job.p.batch_index
-        if place >= len(job.layers):
+        layer = job.outcome.layer_at(place)
+        if layer is None:
             return
-        layer = job.layers[place]
         if layer.rgba is not None:
             picture.image = with_alpha(picture.image, Layer(layer.frame, composite, finished(job, layer, composite)))
-            if job.arguments.output_origin and not job.is_tile:
-                job.origins.append((job.p.iteration * job.p.batch_size + place, layer.opaque))
+            if job.run.arguments.output_origin and not job.request.is_tile:
+                job.outcome.add_origin(job.p.iteration * job.p.batch_size + place, layer.opaque)
         picture.image = as_layer(job, layer.frame, picture.image)
-        job.results.append((layer.frame, picture.image))
-        job.cut_outs.append(cut_out(job) if option("return_mask_composite", False) else None)
-        self.last.remember(job.visitor, layer.frame, picture.image)
+        inside_mask = cut_out(job) if option("return_mask_composite", False) else None
+        job.outcome.add((layer.frame, picture.image), inside_mask)
+        self.last.remember(job.request.visitor, layer.frame, picture.image)
 
     def after_job(self, p: Any, processed: Any, known: list[Any]) -> None:
         """Alpha for what scripts made, opaque pictures that were wanted too, texts for an API; the job is over."""
         self._deliver(p, processed, known)
         job = job_of(p)
         if job is not None:
-            job.report(processed.extra_generation_params)
+            job.request.telling.report(processed.extra_generation_params)
         finish(p)
 
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
         tell_late(job.p, processed)
-        if job.is_tile:
+        if job.request.is_tile:
             selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
             return
-        job.is_over = False  # what is saved from here on is our own
-        for place, image in job.origins:
+        for place, image in job.outcome.deliver():
             add_picture(job.p, processed, place, image)
         if selected_of(job.p) is None:  # a chosen script goes on with the pictures themselves
             files.for_api(job.p, processed)
@@ -215,12 +220,6 @@ def tell_late(p: Any, processed: Any) -> None:
     """What was noted after the WebUI had put its comments together."""
     told = processed.comments or ""
     processed.comments = told + "".join(f"{text}\n" for text in getattr(p, "comments", {}) if text not in told)
-
-
-def job_of(p: Any) -> Job | None:
-    """The job of `p` itself."""
-    job = getattr(p, ATTRIBUTE, None)
-    return None if job is None or job.p is not p else job
 
 
 def is_copy(p: Any) -> bool:
@@ -265,10 +264,10 @@ def finish(p: Any) -> None:
         job.finish()
 
 
-def free_when_gone(p: Any, job: Job) -> None:
+def free_when_gone(p: Any, networks: Networks) -> None:
     """After an exception no hook is called: free the device's memory when `p` is gone, unless another job uses it."""
-    job.networks.owner = token = object()
-    weakref.finalize(p, job.networks.rest_for, token, computing_device())
+    networks.owner = token = object()
+    weakref.finalize(p, networks.rest_for, token, computing_device())
 
 
 def add_picture(p: Any, processed: Any, place: int, image: Any) -> None:

@@ -22,67 +22,58 @@ from .host.host import host_of
 from .host.modules import host_module, option
 from .host.vae import adjusted_posterior
 from .init_images import flattened, offset_at, resized
-from .job import Job
-from .job_part import JobPart
 from .pictures import decode_one, ready_decoder
+from .run import Run, RunPart
+from .wrapping import until_removed
 
 logger = logging.getLogger(__name__)
 
 
-class SecondPass(JobPart):
+class SecondPass(RunPart):
     """What the second pass of a job begins with: the layers of the first, or the picture that the user chose."""
 
-    def __init__(self, job: Job):
-        super().__init__(job)
+    def __init__(self, run: Run):
+        super().__init__(run)
         self.codec: TransparencyCodec | None = None
-        self._formers: dict[str, Callable[..., Any] | None] = {}  # what wrapped methods of `p` there were before
+        self._wrapped: list[Callable[[], None]] = []  # each undoes one
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
         self._first: torch.Tensor | None = None  # the first pass's latents, where nobody has decoded them
         self._told = 0  # how many of its pictures the WebUI has saved
 
     def install(self) -> None:
         """Take part in the job's second pass, if it has one that could lose transparency."""
-        job = self.job
-        if not getattr(self.p, "enable_hr", False) or not job.method.transparent_frames or not job.arguments.weight:
+        run = self.run
+        if not getattr(self.p, "enable_hr", False) or not run.method.transparent_frames or not run.arguments.weight:
             return
         if option("sd_vae_encode_method", "Full") != "Full":
-            job.note("pixel upscalers lose transparency here: the setting VAE encode method must be Full")
+            run.request.note("pixel upscalers lose transparency here: the setting VAE encode method must be Full")
             return
-        self.codec = job.networks.encoder(job.files, job.method.base)
+        self.codec = run.request.networks.encoder(run.files, run.method.base)
         if getattr(self.p, "firstpass_image", None) is not None:
             self._take_picture()
         self._wrap("sample_hr_pass", self._second_pass)
 
     def _take_picture(self) -> None:
         """The gallery's upscale button: a picture in the place of the first pass."""
-        if len(self.job.method.frames) > 1:
+        if len(self.run.method.frames) > 1:
             raise InputError(
-                f"one picture to upscale for {len(self.job.method.frames)} frames",
+                f"one picture to upscale for {len(self.run.method.frames)} frames",
                 "a first pass of this job",
                 "tick Hires. fix and generate, or upscale the layer in img2img or Extras",
             )
         picture = Image.fromarray(rgba_array(self.p.firstpass_image))
-        self.p.firstpass_image = flattened(picture, self.codec)
+        self.run.request.changes.set("firstpass_image", flattened(picture, self.codec))
         self.layers = [picture]
         self._wrap("sample", self._sample_given)
 
     def _wrap(self, name: str, around: Callable[..., Any]) -> None:
         """Let the method of this `p` be `around(original, ...)`; `remove` takes it off."""
-        former = self._formers[name] = self.p.__dict__.get(name)
-
-        def ours(*arguments: Any, **named: Any) -> Any:  # without `p` itself, which could not be freed
-            return around(former or getattr(type(self.p), name).__get__(self.p), *arguments, **named)
-
-        setattr(self.p, name, ours)
+        self._wrapped.append(until_removed(self.p, name, around))
 
     def remove(self) -> None:
         """Give `p` its own methods back."""
-        for name, former in self._formers.items():
-            if former is None:
-                self.p.__dict__.pop(name, None)
-            else:
-                setattr(self.p, name, former)
-        self._formers.clear()
+        while self._wrapped:
+            self._wrapped.pop()()
 
     def _sample_given(self, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """A latent upscaler has the chosen picture encoded at its own size, before the second pass."""
@@ -93,19 +84,19 @@ class SecondPass(JobPart):
 
     def next_first(self, image: Image.Image) -> tuple[str, Image.Image] | None:
         """The layer of the first pass's next picture, which the WebUI is about to save opaque."""
-        place, self._told, job = self._told, self._told + 1, self.job
+        place, self._told, run = self._told, self._told + 1, self.run
         layer = self.layers[place] if place < len(self.layers) else None
-        if layer is None and self._first is not None and place < len(self._first) and job.method.is_transparent(place):
+        if layer is None and self._first is not None and place < len(self._first) and run.method.is_transparent(place):
             opaque = to_tensor(image)[:, :3]
-            layer = decode_one(job, ready_decoder(job), (opaque, self._first[place : place + 1]))
-        return None if layer is None else (job.method.frame_of(place), layer)
+            layer = decode_one(run, ready_decoder(run), (opaque, self._first[place : place + 1]))
+        return None if layer is None else (run.method.frame_of(place), layer)
 
     def _second_pass(
         self, original: Callable[..., Any], samples: torch.Tensor | None, decoded: torch.Tensor | None, *others: Any,
         **named: Any,
     ) -> Any:  # fmt: skip
         self._told = 0
-        if self.job.failed or host_module("shared").state.interrupted:
+        if self.run.request.failed or host_module("shared").state.interrupted:
             return original(samples, decoded, *others, **named)
         if decoded is None:
             self._first = samples
@@ -118,28 +109,28 @@ class SecondPass(JobPart):
                 decoded = self._take_layers(samples, decoded)
             except Exception as error:  # the first pass was not for nothing: the WebUI goes on as it would without us
                 logger.exception("the first pass could not be decoded")
-                self.job.note(f"the second pass starts without the first one's transparency: {error}")
+                self.run.request.note(f"the second pass starts without the first one's transparency: {error}")
                 return original(samples, decoded, *others, **named)
         with self._adjusting((self.p.hr_upscale_to_x, self.p.hr_upscale_to_y)):
             return original(samples, decoded, *others, **named)
 
     def _take_layers(self, samples: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
         """Decode the first pass [B,4,h,w] with its pixels [B,3,H,W] in [-1,1]; the pixels that are to be enlarged."""
-        job = self.job
-        codec = ready_decoder(job)
+        run = self.run
+        codec = ready_decoder(run)
         pixels = list(decoded)
         self.layers = [None] * len(pixels)
         for place, picture in enumerate(pixels):
-            if job.method.is_transparent(place):
+            if run.method.is_transparent(place):
                 opaque = (picture[None] / 2 + 0.5).clamp(0, 1)
-                self.layers[place] = layer = decode_one(job, codec, (opaque, samples[place : place + 1]))
+                self.layers[place] = layer = decode_one(run, codec, (opaque, samples[place : place + 1]))
                 if layer is not None:
                     pixels[place] = self.codec.seen(to_tensor(layer))[0].to(picture)
         return torch.stack(pixels)
 
     def _adjusting(self, size: tuple[int, int]) -> ExitStack:
         """A context in which the pictures of the batch, encoded at `size` (width, height), get their transparency."""
-        codec, stack = self.codec.to(self.job.host.device), ExitStack()
+        codec, stack = self.codec.to(self.run.host.device), ExitStack()
         waiting = list(self.layers)
 
         def adjust(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:

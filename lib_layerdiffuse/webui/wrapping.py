@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-ONCE = "layerdiffuse_once"
+MARK = "layerdiffuse_wrapped"
 
 
 def key_of(name: str) -> str:
@@ -37,27 +37,36 @@ def unwrap(owner: Any, name: str) -> None:
         delattr(owner, key_of(name))
 
 
-def once(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
-    """Let the next call of this object's method be `around(original, ...)`; what is given back undoes it."""
+def until_removed(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
+    """Let this object's method be `around(original, ...)`; what is given back undoes it."""
     kept, former = weakref.ref(owner), vars(owner).get(name)
-    called, mark = False, object()  # not the function itself: a circle would keep all that `around` has
+    removed, mark = False, object()  # not the function itself: a circle would keep all that `around` has
 
     def remove() -> None:
-        nonlocal called
-        called = True
-        if getattr(vars(kept()).get(name), ONCE, None) is not mark:
+        nonlocal removed
+        removed = True
+        if getattr(vars(kept()).get(name), MARK, None) is not mark:  # another extension's is around ours
             return
         if former is None:
             delattr(kept(), name)
         else:
             setattr(kept(), name, former)
 
-    def ours(*arguments: Any, **named: Any) -> Any:
-        again = called
-        remove()
+    def ours(*arguments: Any, **named: Any) -> Any:  # without the owner itself, which could not be freed
         original = former or getattr(type(kept()), name).__get__(kept())
-        return original(*arguments, **named) if again else around(original, *arguments, **named)
+        return original(*arguments, **named) if removed else around(original, *arguments, **named)
 
-    setattr(ours, ONCE, mark)
+    setattr(ours, MARK, mark)
     setattr(owner, name, ours)
+    return remove
+
+
+def once(owner: Any, name: str, around: Callable[..., Any]) -> Callable[[], None]:
+    """The same for the next call alone."""
+
+    def first(original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        remove()
+        return around(original, *arguments, **named)
+
+    remove = until_removed(owner, name, first)
     return remove

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_memory_of_forge(make_webui) -> None:
 def test_token_merging_of_a_job(sd15) -> None:
     p = job(sd15, token_merging_ratio=0.5)
     assert p.get_token_merging_ratio() == 0.5
-    token_merging_off(p)
+    token_merging_off(p, partial(setattr, p))
     assert p.get_token_merging_ratio() == p.get_token_merging_ratio(for_hr=True) == 0
 
 

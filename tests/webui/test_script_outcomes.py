@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fakes.running import (
     layer_of,
     load,
     networks_of,
+    picture,
     plainly,
     raising,
     run,
@@ -21,8 +23,10 @@ from fakes.running import (
 )
 from fakes.scripts import ALWAYS_VISIBLE, Script
 from fakes.webui import NansException
+from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.webui.changes import Changes
 
 BASES = ("sd15", "sdxl")
 BOTH = pytest.mark.parametrize(("flavour", "base"), [("a1111", "sd15"), ("forge", "sdxl")])
@@ -286,3 +290,43 @@ def test_token_merging_is_off_where_frames_share(sd15) -> None:
             assert sd15.engine.merged_at[-1] == 0
             run(sd15, steps=1)
             assert sd15.engine.merged_at[-1] == 0.5
+
+
+def again(webui, p, enabled: bool) -> Any:
+    """The same `p` processed once more, with the box as it is wanted."""
+    p.script_args = (enabled, *p.script_args[1:])
+    process_images(p)
+    return webui.samples
+
+
+def test_a_job_that_is_run_again_without_the_box_is_a_plain_one(sd15) -> None:
+    """A script's `p`, which goes from job to job: token merging stayed off, and the batch stayed rounded up."""
+    with sd15.settings(token_merging_ratio=0.5):
+        p, plain_one = job(sd15, {"method": "sd15_joint"}, batch_size=2, steps=1), job(sd15, batch_size=2, steps=1)
+        before = dict(vars(p))
+        again(sd15, p, enabled=True)
+        changed = {name for name, value in vars(p).items() if value is not before.get(name)}
+        assert not {"batch_size", "n_iter", "get_token_merging_ratio", "do_not_save_grid"} & changed
+        assert torch.equal(again(sd15, p, enabled=False), again(sd15, plain_one, enabled=False))
+
+
+def test_a_start_picture_is_given_back(sd15) -> None:
+    image, mask = picture(), Image.new("L", (64, 64))
+    p = job(sd15, {"method": "sd15_fg"}, init_images=[image], image_mask=mask, steps=1)
+    with sd15.settings(layerdiffuse_fill_transparent=True):
+        process_images(p)
+    assert p.init_images == [image] and p.init_images[0] is image and p.image_mask is mask
+
+
+def test_what_others_set_in_the_meantime_stays(sd15) -> None:
+    changes = Changes(p := job(sd15, batch_size=2))
+    changes.set("batch_size", 3)
+    changes.set("batch_size", 6)
+    changes.set("n_iter", 0)
+    changes.set("layerdiffuse_new", True)
+    p.n_iter = 7
+    changes.undo()
+    assert (p.batch_size, p.n_iter) == (2, 7) and not hasattr(p, "layerdiffuse_new")
+    p.batch_size = 5
+    changes.undo()
+    assert p.batch_size == 5

@@ -132,7 +132,7 @@ def test_a_first_pass_that_cannot_be_decoded_is_told(sd15, monkeypatch) -> None:
 def test_a_failed_first_pass_is_not_decoded(sd15, monkeypatch) -> None:
     decoded = []
     monkeypatch.setattr("lib_layerdiffuse.webui.second_pass.decode_one", lambda *inputs: decoded.append(inputs))
-    monkeypatch.setattr("lib_layerdiffuse.webui.job.UnetPass", failing)
+    monkeypatch.setattr("lib_layerdiffuse.webui.run.UnetPass", failing)
     outcome = run(sd15, LAYER, **HIRES)
     assert "no pass" in outcome.error and not outcome.pictures and not decoded
 

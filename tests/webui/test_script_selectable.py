@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import importlib
 import inspect
 import io
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes.grids import Grid, combine_grid, split_grid
-from fakes.running import Snapshot, layer_of, picture, plain, positional, run, same_pictures
+from fakes.running import Snapshot, job, layer_of, picture, plain, positional, run, same_pictures
 from fakes.scripts import SCRIPTS
 from fakes.selectable import (
     KINDS,
@@ -49,6 +50,11 @@ for_scripts = pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids
 def runner():
     """The module around the WebUI's function; it can be imported in a WebUI only."""
     return importlib.import_module("lib_layerdiffuse.webui.tile_scripts.runner")
+
+
+def selected():
+    """The module of scripts at work; likewise."""
+    return importlib.import_module("lib_layerdiffuse.webui.tile_scripts.selected")
 
 
 def seen(rgba: np.ndarray) -> np.ndarray:
@@ -125,6 +131,18 @@ def test_the_start_picture_is_found_on_its_canvas(image) -> None:
 
 
 # --- the scripts
+
+
+def test_what_another_extension_put_around_the_webuis_function_stays(listed, monkeypatch) -> None:
+    """And the function of ours beneath it has nothing to do with pictures any more."""
+    images, p = sys.modules["modules.images"], job(listed, SINGLE, init_images=[picture(seed=5)])
+    monkeypatch.setattr(images, "split_grid", images.split_grid)  # give it back in the end
+    with selected().Selected(p, "SD upscale", {}):
+        ours = images.split_grid
+        images.split_grid = theirs = functools.partial(ours)
+        assert images.split_grid(p.init_images[0], 32, 32, 8).tiles[0][2][0][2].mode == "RGBA"
+    assert images.split_grid is theirs and images.combine_grid is combine_grid
+    assert images.split_grid(p.init_images[0].convert("RGB"), 32, 32, 8).tiles[0][2][0][2].mode == "RGB"
 
 
 @for_scripts

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from ...core.errors import BaseMismatchError, InputError
 from ...core.methods import BASES, LATENT_CHANNELS
 from ...core.sharing.attention_sharing import origin
 from .modules import has_module, host_module, option
+from .row_map import Row, step_rows
 from .vae import Adjust, adjusted_posterior
 
 logger = logging.getLogger(__name__)
@@ -140,6 +141,18 @@ class WebuiHost:
     def plain_attention(self) -> None:
         """Switch off what merges or tiles the tokens that attention layers see."""
 
+    def rows_of_step(self, parameters: Any) -> list[Row]:
+        """Rows of the coming UNet calls (parameters of on_cfg_denoiser); none where they are in (results, frames).
+
+        Here they are in another order where prompts are joined by AND.
+        """
+        uncond = parameters.text_uncond
+        images = len(next(iter(uncond.values())) if isinstance(uncond, dict) else uncond)
+        if len(parameters.x) == 2 * images:
+            return []
+        conditions = parameters.denoiser.sampler.sampler_extra_args["cond"]
+        return step_rows([len(parts) for parts in conditions.batch])
+
     def regional(self) -> list[str]:
         """Whose prompts of regions cross-attention sees in place of the pictures' own, where the host knows that."""
         return []
@@ -180,6 +193,10 @@ class ForgeFamily(WebuiHost):
 
     def settle(self, modules: Iterable[nn.Module]) -> None:
         """Nothing: these WebUIs merge a user's Lora when they load the model for sampling, before we come."""
+
+    def rows_of_step(self, parameters: Any) -> list[Row]:
+        """None: these WebUIs order rows by results themselves."""
+        return []
 
     def plain_attention(self) -> None:
         """Token merging and Hypertile are patches before and after attn1 there."""
@@ -261,8 +278,8 @@ def loaded_base_note() -> str:
     return ""
 
 
-def token_merging_off(p: Any) -> None:
+def token_merging_off(p: Any, set_attribute: Callable[[str, Any], None]) -> None:
     """Let this job run without token merging: frames must see each other's tokens at the same places."""
     if option("token_merging_ratio", 0) or getattr(p, "token_merging_ratio", 0):
         logger.info("token merging is off for this picture: attention sharing needs all tokens")
-    p.get_token_merging_ratio = lambda for_hr=False: 0
+    set_attribute("get_token_merging_ratio", lambda for_hr=False: 0)

@@ -12,9 +12,9 @@ from torch import nn
 
 from ...core.errors import InputError, LayerDiffuseError, unforeseen
 from ...core.memory import is_out_of_memory
-from ...core.methods import ATTENTION_SHARING, Method, stop_timestep
+from ...core.methods import Method, stop_timestep
 from ...core.picture.boxes import Box, find_box
-from ...unet.method_kinds import Conditions, OnUnet, put_method
+from ...unet.method_kinds import Conditions, OnUnet, needs_all_tokens, put_method
 from .host import WebuiHost
 from .row_map import RowMap
 
@@ -70,10 +70,17 @@ class UnetPass:
         self.remove()
         self._put_on(host)
 
+    def begin_step(self, parameters: Any) -> None:
+        """The WebUI's on_cfg_denoiser: what the step at hand denoises, and the rows of its UNet calls."""
+        self.steps += 1
+        self.whole = parameters.x
+        if self.rows.frames > 1:
+            self.rows.begin_step(self.host.rows_of_step(parameters))
+
     def _put_on(self, host: WebuiHost) -> None:
         self.host, self.unet = host, host.unet
         with ExitStack() as stack:
-            if self.run.method.kind == ATTENTION_SHARING:
+            if needs_all_tokens(self.run.method):
                 host.plain_attention()
             modules = dict(self.unet.named_modules())
             host.settle(modules.values())

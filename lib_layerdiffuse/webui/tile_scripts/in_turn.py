@@ -27,16 +27,14 @@ class InTurn:
         self.selected, self.start = selected, start
         self.lost = False
 
-    def functions(self, images: Any) -> dict[str, Callable[..., Any]]:
-        """What takes the place of the WebUI's function by which the script saves its pictures."""
-        save = images.save_image
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        """What goes around the WebUI's function by which the script saves its pictures."""
+        return {"save_image": self._save}
 
-        def save_image(image: Any, *arguments: Any, **named: Any) -> Any:
-            if self.selected.failed is not None:
-                raise self.selected.failed
-            return save(self.finished(image), *arguments, **named)
-
-        return {"save_image": save_image}
+    def _save(self, original: Callable[..., Any], image: Any, *arguments: Any, **named: Any) -> Any:
+        if self.selected.failed is not None:
+            raise self.selected.failed
+        return original(self.finished(image), *arguments, **named)
 
     def give(self, p: Any) -> None:
         """Before a job: alpha for the picture that it starts from."""

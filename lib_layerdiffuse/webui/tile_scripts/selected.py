@@ -16,11 +16,15 @@ from PIL import Image
 from ...core.errors import InputError, LayerDiffuseError
 from ...core.picture.alpha import AlphaSummary
 from ...core.picture.hidden import with_hidden_colours
+from ...form.arguments import LayerArguments
 from .. import files
+from ..changes import Changes
 from ..host.modules import host_module
-from ..job import NOTE_KEY, Job
+from ..job import Job
 from ..options import read_options
 from ..pictures import ADVICE, Layer
+from ..telling import NOTE_KEY
+from ..wrapping import until_removed
 from .in_turn import InTurn
 from .joining import enlarged, joined, on_canvas, start_layer
 from .outpainting import Outpainting
@@ -43,7 +47,8 @@ class Selected:
         self.notes: list[str] = []
         self.visitor = ""  # the page that wants it
         self.told = False  # that transparency is lost
-        self._replaced: Functions = {}
+        self._changes = Changes(p)
+        self._wrapped: list[Callable[[], None]] = []  # functions of the WebUI's module; each undoes one
 
     def __enter__(self) -> Selected:
         setattr(self.p, ATTRIBUTE, self)
@@ -58,24 +63,28 @@ class Selected:
     def _prepare(self, make: Callable[..., Way]) -> None:
         start = start_layer(self.p.init_images[0])
         self.way = make(self, start)
-        self.p.init_images = [start.opaque, *self.p.init_images[1:]]
-        images = host_module("images")
-        for name, function in self.way.functions(images).items():
-            self._replaced[name] = getattr(images, name)
-            setattr(images, name, function)
+        self._changes.set("init_images", [start.opaque, *self.p.init_images[1:]])
+        for name, around in self.way.functions().items():
+            self._wrapped.append(until_removed(host_module("images"), name, around))
 
     def __exit__(self, *_exception: object) -> None:
-        for name, function in self._replaced.items():
-            setattr(host_module("images"), name, function)
+        while self._wrapped:
+            self._wrapped.pop()()
+        self._changes.undo()
         delattr(self.p, ATTRIBUTE)
 
     # --- its jobs
 
-    def check(self, job: Job) -> None:
+    @property
+    def has_tiles(self) -> bool:
+        """Whether its jobs' pictures are tiles that it joins with their alpha."""
+        return self.way is not None
+
+    def check(self, arguments: LayerArguments) -> None:
         """Whether a job of it can work; no method yet is the single method of the loaded base."""
-        job.is_tile, method = self.way is not None, job.method
-        if not job.is_tile:
+        if not self.has_tiles:
             return
+        method = arguments.method_row
         if self.failed is not None:
             raise self.failed
         if method is not None and (len(method.frames) > 1 or method.images):
@@ -84,13 +93,13 @@ class Selected:
                 "a method that makes one transparent picture from a prompt, as every tile is a job of its own",
                 "choose the mode Single, or no script",
             )
-        if job.arguments.output_origin:
+        if arguments.output_origin:
             self.note("the opaque pictures of tiles are left out")
 
     def see(self, job: Job) -> None:
         """What comes of one of its jobs."""
-        self.visitor = job.visitor
-        self.transparent = self.transparent or any(layer.rgba is not None for layer in job.layers)
+        self.visitor = job.request.visitor
+        self.transparent = self.transparent or any(layer.rgba is not None for layer in job.outcome.layers)
         self._keep(job.p.extra_generation_params.get(NOTE_KEY))
         if self.way is not None:
             self.failed = self.failed or job.failed
@@ -151,21 +160,19 @@ class Joining:
     def __init__(self, selected: Selected, start: Layer, place: Callable[[Image.Image, Layer], Image.Image]):
         self.selected, self.start, self.place = selected, start, place
 
-    def functions(self, images: Any) -> Functions:
-        """What takes the place of the WebUI's functions."""
-        split, combine = images.split_grid, images.combine_grid
+    def functions(self) -> Functions:
+        """What goes around the WebUI's functions."""
+        return {"split_grid": self._split, "combine_grid": self._combine}
 
-        def split_grid(image: Image.Image, *arguments: Any, **named: Any) -> Any:
-            return split(self._with_alpha(image), *arguments, **named)
+    def _split(self, original: Callable[..., Any], image: Image.Image, *arguments: Any, **named: Any) -> Any:
+        return original(self._with_alpha(image), *arguments, **named)
 
-        def combine_grid(grid: Any) -> Image.Image:
-            if self.selected.failed is not None:
-                raise self.selected.failed
-            if not any(cell[2].mode == "RGBA" for _, _, row in grid.tiles for cell in row):
-                return combine(grid)
-            return self.selected.finished(joined(combine, grid))
-
-        return {"split_grid": split_grid, "combine_grid": combine_grid}
+    def _combine(self, original: Callable[[Any], Image.Image], grid: Any) -> Image.Image:
+        if self.selected.failed is not None:
+            raise self.selected.failed
+        if not any(cell[2].mode == "RGBA" for _, _, row in grid.tiles for cell in row):
+            return original(grid)
+        return self.selected.finished(joined(original, grid))
 
     def _with_alpha(self, image: Image.Image) -> Image.Image:
         if image.mode != "RGB":  # a mask
@@ -194,17 +201,15 @@ class SideBySide:
         self.selected, self.canvases = selected, Outpainting(start, selected.arguments)
         self.lost = False
 
-    def functions(self, images: Any) -> Functions:
-        """What takes the place of the WebUI's functions, by which the script gives its pictures out."""
-        grid, save = images.image_grid, images.save_image
+    def functions(self) -> Functions:
+        """What goes around the WebUI's functions by which the script gives its pictures out."""
+        return {"image_grid": self._grid, "save_image": self._save}
 
-        def image_grid(imgs: list[Any], *arguments: Any, **named: Any) -> Any:
-            return grid([self.finished(image) for image in imgs], *arguments, **named)
+    def _grid(self, original: Callable[..., Any], imgs: list[Any], *arguments: Any, **named: Any) -> Any:
+        return original([self.finished(image) for image in imgs], *arguments, **named)
 
-        def save_image(image: Any, *arguments: Any, **named: Any) -> Any:
-            return save(self.finished(image), *arguments, **named)
-
-        return {"image_grid": image_grid, "save_image": save_image}
+    def _save(self, original: Callable[..., Any], image: Any, *arguments: Any, **named: Any) -> Any:
+        return original(self.finished(image), *arguments, **named)
 
     def give(self, p: Any) -> None:
         """Before a job: alpha for its tiles."""

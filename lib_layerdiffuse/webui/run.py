@@ -1,0 +1,160 @@
+"""A job at work, checked against the loaded model: from given pictures to latents, with a method on the UNet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..core.errors import InputError, LayerDiffuseError
+from ..core.methods import Method, check_base
+from ..core.offsets.install import parameter_shapes
+from ..core.picture.alpha import rgba_array
+from ..files.layer_catalogue import Loaded
+from ..files.layer_choice import OwnFiles
+from ..form.arguments import LayerArguments, to_infotext
+from ..form.frames import FRAMES
+from ..unet.images import on_grey
+from ..unet.method_kinds import Conditions
+from . import own_files
+from .host.host import WebuiHost, host_of
+from .host.modules import host_module
+from .host.unet_pass import MethodRun, UnetPass
+from .request import Request
+
+logger = logging.getLogger(__name__)
+
+VAE_FACTOR = 8
+
+
+@dataclass(eq=False)
+class Run:
+    """One job at work; `host` is the model of the pass at hand."""
+
+    request: Request
+    method: Method
+    arguments: LayerArguments
+    files: OwnFiles
+    host: WebuiHost
+    weights: Any  # of the method, as its kind has them
+    conditions: Conditions = field(default_factory=Conditions)
+    latents: torch.Tensor | None = None  # of the pass that ended last, sampler's scale
+    _at_work: UnetPass | None = None
+
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self.request.p
+
+    def prepare_pass(self, latent: torch.Tensor) -> None:
+        """Encode what the method sees at the coming pass's size ([B,4,h,w])."""
+        self.host = host_of(self.p.sd_model)
+        self.conditions = self._conditions(*(side * VAE_FACTOR for side in latent.shape[-2:]))
+
+    def _conditions(self, height: int, width: int) -> Conditions:
+        def seen(frame: str) -> torch.Tensor:
+            picture = rgba_array(getattr(self.arguments, FRAMES[frame].image))
+            return on_grey(picture, height, width, self.arguments.resize_mode).to(self.host.device)
+
+        method = self.method
+        latents = [self.host.encode_mean(seen(frame)) for frame in method.concat]
+        return Conditions(
+            torch.cat(latents, dim=1) if latents else None, seen(method.control) if method.control else None
+        )
+
+    def sample(self, run: Callable[[], Any]) -> Any:
+        """The sampler call of one pass with the method on the UNet; the final latents, also after an interrupt."""
+        settings = MethodRun(self.method, self.weights, self.arguments.weight, self.arguments.ending_step)
+        try:
+            with UnetPass(self.host, settings, self.conditions) as at_work:
+                self._at_work = at_work
+                self._note_others(at_work)
+                self.latents = run()
+                self._check_calls(at_work)
+        except LayerDiffuseError as error:
+            self.request.fail(error)
+            return self.p.sampler.last_latent
+        finally:
+            self._at_work = None
+        return self.latents
+
+    def take_latents(self, latents: torch.Tensor) -> None:
+        """The latents of the pass that ended, after the blending of masks."""
+        self.latents = latents
+
+    def _note_others(self, at_work: UnetPass) -> None:
+        """Notes on what has no effect beside the method."""
+        if at_work.suppressed:
+            names = ", ".join(at_work.suppressed)
+            self.request.note(f"attention sharing takes the place of self-attention by {names}, which has no effect")
+        given = any(getattr(self.arguments, FRAMES[frame].prompt) for frame in self.method.extra_prompts)
+        names = self.host.regional() if given else ()
+        if names:
+            own = f"{', '.join(names)}, which has prompts of its own for all layers"
+            self.request.note(f"extra prompts may have no effect of their own beside {own}")
+
+    def _check_calls(self, finished: UnetPass) -> None:
+        if finished.steps and not finished.calls:
+            raise InputError(
+                "a sampling that never called the checkpoint's UNet",
+                "the checkpoint's own UNet",
+                "switch off what replaces or compiles it (TensorRT, torch.compile)",
+            )
+
+    def before_step(self, parameters: Any) -> None:
+        """The WebUI's on_cfg_denoiser: follow a refiner, and tell the pass which rows are coming."""
+        at_work = self._at_work
+        if at_work is None:
+            return
+        try:
+            at_work.follow(host_of(host_module("shared").sd_model))
+            at_work.begin_step(parameters)
+        except Exception as error:  # the WebUI would swallow it, and nobody would know
+            logger.exception("LayerDiffuse could not follow this step")
+            at_work.remove()
+            self.request.note(f"from some step on the sampling ran without LayerDiffuse: {error}")
+            self._at_work = None
+
+
+class RunPart:
+    """A part of a job that belongs to its run."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self.run.p
+
+
+def checked(request: Request) -> Run:
+    """Check everything against the loaded model and read the files; typed errors before anything is touched."""
+    host, networks = host_of(request.p.sd_model), request.networks
+    base, modules = host.base, dict(host.unet.named_modules())
+    wanted = request.arguments.method_row
+    if wanted is not None:
+        check_base(wanted, base)
+    method, files, arguments = own_files.choose(request, Loaded(base, parameter_shapes(modules)))
+    host.check_unet()
+    arguments.check()
+    weights = networks.method(files, method, modules)
+    if method.transparent_frames:
+        networks.decoder(files, base)  # fails now rather than after the sampling
+    request.p.extra_generation_params.update(to_infotext(arguments))
+    note_unused(request, method, arguments)
+    return Run(request, method, arguments, files, host, weights)
+
+
+def note_unused(request: Request, method: Method, arguments: LayerArguments) -> None:
+    """A note on prompts of frames that the method does not have."""
+    unused = [
+        frame.prompt
+        for frame in FRAMES.values()
+        if getattr(arguments, frame.prompt) and frame.name not in method.extra_prompts
+    ]
+    if unused:
+        request.note(f"{' and '.join(unused)}: not used by {method.id}", in_files=False)
