@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -12,14 +12,8 @@ from ..core.files.weights import WeightFile, keep_latest, stamp
 from ..core.memory import is_roomy
 from ..core.methods import BASES, Method
 from ..files.layer_catalogue import Catalogue
+from ..files.layer_choice import Files
 from ..unet.method_kinds import Modules, read_method
-
-
-class Files(Protocol):
-    """Where weight files come from."""
-
-    def find(self, stem: str) -> Path:
-        """The file of a stem; WeightsError when it is nowhere."""
 
 
 class Networks:

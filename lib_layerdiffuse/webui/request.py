@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.errors import LayerDiffuseError
+from ..files.layer_choice import Files
 from ..form.arguments import LayerArguments
 from .changes import Changes
-from .networks import Files, Networks
+from .networks import Networks
 from .options import Options
 from .telling import Telling
 

@@ -22,6 +22,11 @@ class Telling:
         self._notes: dict[str, bool] = {}  # with whether files have them too; told as soon as there are pictures
         self._has_pictures = False
 
+    @property
+    def p(self) -> Any:
+        """What the WebUI processes."""
+        return self._p()
+
     def note(self, text: str, in_files: bool = True) -> None:
         """Tell the user something about the pictures: under the gallery, in the API's info and mostly in infotexts."""
         if not self.failed:
@@ -31,7 +36,7 @@ class Telling:
 
     def tell(self) -> None:
         """There are pictures that the notes are about; those of a job without any would only hide why."""
-        self._has_pictures, p = True, self._p()
+        self._has_pictures, p = True, self.p
         parameters = p.extra_generation_params
         for text, in_files in self._notes.items():
             comment = f"LayerDiffuse: {text}"
@@ -51,7 +56,7 @@ class Telling:
         self._notes = self._notes if self._has_pictures else {}
         if not logged:
             logger.error("%s", error)
-        self._p().comment(f"LayerDiffuse: {error}")
+        self.p.comment(f"LayerDiffuse: {error}")
 
     def report(self, parameters: dict[str, Any]) -> None:
         """The API's info, after the infotexts: why there is no picture, all notes, texts of each picture as lists."""
