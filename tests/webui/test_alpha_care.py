@@ -14,10 +14,10 @@ from lib_layerdiffuse.webui.options import Options
 SWITCHES = ("rescue_opacity", "fill_holes", "remove_fringe", "clear_haze")
 
 
-def job(**switches: bool) -> SimpleNamespace:
+def run_with(**switches: bool) -> SimpleNamespace:
     notes: list[str] = []
     options = Options(**{name: switches.get(name, False) for name in SWITCHES})
-    return SimpleNamespace(options=options, note=notes.append, notes=notes)
+    return SimpleNamespace(request=SimpleNamespace(options=options, note=notes.append), notes=notes)
 
 
 def faulty() -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,7 +36,7 @@ def faulty() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_nothing_happens_with_all_switches_off():
     rgba, opaque = faulty()
-    assert pictures.with_care(job(), rgba, opaque) is rgba
+    assert pictures.with_care(run_with(), rgba, opaque) is rgba
 
 
 def test_haze_alone_is_cleared_by_default():
@@ -46,7 +46,7 @@ def test_haze_alone_is_cleared_by_default():
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_switch_does_its_own_work(switch):
     rgba, opaque = faulty()
-    work = job(**{switch: True})
+    work = run_with(**{switch: True})
     change = (pictures.with_care(work, rgba, opaque) - rgba).abs()
     places = {
         "rescue_opacity": (3, 20, 20),
@@ -65,6 +65,6 @@ def test_a_repair_that_fails_costs_a_note_and_no_picture(monkeypatch, fault):
         monkeypatch.setattr(pictures, "care_for", lambda *_: (_ for _ in ()).throw(fault))
     else:
         opaque = opaque[..., :-1]  # a typed error of its own
-    work = job(fill_holes=True)
+    work = run_with(fill_holes=True)
     assert pictures.with_care(work, rgba, opaque) is rgba
     assert len(work.notes) == 1 and work.notes[0].startswith("alpha care was left out")

@@ -102,9 +102,9 @@ def check(outcome, arguments: list, told_to_run: bool) -> None:
         assert "inside LayerDiffuse" not in outcome.error, outcome.error
     elif layered:
         method = find_method(outcome.parameters["layerdiffusion_method"])
-        wanted = ["RGBA" if method.is_transparent(place) else "RGB" for place in range(outcome.p.batch_size)]
+        wanted = ["RGBA" if method.is_transparent(place) else "RGB" for place in range(outcome.processed.batch_size)]
         assert outcome.modes[: len(wanted)] == wanted, arguments
-        assert outcome.p.batch_size % len(method.frames) == 0
+        assert outcome.processed.batch_size % len(method.frames) == 0
     else:
         assert not told_to_run, arguments
         assert set(outcome.modes) == {"RGB"}
