@@ -45,16 +45,11 @@ def _is_attention(row: Row) -> bool:
     return ".attentions." in row.diffusers
 
 
-def write_controlnet(
-    control: ControlNetModel,
-    path: str | Path,
-    dtype: torch.dtype = torch.float16,
-    metadata: Mapping[str, str] | None = None,
-) -> None:
+def write_controlnet(control: ControlNetModel, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """One safetensors file in LDM names, floats stored as `dtype`."""
     table = controlnet_table(control.config)
     state = {PREFIX + table.to_ldm(name): tensor.to(dtype) for name, tensor in control.state_dict().items()}
-    save_tensors(state, path, {"format": "pt", **(metadata or {})})
+    save_tensors(state, path, {"format": "pt"})
 
 
 def read_controlnet(path: str | Path, unet: UNet2DConditionModel) -> ControlNetModel:

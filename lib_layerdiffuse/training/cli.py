@@ -237,6 +237,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
     for name in LAYER_METHODS:
         parser.add_argument(f"--{name}", type=FILE, help=f"layer file that `train layers --method {name}` wrote")
+    parser.add_argument("--controlnet", type=FILE, help="ControlNet that `train controlnet` wrote, likewise")
     parser.add_argument(
         "--out", type=FOLDER, required=True, help="folder to write: checkpoint, yaml and tokenizer for a WebUI"
     )

@@ -13,7 +13,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ..core.errors import InputError, OutputError
+from ..core.files.weights import SUFFIX
+from ..files.demo_folder import CONTROLNET
 from ..files.whole_files import ordinary_modes
+from ..standalone.controlnet_files import read_controlnet, write_controlnet
 from .codec import train_codec
 from .convert import check_layers, check_transparency, export_demo, export_layers, export_transparency
 from .data import PreparedSet, load_captions, prepare
@@ -184,11 +187,14 @@ def export(arguments: argparse.Namespace) -> None:
     if all(transparent):
         check_transparency(*transparent, pipeline)
     check_layers(layers, pipeline)
+    control = read_controlnet(arguments.controlnet, pipeline.unet) if arguments.controlnet else None
     tokenizer = Path(arguments.pipeline) / "tokenizer"
     folder = export_demo(pipeline.vae, pipeline.text_encoder, tokenizer, pipeline.unet, arguments.out)
     if all(transparent):
         export_transparency(*transparent, folder)
     export_layers(layers, folder)
+    if control is not None:
+        write_controlnet(control, folder / f"{CONTROLNET}{SUFFIX}")
     ordinary_modes(folder)
     _show({"written": sorted(path.name for path in folder.iterdir())})
 

@@ -83,20 +83,13 @@ def train_controlnet(
 
     def export(out: Path) -> None:
         with trainer.average.applied():
-            write_controlnet(trainer.control, out / f"{options.name}.safetensors", metadata=said_of(pipeline, options))
+            write_controlnet(trainer.control, out / f"{options.name}.safetensors")
             trainer.control.save_pretrained(out / "controlnet")
 
     samples = partial(control_grid, pipeline, trainer, data, options)
     task = Task({"model": trainer}, loss, export, samples, after_step=trainer.average.update, frozen=frozen)
     figures = train(task, config)
     return figures | (control_figures(pipeline, trainer, data, options) if processes().is_main_process else {})
-
-
-def said_of(pipeline: DiffusionPipeline, options: ControlOptions) -> dict[str, str]:
-    """What a file says of itself."""
-    heads = pipeline.unet.config.attention_head_dim
-    heads = heads if isinstance(heads, int) else heads[0]
-    return {"layerdiffuse_control": "lines", "layerdiffuse_heads": str(heads)}
 
 
 def check_control(pipeline: DiffusionPipeline, data: ControlSet) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.standalone.controlnet_files import read_controlnet
+from lib_layerdiffuse.standalone.controlnet_files import read_controlnet, write_controlnet
 from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.training.control_data import (
     ControlBatches,
@@ -163,3 +163,15 @@ def test_a_size_that_the_model_cannot_take(tmp_path, pipeline):
     data.pictures = data.pictures[..., :30, :30]
     with pytest.raises(InputError, match="multiples of 8"):
         train_controlnet(pipeline, data, short_run(tmp_path / "run"), OPTIONS)
+
+
+def test_it_is_exported_with_the_model_that_it_fits(tmp_path, pipeline, capsys):
+    pipeline.save_pretrained(tmp_path / "base")
+    write_controlnet(ControlNetModel.from_unet(pipeline.unet), tmp_path / "mine.safetensors")
+    write_controlnet(ControlNetModel.from_unet(tiny.sd15_unet()), tmp_path / "other.safetensors")
+    words = f"train export {tmp_path}/base --out {tmp_path}/shipped --controlnet {tmp_path}"
+    assert main(f"{words}/other.safetensors".split()) == 3
+    assert "does not fit the loaded model" in capsys.readouterr().err and not (tmp_path / "shipped").exists()
+    assert main(f"{words}/mine.safetensors".split()) == 0
+    assert "demo_control_lines.safetensors" in json.loads(capsys.readouterr().out)["written"]
+    read_controlnet(tmp_path / "shipped/demo_control_lines.safetensors", pipeline.unet)
