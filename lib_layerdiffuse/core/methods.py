@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from .errors import BaseMismatchError, InputError
 from .modes import MODES
 
@@ -359,16 +357,6 @@ def frame_prompts(method: Method, prompt: str, extra: Mapping[str, str]) -> tupl
 def stop_timestep(stop_at: float) -> float:
     """The timestep at and below which the UNet is the plain one: 999 * (1 - stop_at); never for 1, always for 0."""
     return _limit(stop_at, LAST_TIMESTEP * (1 - stop_at))
-
-
-def stop_sigma(stop_at: float, alphas_cumprod: np.ndarray) -> float:
-    """The noise level sigma(t = 999 * (1 - stop_at)) at and below which the UNet is the plain one.
-
-    `alphas_cumprod` [T] in (0,1], falling; between whole timesteps the logarithm of sigma is interpolated.
-    """
-    alphas = np.asarray(alphas_cumprod, dtype=np.float64)
-    log_sigmas = 0.5 * np.log((1 - alphas) / alphas)
-    return _limit(stop_at, float(np.exp(np.interp(LAST_TIMESTEP * (1 - stop_at), np.arange(len(alphas)), log_sigmas))))
 
 
 def _limit(stop_at: float, value: float) -> float:

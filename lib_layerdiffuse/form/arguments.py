@@ -16,7 +16,7 @@ from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, choose_method, find_method
 from lib_layerdiffuse.core.picture.resize_modes import ResizeMode
 from lib_layerdiffuse.form.frames import FRAMES, Frame
-from lib_layerdiffuse.form.values import PARSERS, image_to_base64
+from lib_layerdiffuse.form.values import PARSERS
 
 INFOTEXT_PREFIX = "layerdiffusion_"
 
@@ -200,12 +200,6 @@ def parse_mapping(values: Mapping[str, Any]) -> LayerArguments:
     if unknown:
         raise InputError(f"the unknown argument {', '.join(unknown)}", ", ".join(BY_NAME), "correct the name")
     return LayerArguments(**{name: BY_NAME[name].parse(value) for name, value in named.items()})
-
-
-def to_mapping(arguments: LayerArguments) -> dict[str, Any]:
-    """Names to values as an API call sends them: images as base64 PNG, the rest as it is."""
-    values = {argument.name: getattr(arguments, argument.name) for argument in ARGUMENTS}
-    return {name: image_to_base64(value) if isinstance(value, Image.Image) else value for name, value in values.items()}
 
 
 def to_infotext(arguments: LayerArguments) -> dict[str, Any]:

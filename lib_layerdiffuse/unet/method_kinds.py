@@ -69,11 +69,20 @@ class OnUnet:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes on the device beside the UNet: the least that a method can do with, and what makes it quick."""
+
+    least: int
+    quick: int
+
+
+@dataclass(frozen=True)
 class Kind:
     """How methods of one kind are read from a file and put on a UNet."""
 
     read: Callable[[Path, Modules, Method], Any]
     put: Callable[[ExitStack, Any, Modules, float, Conditions], OnUnet]
+    memory: Callable[[Any, Modules], Memory]
     needs_all_tokens: bool = False  # what merges or tiles the tokens of attention layers must be off beside it
 
 
@@ -118,6 +127,13 @@ def install_offsets(kept: KeptOffsets, modules: Modules, strength: float, concat
     return merge_offsets(offsets, modules, strength, concat, spare, None if spare else kept.copies)
 
 
+def _memory_of_offsets(kept: KeptOffsets, modules: Modules) -> Memory:
+    """Merged weights may take the place of the UNet's own; those that cannot be merged are beside it."""
+    if not can_merge(kept.offsets, modules):
+        return Memory(kept.offsets.nbytes, kept.offsets.nbytes)
+    return Memory(0, merged_bytes(kept.offsets, modules))
+
+
 def is_short(size: int) -> bool:
     """Whether the graphics card has no room for `size` more bytes of weights."""
     return torch.cuda.is_available() and free_bytes(torch.device("cuda")) < ROOM * size
@@ -144,6 +160,12 @@ def _put_sharing(
     stack.enter_context(install(sharing, layers, run, strength))
     set_boxes = None if control is None else control.set_boxes
     return OnUnet(lambda active: setattr(run, "active", active), run.adopt, suppressed, set_boxes)
+
+
+def _memory_of_sharing(sharing: AttentionSharing, modules: Modules) -> Memory:
+    """Units are beside the UNet, or merged with a copy of its layers for each frame."""
+    units = sum(tensor.nbytes for unit in sharing.units for tensor in unit.tensors.values())
+    return Memory(units, sharing.merged_bytes(sharing_layers(modules)))
 
 
 class PartsOfControl:
@@ -181,8 +203,8 @@ class PartsOfControl:
 
 
 KINDS: Mapping[str, Kind] = {
-    OFFSETS: Kind(_read_offsets, _put_offsets),
-    ATTENTION_SHARING: Kind(_read_sharing, _put_sharing, needs_all_tokens=True),
+    OFFSETS: Kind(_read_offsets, _put_offsets, _memory_of_offsets),
+    ATTENTION_SHARING: Kind(_read_sharing, _put_sharing, _memory_of_sharing, needs_all_tokens=True),
 }
 
 
@@ -199,6 +221,18 @@ def sharing_layers(modules: Modules) -> list[torch.nn.Module]:
 def read_method(path: Path, modules: Modules, method: Method) -> Any:
     """The weights of a method, checked against the UNet, which is not touched."""
     return KINDS[method.kind].read(path, modules, method)
+
+
+def needed_bytes(method: Method, weights: Any, modules: Modules, device: torch.device) -> int:
+    """Bytes that a host should leave free on `device` for a method, which then chooses its way by what it finds.
+
+    No more than the least where the UNet, once it is all there, leaves no room for what makes a method quick: a host
+    that is short of memory would keep parts of the UNet off the device for it, and be slower.
+    """
+    memory = KINDS[method.kind].memory(weights, modules)
+    parameters = (value for module in modules.values() for value in module._parameters.values() if value is not None)
+    to_come = sum(value.nbytes for value in parameters if value.device.type != device.type)
+    return memory.quick if free_bytes(device) > ROOM * (to_come + memory.quick) else memory.least
 
 
 def needs_all_tokens(method: Method) -> bool:

@@ -18,7 +18,7 @@ from ..files.layer_choice import OwnFiles
 from ..form.arguments import LayerArguments, to_infotext
 from ..form.frames import FRAMES
 from ..unet.images import on_grey
-from ..unet.method_kinds import Conditions
+from ..unet.method_kinds import Conditions, needed_bytes
 from . import own_files
 from .host.host import WebuiHost, host_of
 from .host.modules import host_module
@@ -50,9 +50,12 @@ class Run:
         return self.request.p
 
     def prepare_pass(self, latent: torch.Tensor) -> None:
-        """Encode what the method sees at the coming pass's size ([B,4,h,w])."""
+        """For a pass at the size of [B,4,h,w]: encode what the method sees, and have the WebUI leave room."""
         self.host = host_of(self.p.sd_model)
         self.conditions = self._conditions(*(side * VAE_FACTOR for side in latent.shape[-2:]))
+        if self.arguments.weight:
+            modules = dict(self.host.unet.named_modules())
+            self.host.reserve(needed_bytes(self.method, self.weights, modules, self.host.device))
 
     def _conditions(self, height: int, width: int) -> Conditions:
         def seen(frame: str) -> torch.Tensor:

@@ -12,7 +12,13 @@ from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
 from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
 from lib_layerdiffuse.core.errors import InputError, WeightsError
-from lib_layerdiffuse.core.picture.alpha import checkerboard_previews, composite_on_grey, pad_rgb, to_tensor
+from lib_layerdiffuse.core.picture.alpha import (
+    checkerboard_previews,
+    composite_on_grey,
+    from_tensor,
+    pad_rgb,
+    to_tensor,
+)
 
 ENCODER_STEM = "layer_sd15_vae_transparent_encoder"
 
@@ -145,7 +151,7 @@ def test_fully_transparent_and_fully_opaque_pictures(alpha):
     image = Image.fromarray((picture()[0].permute(1, 2, 0) * 255).byte().numpy())
     image.putalpha(alpha)
     codec = small_codec()
-    latent = codec.encode_images(image, posterior)
+    latent = codec.encode(to_tensor(image), posterior)
     mean, _ = posterior(composite_on_grey(to_tensor(image)) * 2 - 1)
     assert (latent.values - mean).abs().max() > 0  # the offset tells even these
     assert torch.isfinite(latent.values).all() and (alpha > 0 or not mean.any())
@@ -153,11 +159,11 @@ def test_fully_transparent_and_fully_opaque_pictures(alpha):
 
 def test_images_in_and_out():
     codec = small_codec()
-    images = [Image.new("L", (28, 20), 90), Image.new("RGBA", (28, 20), (1, 2, 3, 4))]
-    latent = codec.encode_images(images, posterior)
+    images = to_tensor([Image.new("L", (28, 20), 90), Image.new("RGBA", (28, 20), (1, 2, 3, 4))])
+    latent = codec.encode(images, posterior)
     calls = []
-    results = codec.decode_images(images, latent, passes=4, chunk=2, progress=lambda *call: calls.append(call))
-    assert [(result.mode, result.size) for result in results] == [("RGBA", (28, 20))] * 2
+    results = codec.decode(images[:, :3], latent, passes=4, chunk=2, progress=lambda *call: calls.append(call))
+    assert [(result.mode, result.size) for result in from_tensor(results)] == [("RGBA", (28, 20))] * 2
     assert calls == [(2, 8), (4, 8), (6, 8), (8, 8)]
 
 

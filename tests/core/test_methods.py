@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 from lib_layerdiffuse.core import methods
@@ -140,16 +139,6 @@ def test_stop_at_timestep():
     assert methods.stop_timestep(0.0) == math.inf
     with pytest.raises(InputError):
         methods.stop_timestep(1.5)
-
-
-def test_stop_at_sigma_is_the_sigma_of_that_timestep():
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    alphas = np.cumprod(1 - betas)
-    sigmas = np.sqrt((1 - alphas) / alphas)
-    between = math.exp(0.5 * (math.log(sigmas[499]) + math.log(sigmas[500])))
-    assert methods.stop_sigma(0.5, alphas) == pytest.approx(between)
-    assert methods.stop_sigma(1.0, alphas) == -math.inf
-    assert methods.stop_sigma(0.0, alphas) > sigmas[-1]
 
 
 def test_rows_are_frozen_and_unique():

@@ -27,6 +27,7 @@ from lib_layerdiffuse.core.offsets.offsets import (
     write_lora,
     write_offsets,
 )
+from lib_layerdiffuse.core.rows import spread_rows
 
 DATA = Path(__file__).parents[1] / "data"
 GOLDEN = load_file(DATA / "golden/offset_merge.safetensors")
@@ -218,18 +219,20 @@ def test_issue_c61_wide_input_convolution_at_any_batch(model, install, pictures)
         assert torch.allclose(model.input_blocks[0](sample), expected, atol=1e-5)
 
 
-def test_concat_latents_by_row_map_and_at_another_size():
+def test_concat_latents_at_another_size():
     concat = ConcatLatents(torch.arange(3.0).view(3, 1, 1, 1).expand(3, 4, 8, 8))
-    concat.rows = [2, 0]
-    beside = concat.beside(torch.zeros(2, 4, 16, 12, dtype=torch.float16))
-    assert beside.dtype == torch.float16 and beside.shape == (2, 4, 16, 12)
-    assert beside[:, 0, 0, 0].tolist() == [2, 0]
-    concat.rows = None
+    beside = concat.beside(torch.zeros(6, 4, 16, 12, dtype=torch.float16))
+    assert beside.dtype == torch.float16 and beside.shape == (6, 4, 16, 12)
+    assert beside[:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1, 2]
     with pytest.raises(InputError, match="multiple of 3"):
         concat.beside(torch.zeros(4, 4, 8, 8))
-    concat.rows = [3, 0]
+
+
+def test_rows_by_index():
+    stored = torch.arange(3.0).view(3, 1)
+    assert spread_rows(stored, 2, [2, 0]).flatten().tolist() == [2, 0]
     with pytest.raises(InputError, match="row map"):
-        concat.beside(torch.zeros(2, 4, 8, 8))
+        spread_rows(stored, 2, [3, 0])
 
 
 @pytest.mark.parametrize("install", [merge_offsets, hook_offsets])

@@ -8,10 +8,13 @@ from functools import partial
 import pytest
 import torch
 from fakes.networks import SCALE_FACTOR
-from fakes.running import job, networks_of
+from fakes.running import job, networks_of, run
 from torch import nn
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
+from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.core.offsets.install import merged_bytes
+from lib_layerdiffuse.unet.method_kinds import needed_bytes, sharing_layers
 from lib_layerdiffuse.webui.host.host import (
     ForgeFamily,
     WebuiHost,
@@ -22,6 +25,7 @@ from lib_layerdiffuse.webui.host.host import (
     token_merging_off,
 )
 from lib_layerdiffuse.webui.host.modules import has_module, host_module, option
+from lib_layerdiffuse.webui.host.unet_pass import UnetPass
 
 
 @pytest.mark.parametrize("base", SCALE_FACTOR)
@@ -132,3 +136,42 @@ def test_conditions_leave_the_random_numbers_of_the_webui_alone():
     assert torch.equal(torch.randn(3), expected)
     with own_randomness(torch.device("cpu")):
         assert torch.equal(torch.randn(2), first)
+
+
+def test_forge_is_told_what_a_method_needs(make_webui, monkeypatch) -> None:
+    """Before each pass, on a patcher of the job's own; a card that is short of memory need not make room for copies."""
+    webui = make_webui("forge", "sd15")
+    told: list[int] = []
+    sampled = UnetPass.__enter__
+
+    def enter(at_work: UnetPass) -> UnetPass:
+        told.append(webui.sd_model.forge_objects.unet.extra_preserved_memory_during_sampling)
+        return sampled(at_work)
+
+    monkeypatch.setattr(UnetPass, "__enter__", enter)
+    for free in (2**40, 0):
+        monkeypatch.setattr("lib_layerdiffuse.unet.method_kinds.free_bytes", lambda _device, free=free: free)
+        assert run(webui, {"method": "sd15_joint"}, batch_size=3, steps=1).error is None
+    sharing = webui.runners[False].ours.networks._kept["method"][1]
+    layers = sharing_layers(dict(networks_of(webui)["unet"].named_modules()))
+    least = sum(tensor.nbytes for unit in sharing.units for tensor in unit.tensors.values())
+    assert told == [sharing.merged_bytes(layers), least] and min(told) > 0
+    assert webui.sd_model.forge_objects_original.unet.extra_preserved_memory_during_sampling == 0
+    run(webui, {"method": "sd15_joint", "weight": 0}, batch_size=3, steps=1)
+    assert told[2:] == [0]
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_what_offsets_need(make_webui, monkeypatch, quantised) -> None:
+    """Merged weights take the UNet's place where memory is short; such as cannot be merged have no other way."""
+    webui = make_webui("forge", "sdxl", storage=torch.float8_e4m3fn if quantised else torch.float32)
+    assert run(webui, {"method": "xl_fg_conv"}, steps=1).error is None
+    kept, modules = (
+        webui.runners[False].ours.networks._kept["method"][1],
+        dict(host_of(webui.sd_model).unet.named_modules()),
+    )
+    needed = []
+    for free in (2**40, 0):
+        monkeypatch.setattr("lib_layerdiffuse.unet.method_kinds.free_bytes", lambda _device, free=free: free)
+        needed.append(needed_bytes(find_method("xl_fg_conv"), kept, modules, torch.device("cpu")))
+    assert needed == ([kept.offsets.nbytes] * 2 if quantised else [merged_bytes(kept.offsets, modules), 0])

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import InputError, WeightsError
-from ..picture.alpha import composite_on_grey, from_tensor, pad_rgb, to_tensor
+from ..picture.alpha import composite_on_grey, pad_rgb
 from .decoder import TransparencyUNet
 from .decoding import Progress, TransparencyDecoder, reflect
 from .encoder import OffsetEncoder
@@ -166,10 +165,6 @@ class TransparencyCodec:
         """RGBA [B,4,H,W] in [0,1] -> what the VAE is given of it, [B,3,H,W] in [-1,1]."""
         return VAE_INPUTS[self.rule.vae_input](rgba, padded_rgb(rgba))
 
-    def encode_images(self, images: Image.Image | list[Image.Image], posterior: Posterior) -> VaeLatent:
-        """PIL images of one size and any mode -> adjusted latent, as `encode`."""
-        return self.encode(to_tensor(images), posterior)
-
     def decode(
         self,
         pixel: torch.Tensor,
@@ -189,19 +184,6 @@ class TransparencyCodec:
                 "wrap a VAE's latent in VaeLatent(...), a sampler's in to_vae_space(..., scale_factor)",
             )
         return self.decoder.decode(pixel, latent.values, passes, chunk, progress)
-
-    def decode_images(
-        self,
-        pixel: torch.Tensor | Image.Image | list[Image.Image],
-        latent: VaeLatent,
-        passes: int = 8,
-        chunk: int | None = None,
-        progress: Progress | None = None,
-    ) -> list[Image.Image]:
-        """As `decode`, from and to PIL images; pixels may be a tensor too."""
-        if not isinstance(pixel, torch.Tensor):
-            pixel = to_tensor(pixel)[:, :3]
-        return from_tensor(self.decode(pixel, latent, passes, chunk, progress))
 
 
 def padded_rgb(rgba: torch.Tensor) -> torch.Tensor:

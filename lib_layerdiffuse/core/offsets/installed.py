@@ -17,13 +17,11 @@ from ..rows import spread_rows
 class ConcatLatents:
     """What the wide input convolution of one run sees beside the sample: latents [N,4 or 8,h,w], sampler scale.
 
-    N is 1, or the pictures of the batch (CFG repeats them in the same order). Where a host splits a batch over
-    several UNet calls, set `rows` (one index into N for each row) before each call; where it samples parts of a
-    picture, `boxes` (one for each row) and the size (h, w) of the `whole`.
+    N is 1, or the pictures of the batch (CFG repeats them in the same order). Where a host samples parts of a picture,
+    set `boxes` (one for each row) and the size (h, w) of the `whole` before each call.
     """
 
     latents: Tensor
-    rows: Sequence[int] | None = None
     boxes: Sequence[Box] | None = None
     whole: tuple[int, int] | None = None
     _shaped: dict = field(default_factory=dict, repr=False)
@@ -37,7 +35,7 @@ class ConcatLatents:
             if moved.shape[2:] != size:  # a second pass at another size
                 moved = F.interpolate(moved.float(), size=size, mode="bilinear", antialias=True)
             self._shaped = {key: moved.to(sample.dtype)}
-        spread = spread_rows(self._shaped[key], len(sample), self.rows)
+        spread = spread_rows(self._shaped[key], len(sample))
         if self.boxes is None:
             return spread
         return torch.stack([box.of(row) for box, row in zip(self.boxes, spread, strict=True)])

@@ -44,6 +44,11 @@ class LowRank:
         return self.up.shape[1] == len(self.down) and flat == (shape[0], torch.Size(shape[1:]).numel())
 
     @property
+    def nbytes(self) -> int:
+        """Its size in memory."""
+        return self.up.nbytes + self.down.nbytes
+
+    @property
     def shapes(self) -> str:
         """What an error says about it."""
         return f"up {list(self.up.shape)}, down {list(self.down.shape)}"
@@ -71,6 +76,11 @@ class Full:
         return max(0, own[1] - shape[1]) if wider else 0
 
     @property
+    def nbytes(self) -> int:
+        """Its size in memory."""
+        return self.diff.nbytes
+
+    @property
     def shapes(self) -> str:
         """What an error says about it."""
         return str(list(self.diff.shape))
@@ -87,6 +97,11 @@ class OffsetSet:
     extra_channels: int = 0
     source: str = "the offsets"
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Their size in memory."""
+        return sum(part.nbytes for parts in self.entries.values() for part in parts)
 
 
 def read_offsets(path: str | Path, parameters: Mapping[str, Shape] | None = None) -> OffsetSet:
