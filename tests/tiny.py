@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -22,6 +23,7 @@ from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
 from lib_layerdiffuse.core.files.layouts import SharingShape, sharing_layout
 from lib_layerdiffuse.core.methods import ATTENTION_SHARING, methods_for
+from lib_layerdiffuse.standalone.controlnet_files import write_controlnet as save_controlnet
 from lib_layerdiffuse.training.convert import export_demo
 from lib_layerdiffuse.unet.ldm_keys import unet_to_ldm
 
@@ -224,3 +226,11 @@ def write_wide_offsets(folder: Path, unet: UNet2DConditionModel, stem: str, imag
         "diffusion_model.input_blocks.0.0.bias::diff::0": 0.1 * torch.randn_like(bias),
     }
     save_file(diffs, str(folder / f"{stem}.safetensors"))
+
+
+def write_controlnet(folder: Path, unet: UNet2DConditionModel, stem: str = "control") -> Path:
+    """A random ControlNet's file for `unet`, in LDM's layout."""
+    torch.manual_seed(1)
+    path = folder / f"{stem}.safetensors"
+    save_controlnet(lively(ControlNetModel.from_unet(unet), 2.0), path, torch.float32)
+    return path

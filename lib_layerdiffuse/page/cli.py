@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from lib_layerdiffuse.cli import options
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
 from lib_layerdiffuse.standalone.extras import install_line
+from lib_layerdiffuse.standalone.settings import GenerateSettings
 
 HELP = "open a page in the browser: prompt, pictures, downloads"
 END_SIGNALS = ("SIGTERM", "SIGHUP")
@@ -29,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     server.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for this name and password")
     server.add_argument("--open", action="store_true", help="open the page in the browser at once")
     options.add_model_options(parser)
+    options.add_options(parser, "a ControlNet", options.CONTROL[:1], GenerateSettings)
     parser.set_defaults(run=run)
     return parser
 
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         from lib_layerdiffuse.page.server import Server, ServerSettings
 
         say("loading the model ...", sys.stderr)
-        model = PageModel.load(options.model_settings(arguments))
+        model = PageModel.load(options.model_settings(arguments), arguments.controlnet)
         with Server(model, ServerSettings(**settings)) as server:
             if settings["server_name"] not in LOCAL_NAMES and settings["auth"] is None:
                 say("note: everybody who reaches this machine can use the page; --auth USER:PASSWORD asks", sys.stderr)

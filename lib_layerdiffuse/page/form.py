@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lib_layerdiffuse.core.errors import InputError
@@ -32,8 +32,11 @@ LIMITS = {
     "width": Range(SIZE_MIN, 2048, whole=True),
     "height": Range(SIZE_MIN, 2048, whole=True),
     "denoise": Range(0, 1),
+    "control_strength": Range(0, 2),
 }
 TEXTS = ("prompt", "negative_prompt")
+SWITCHES, PICTURES = ("clear_haze", "draw_lines"), ("init", "control_image")
+CONTROL = ("control_image", "control_strength", "draw_lines")
 TEXT_LENGTH = 2000  # a model reads the first 77 tokens
 
 
@@ -50,23 +53,23 @@ class Form:
 
         InputError names the field that cannot be used; only pictures that the run needs are opened.
         """
-        readers: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(TEXTS, text) | dict.fromkeys(LIMITS, number)
         settings = dict(zip(names, values, strict=False))
-        for name, read in readers.items():
-            settings[name] = read(name, settings[name])
-        settings["clear_haze"] = switch("clear_haze", settings["clear_haze"])
-        settings["init"] = opened("init", settings["init"])
+        for names_of_kind, read in ((TEXTS, text), (LIMITS, number), (SWITCHES, switch), (PICTURES, opened)):
+            settings |= {name: read(name, settings[name]) for name in names_of_kind}
         return cls(settings, parse_layers(values[len(names) :], base))
 
-    def generate_settings(self, base: str) -> GenerateSettings:
+    def generate_settings(self, base: str, controlnet: Path | None = None) -> GenerateSettings:
         """Settings of a run on the loaded base; InputError where an image or a prompt is missing."""
+        ordinary = {name: value for name, value in self.settings.items() if name not in CONTROL}
+        if self.settings["control_image"] is not None:
+            ordinary = {**self.settings, "controlnet": controlnet}
         if not self.layers.enabled:
-            return GenerateSettings(**self.settings, transparent=False)
+            return GenerateSettings(**ordinary, transparent=False)
         layers = self.layers.with_method_for(base)
         layers.check()
         chosen = {setting: getattr(layers, name) for name, setting in SETTING_OF.items()}
         return GenerateSettings(
-            **self.settings,
+            **ordinary,
             **chosen,
             method=layers.method,
             mode=layers.method_row.mode,

@@ -97,7 +97,7 @@ class Handlers:
         """A started run of the form's raw values; what can be refused before it begins is."""
         names = list(self.layout.form)
         form = Form.parse(names, values, self.model.base)
-        settings = form.generate_settings(self.model.base)
+        settings = form.generate_settings(self.model.base, self.model.controlnet)
         settings.validated()
         run = visit.begin_run()
         visit.remember(names, values)

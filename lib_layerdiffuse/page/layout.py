@@ -55,6 +55,7 @@ class Layout:
                 self.accordion = build_accordion(gradio, **place)
                 self.build_main_settings()
                 self.build_more_settings()
+                self.build_control()
             if self.model.captions:
                 with gradio.Column(min_width=0, elem_id="page_try"):
                     self.build_words(self.model.captions)
@@ -70,7 +71,7 @@ class Layout:
     def pictures(self) -> dict[str, Any]:
         """The fields that take pictures, by name."""
         layers = {row.name: self.accordion.components[row.name] for row in ARGUMENTS if row.kind == "image"}
-        return {"init": self.form["init"]} | layers
+        return {name: self.form[name] for name in ("init", "control_image")} | layers
 
     @property
     def remembered(self) -> list[Any]:
@@ -157,6 +158,22 @@ class Layout:
                 elem_id="page_init",
             )  # fmt: skip
             self.build_slider("denoise", 0.75, "How much to change it", 0.01)
+
+    def build_control(self) -> None:
+        """A picture whose lines are followed, in a list that opens; hidden where the model has no ControlNet."""
+        has_one = self.model.controlnet is not None
+        with gradio.Accordion("Advanced: a ControlNet", open=False, visible=has_one, elem_id="page_control"):
+            self.form["control_image"] = gradio.Image(
+                type="pil", image_mode="RGBA", sources=["upload"], height=200, label="A picture to follow (optional)",
+                elem_id="page_control_image",
+            )  # fmt: skip
+            self.form["draw_lines"] = gradio.Checkbox(
+                True,
+                label="Draw its lines first",
+                info="Off: the picture is what the ControlNet takes, such as a drawing in white on black.",
+                elem_id="page_draw_lines",
+            )
+            self.build_slider("control_strength", 1.0, "How closely to follow it", 0.05)
 
     def build_results(self) -> None:
         """Messages, progress, gallery, files and the text of the settings."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lib_layerdiffuse import api
 from lib_layerdiffuse.core.methods import MODES
+from lib_layerdiffuse.files.demo_folder import CONTROLNET
 from lib_layerdiffuse.page.turns import Turns
 from lib_layerdiffuse.standalone.pictures import Pictures, Watchers
 from lib_layerdiffuse.standalone.run_plan import GUIDANCE, own_size
@@ -35,17 +37,31 @@ class PageModel:
         self.words = words  # names of things and scenes, by group
         self.things = things  # a thing may have several names
         self.scenes = scenes
+        self.controlnet: Path | None = None  # by which visitors may let a picture be followed
         self._turns = Turns()
 
     @classmethod
-    def load(cls, settings: ModelSettings) -> PageModel:
-        """Loads the model that the settings name; its errors are the library's typed ones."""
+    def load(cls, settings: ModelSettings, controlnet: str | Path | None = None) -> PageModel:
+        """Loads the model that the settings name, and a ControlNet; errors are the library's typed ones."""
+        model = cls._load(settings)
+        model.controlnet = model.checked_controlnet(controlnet)
+        return model
+
+    @classmethod
+    def _load(cls, settings: ModelSettings) -> PageModel:
         pipeline = api.load(settings)
         if settings.checkpoint is None:
             things = sum(map(len, read_things(settings.demo).values()))
             return cls(pipeline, api.words(settings), things, read_scenes(settings.demo))
         captions = list(getattr(pipeline, "captions", ()))
         return cls(pipeline, {"Words": captions} if captions else {}, len(captions))
+
+    def checked_controlnet(self, path: str | Path | None) -> Path | None:
+        """A ControlNet's file that fits the model: the one named, or the demo model's own where it has one."""
+        if path is None:
+            return self.pipeline.files.present(CONTROLNET) if self.base == "demo" else None
+        self.pipeline.controlnet_of(path)
+        return Path(path)
 
     @property
     def base(self) -> str:

@@ -13,6 +13,7 @@ from lib_layerdiffuse.unet.images import open_image
 
 TITLES = {
     "init": "the picture to start from",
+    "control_image": "the picture to follow",
     "fg_image": "the foreground",
     "bg_image": "the background",
     "blend_image": "the blended picture",

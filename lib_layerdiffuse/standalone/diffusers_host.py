@@ -143,7 +143,9 @@ class DiffusersHost:
 
     def controlnet_of(self, path: str | Path | None) -> Any:
         """The ControlNet of a file, or the demo model's own; kept until another is wanted."""
-        path = self.files.find(CONTROLNET) if path is None else checked_file(path)
+        path = self.files.present(CONTROLNET) if path is None else checked_file(path)
+        if path is None:
+            raise WeightsError(f"no {CONTROLNET}", "the demo model's own ControlNet", "name one with --controlnet FILE")
         return keep_latest(self._kept, "controlnet", stamp(path), lambda: read_controlnet(path, self.pipeline.unet))
 
     @property

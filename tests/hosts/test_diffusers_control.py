@@ -34,19 +34,11 @@ def square(side: int = 64) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def write(folder: Path, unet, name: str = "control.safetensors") -> Path:
-    """A random ControlNet's file for a UNet, in LDM's layout."""
-    torch.manual_seed(1)
-    control = tiny.lively(ControlNetModel.from_unet(unet), 2.0)
-    write_controlnet(control, folder / name, torch.float32)
-    return folder / name
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> DiffusersHost:
     folder = tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))
     pipeline = load_demo(folder)
-    write(folder, pipeline.unet, "demo_control_lines.safetensors")
+    tiny.write_controlnet(folder, pipeline.unet, "demo_control_lines")
     return DiffusersHost(pipeline, "demo", LayerFiles([folder], offline=True), captions=tiny.CONCEPTS)
 
 
@@ -58,7 +50,7 @@ def sd15(tmp_path_factory) -> DiffusersHost:
     tiny.write_sharing(folder, "layer_sd15_fg2bg", 2, control=True)
     tiny.write_codec(folder, "layer_sd15_")
     host = DiffusersHost(tiny.sd15_pipeline(folder), "sd15", LayerFiles([folder], offline=True))
-    write(folder, host.pipeline.unet)
+    tiny.write_controlnet(folder, host.pipeline.unet)
     return host
 
 
@@ -70,7 +62,7 @@ def sdxl(tmp_path_factory) -> DiffusersHost:
     tiny.write_offsets(folder, pipeline.unet, "layer_xl_transparent_attn")
     tiny.write_wide_offsets(folder, pipeline.unet, "layer_xl_fg2ble", 1)
     tiny.write_codec(folder)
-    write(folder, pipeline.unet)
+    tiny.write_controlnet(folder, pipeline.unet)
     return DiffusersHost(pipeline, "sdxl", LayerFiles([folder], offline=True))
 
 

@@ -15,7 +15,9 @@ def demo(tmp_path_factory):
     from lib_layerdiffuse.page.model import PageModel
     from lib_layerdiffuse.standalone.settings import ModelSettings
 
-    return PageModel.load(ModelSettings(demo=tiny.write_demo_folder(tmp_path_factory.mktemp("demo")), device="cpu"))
+    folder = tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))
+    tiny.write_controlnet(folder, tiny.demo_unet(), "demo_control_lines")
+    return PageModel.load(ModelSettings(demo=folder, device="cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,14 @@ from typing import Any
 
 from PIL import Image
 
+CONTROL = {"control_image": None, "draw_lines": True, "control_strength": 1.0}  # no picture is followed
 PATIENCE = 60_000  # milliseconds; a busy machine is slow, a broken page is for ever
 
 
 def settings(**choices) -> dict:
     """Values of the form's own fields for a short run."""
     plain = {"prompt": "red apple", "count": 1, "seed": 5, "steps": 1, "guidance": 1.0, "width": 64, "height": 64}
-    return plain | {"clear_haze": True, "negative_prompt": "", "init": None, "denoise": 0.75} | choices
+    return plain | {"clear_haze": True, "negative_prompt": "", "init": None, "denoise": 0.75} | CONTROL | choices
 
 
 def read_png(data: bytes) -> Image.Image:

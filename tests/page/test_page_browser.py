@@ -173,6 +173,23 @@ def test_a_broken_picture_is_told_and_taken_out(visitor, tmp_path, capfd):
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
+def test_a_picture_is_followed(visitor, tmp_path):
+    tab = visitor.tab
+    picture = Image.new("RGB", (64, 64), "white")
+    picture.paste("red", (16, 16, 48, 48))
+    picture.save(tmp_path / "square.png")
+    visitor.fill_in("banana", count=1, steps=1)
+    tab.click("#page_control > button")
+    tab.set_input_files("#page_control_image input[type=file]", tmp_path / "square.png")
+    tab.wait_for_selector("#page_control_image img")
+    visitor.generate()
+    tab.wait_for_function(f"() => document.querySelector('{TEXT}').value.includes('Model: demo_control_lines')")
+    tab.click("#page_control_image button[title='Remove Image']")
+    tab.wait_for_selector("#page_control_image img", state="detached")
+    visitor.generate()
+    tab.wait_for_function(f"() => !document.querySelector('{TEXT}').value.includes('ControlNet')")
+
+
 def test_the_seed_of_the_chosen_picture_can_be_used_again(visitor):
     tab = visitor.tab
     visitor.fill_in("green apple", count=2, steps=1)

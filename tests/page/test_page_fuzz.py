@@ -35,7 +35,7 @@ HOSTILE = (
     "<script>alert(1)</script>",
     "../../etc/passwd", "\ud800", "<lora:none:1>", "(((", "🐱" * 80, "data:image/png;base64,AAAA",
 )  # fmt: skip
-PICTURES = ("init", "fg_image", "bg_image", "blend_image")
+PICTURES = ("init", "control_image", "fg_image", "bg_image", "blend_image")
 
 
 def typed(text: str) -> bool:

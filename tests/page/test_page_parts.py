@@ -15,7 +15,7 @@ from PIL import Image
 gradio = pytest.importorskip("gradio", minversion="6.0")
 tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
 
-from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, OutputError  # noqa: E402
+from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, OutputError, WeightsError  # noqa: E402
 from lib_layerdiffuse.form.arguments import LayerArguments  # noqa: E402
 from lib_layerdiffuse.page import cli  # noqa: E402
 from lib_layerdiffuse.page.form import Form  # noqa: E402
@@ -62,6 +62,33 @@ def test_the_box_decides_between_opaque_and_transparent():
     assert (run.transparent, run.method, run.mode) == (True, "demo_fg", "single")
     assert (run.weight, run.stop_at, run.passes, run.resize_mode) == (0.5, 0.8, 2, "crop-and-resize")
     run.validated()
+
+
+def test_a_picture_to_follow_brings_the_pages_own_controlnet(demo):
+    usual = Form(settings(control_strength=0.5), LayerArguments()).generate_settings("demo", demo.controlnet)
+    assert usual.controlnet is None and not usual.draw_lines and usual.control_strength == 1
+    given = settings(control_image=Image.new("RGBA", (64, 64), "white"), control_strength=0.5)
+    for layers in (LayerArguments(), LayerArguments(enabled=True)):
+        run = Form(given, layers).generate_settings("demo", demo.controlnet)
+        assert run.controlnet == demo.controlnet and run.draw_lines and run.control_strength == 0.5
+        run.validated()
+    names = list(settings())
+    with pytest.raises(InputError, match="draw_lines"):
+        Form.parse(names, (*settings(draw_lines="yes").values(),), "demo")
+
+
+def test_the_field_is_there_only_where_the_model_has_a_controlnet(demo, layered, tmp_path):
+    assert demo.controlnet.name == "demo_control_lines.safetensors" and layered.controlnet is None
+    for model, visible in ((demo, True), (layered, False)):
+        with gradio.Blocks():
+            layout = Layout(model)
+            layout.build()
+        fold = layout.form["control_image"].parent
+        assert (fold.elem_id, fold.visible) == ("page_control", visible)
+    mine = tiny.write_controlnet(tmp_path, layered.pipeline.pipeline.unet)
+    assert layered.checked_controlnet(mine) == mine
+    with pytest.raises(WeightsError, match="does not fit"):
+        layered.checked_controlnet(demo.controlnet)
 
 
 def test_transparency_is_on_at_first_and_the_body_is_open(page):
