@@ -85,6 +85,11 @@ def test_other_pictures_are_left_alone():
     assert not has_painted_board(Image.fromarray(np.where(bricks, 200, 240).astype(np.uint8)))
 
 
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (1, 2), (2, 3)])
+def test_pictures_of_a_few_pixels_have_no_board(shape):
+    assert not has_painted_board(Image.fromarray(np.uint8(np.indices(shape).sum(0) % 2 * 60 + 150)))
+
+
 def test_a_board_under_transparency_is_none():
     board = on_board(Image.new("RGBA", (128, 128)), (255, 204), 8).convert("RGBA")
     board.putalpha(0)
