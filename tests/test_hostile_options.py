@@ -39,7 +39,8 @@ HOSTILE = (
 )  # fmt: skip
 NEEDED = {
     "generate": ["a cat"], "words": [], "methods": [], "page": [],
-    "train prepare": [".", "--out", "out"], "train statistics": ["set.safetensors"],
+    "train prepare": [".", "--out", "out"], "train pack": ["set.safetensors", "--out", "out.zip"],
+    "train statistics": ["set.safetensors"],
     "train vae": ["set.safetensors", "--out", "out"],
     "train whiten": ["set.safetensors", "--vae", "vae", "--out", "out"],
     "train codec": ["set.safetensors", "--vae", "vae", "--out", "out"],

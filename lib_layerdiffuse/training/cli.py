@@ -25,6 +25,7 @@ from .settings import (
 
 FILE, FOLDER, SOURCE = file_option, path_option, source_option
 SIZES, IMAGES, VIEWS = Range(8, 2048, whole=True), Range(1, 10**6, whole=True), Range(1, 10**4, whole=True)
+DIFFERENCE, STEPS = Range(0, 1), Range(1, 64, whole=True)
 MERGES, LIMIT = Range(0, 10**6, whole=True), Range(0, 10**9, whole=True)
 PASSES, SHARE = (1, 2, 4, 8), Range(0, 1)
 SET_HELP = "file that `train prepare` wrote"
@@ -75,14 +76,29 @@ def number(rule: Range) -> dict[str, object]:
 
 
 def _prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=SOURCE, help="folder, tar or npm archive, or zip file of RGBA images")
+    sources = "folder, tar or npm archive, or zip file of RGBA images; or a list of sources in JSON"
+    parser.add_argument("sources", type=SOURCE, nargs="+", metavar="SOURCE", help=sources)
     captions = "JSON {file stem: caption}, or the npm package unicode-emoji-json; default: folder and file name"
+    parser.add_argument("--folder", type=FOLDER, help="where a list's sources lie (default: beside the list)")
     parser.add_argument("--captions", type=SOURCE, help=captions)
     parser.add_argument(
         "--size", default=128, **number(SIZES), help="side of the square images in pixels (default: 128)"
     )
     parser.add_argument("--keep", type=FILE, help="vocabulary file whose captions are never held out")
+    parser.add_argument(
+        "--least-difference",
+        default=0.0,
+        **number(DIFFERENCE),
+        help="leave out pictures nearer than this to one before (mean difference of small copies; default: 0)",
+    )
     parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.safetensors)")
+
+
+def _pack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    step = "colours are rounded to multiples of this; 1 keeps them all (default: 4)"
+    parser.add_argument("--step", default=4, **number(STEPS), help=step)
+    parser.add_argument("--out", type=FOLDER, required=True, help="file to write (.zip)")
 
 
 def _statistics(parser: argparse.ArgumentParser) -> None:
@@ -266,6 +282,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 LAYERS, CONTROL = "layer_commands", "control_commands"
 COMMANDS = (
     Command("prepare", "read RGBA images and captions into one file", _prepare, "prepare_set", check_file),
+    Command("pack", "write a set as a small archive that `train prepare` reads", _pack, "pack_set", check_file),
     Command("statistics", "print how much of a set is transparent, soft and opaque", _statistics, "statistics"),
     Command("vae", "train a small VAE from nothing", _vae, "vae"),
     Command("whiten", "give a VAE latents of mean 0 and deviation 1", _whiten, "whiten_vae"),

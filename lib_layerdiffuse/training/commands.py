@@ -28,6 +28,8 @@ from .layer_latents import Mixture, encode_mixture
 from .layer_sets import LayerSet
 from .models import load_pipeline, open_vae
 from .options import read_options
+from .pack import pack
+from .recipe import as_sources
 from .settings import LAYER_METHODS, CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 from .text import build_tokenizer, caption_variants, load_tokenizer
 from .vae import draw_images, evaluate_vae, load_vae, train_vae, whiten
@@ -48,15 +50,23 @@ def prepare_set(arguments: argparse.Namespace) -> None:
     captions = load_captions(arguments.captions) if arguments.captions else None
     keep = Vocabulary.load(arguments.keep).keep if arguments.keep else ()
     progress = partial(tqdm, desc="images", unit="", delay=1)
-    data = prepare(arguments.source, arguments.size, captions, keep, progress)
+    sources = as_sources(arguments.sources, captions, arguments.folder)
+    data = prepare(sources, arguments.size, None, keep, progress, arguments.least_difference)
     _written(arguments.out, data.save)
-    _show({**data.statistics(), "skipped_files": data.skipped})
+    _show({**data.statistics(), "by_source": data.by_source(), "skipped_files": data.skipped})
+
+
+def pack_set(arguments: argparse.Namespace) -> None:
+    """`train pack`."""
+    data = PreparedSet.load(arguments.set)
+    pack(data, arguments.out, arguments.step)
+    _show({"images": len(data), "bytes": Path(arguments.out).stat().st_size})
 
 
 def statistics(arguments: argparse.Namespace) -> None:
     """`train statistics`."""
     data = PreparedSet.load(arguments.set)
-    _show({**data.statistics(), "skipped_files": data.skipped})
+    _show({**data.statistics(), "by_source": data.by_source(), "skipped_files": data.skipped})
 
 
 def vae(arguments: argparse.Namespace) -> None:

@@ -6,31 +6,37 @@ the prepared file into memory and never meets a bad image. Figures of the set (s
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import safe_open
 
 from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.picture.alpha import pad_rgb
 from ..files.whole_files import save_tensors
+from .captions import load_captions, split_style, with_style
+from .formats import SUFFIXES, Wanted, is_set, pictures_of
+from .recipe import Distinct, Source, as_sources, spread
 from .sources import iterate_files
 
 logger = logging.getLogger(__name__)
 
 HOLD_OUT_ONE_IN = 10
+MOST_SOURCES = 20
 VARIANT_WORDS = re.compile(r"\b(man|woman|person|men|women|people|boy|girl|child|baby)\b")
-SKIN_TONES = re.compile(r"1f3f[b-f]")
+# What readers of pictures raise for a bad one
+UNREADABLE = (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, Image.DecompressionBombError)
+__all__ = ["PreparedSet", "concept_key", "is_held_out", "load_captions", "prepare"]
 
 
 @dataclass
@@ -73,6 +79,17 @@ class PreparedSet:
             "soft_images_share": (soft > 0.05).float().mean().item(),
         }
 
+    def by_source(self) -> dict[str, dict[str, float]]:
+        """`statistics` of each named source, where a list of sources gave names."""
+        rows: dict[str, list[int]] = {}
+        for index, name in enumerate(self.names):
+            rows.setdefault(name.split("/")[0] if "/" in name else "", []).append(index)
+        if len(rows) > MOST_SOURCES:  # folders of an archive, not sources
+            return {}
+        keys = ("images", "held_out", "soft_share")
+        figures = {name: self.select(index).statistics() for name, index in rows.items()}
+        return {name: {key: row[key] for key in keys} for name, row in figures.items()}
+
     def save(self, path: str | Path) -> None:
         """Write tensors and captions into one safetensors file, under its name only when it is whole."""
         header = {key: json.dumps(getattr(self, key)) for key in ("names", "captions", "held_out", "skipped")}
@@ -101,65 +118,100 @@ def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def concept_key(caption: str) -> str:
-    """The concept behind a caption: variants of man, woman, person and so on fall together."""
-    return " ".join(VARIANT_WORDS.sub(" ", caption.lower()).split())
+    """The concept behind a caption: styles, and variants of man, woman, person and so on fall together."""
+    return " ".join(VARIANT_WORDS.sub(" ", split_style(caption.lower())[1]).split())
 
 
 def is_held_out(caption: str, keep: Iterable[str] = ()) -> bool:
     """Whether a concept is kept out of training: one in ten by checksum, never one of `keep` (the vocabulary)."""
-    key = concept_key(caption)
-    return caption not in set(keep) and zlib.crc32(key.encode()) % HOLD_OUT_ONE_IN == 0
+    key, keep = concept_key(caption), set(keep)
+    if caption in keep or split_style(caption)[1] in keep:
+        return False
+    return zlib.crc32(key.encode()) % HOLD_OUT_ONE_IN == 0
 
 
-def load_captions(path: str | Path) -> dict[str, str]:
-    """Captions by file stem, from a JSON object `{stem: caption}` or from the npm package `unicode-emoji-json`."""
-    try:
-        if str(path).endswith(".json"):
-            return _table(json.loads(Path(path).read_text(encoding="utf-8")))
-        for name, content in iterate_files(path, (".json",)):
-            if name.endswith("data-by-emoji.json"):
-                usable = {emoji: row for emoji, row in _table(json.loads(content)).items() if row["group"] != "Flags"}
-                return {codepoints(emoji): row["name"] for emoji, row in usable.items()}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: {type(error).__name__}: {error}", "a JSON object {file stem: caption}", "correct the file"
-        ) from error
-    raise InputError(
-        got=str(path), expected="captions.json or the unicode-emoji-json package", what_to_do="check the path"
-    )
+def prepare(
+    source: str | Path | Iterable[Source],
+    size: int,
+    captions: dict[str, str] | None = None,
+    keep: Iterable[str] = (),
+    progress: Callable[[Iterable], Iterable] = iter,
+    least_difference: float = 0.0,
+) -> PreparedSet:
+    """Read sources into a `PreparedSet` of `size` x `size` images; bad files land in `skipped`.
+
+    With `captions` (by file stem) files without one are left out, as are skin-tone variants of emoji. Pictures that
+    differ less than `least_difference` from one before are left out.
+    """
+    sources = list(as_sources([source], captions) if isinstance(source, (str, Path)) else source)
+    work = _Preparation(size, frozenset(keep), Distinct(least_difference))
+    for row in sources:
+        work.add(row, progress)
+    for line in work.skipped:
+        logger.warning("skipped %s", line)
+    if not work.rgba:
+        names = ", ".join(str(row.source) for row in sources)
+        raise InputError(f"no usable image in {names}", "at least one RGBA image", "look at the skipped files above")
+    held_out = [is_held_out(text, work.keep) for text in work.captions]
+    return PreparedSet(torch.from_numpy(np.stack(work.rgba)), work.names, work.captions, held_out, work.skipped)
 
 
-def _table(content: object) -> dict:
-    if not isinstance(content, dict):
-        raise TypeError(f"a JSON {type(content).__name__}")
-    return content
+class _Preparation:
+    """A set on its way: sources are read one after another."""
+
+    def __init__(self, size: int, keep: frozenset[str], distinct: Distinct) -> None:
+        self.size, self.keep, self.distinct = size, keep, distinct
+        self.rgba: list[np.ndarray] = []
+        self.names: list[str] = []
+        self.captions: list[str] = []
+        self.skipped: list[str] = []
+        self.room = free_bytes(torch.device("cpu"))
+
+    def add(self, source: Source, progress: Callable[[Iterable], Iterable]) -> None:
+        """Add what is wanted of a source."""
+        chosen = []
+        for name, caption, pixels in progress(self._pictures(source)):
+            if self.distinct.repeats(pixels, caption, caption in self.keep):
+                continue
+            chosen.append((f"{source.name}/{name}" if source.name else name, with_style(caption, source.style), pixels))
+            _check_room(len(self.rgba) + len(chosen), self.size, self.room)
+        for name, caption, pixels in spread(chosen, source.most):
+            self.names.append(name)
+            self.captions.append(caption)
+            self.rgba.append(_padded(pixels))
+
+    def _pictures(self, source: Source) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Name, caption and uint8 [S,S,4] of a source's wanted pictures."""
+        caption_of = partial(self._caption, source)
+        wanted = Wanted(self.size, source.frames, source.views, lambda name: caption_of(name) is not None)
+        for file, content in iterate_files(source.source, SUFFIXES, self.skipped):
+            if is_set(file) or wanted.admits(file):
+                for name, pixels in self._decoded(file, content, wanted, source.crop):
+                    if not pixels[..., 3].any():
+                        self.skipped.append(f"{name}: fully transparent")
+                    elif source.admits(pixels):
+                        yield name, caption_of(name), pixels
+
+    def _caption(self, source: Source, name: str) -> str | None:
+        caption = source.caption_of(name)
+        return None if source.kept_only and caption not in self.keep else caption
+
+    def _decoded(self, file: str, content: bytes, wanted: Wanted, crop: bool) -> Iterator[tuple[str, np.ndarray]]:
+        try:
+            for name, load in pictures_of(file, content, wanted):
+                try:
+                    image = load()
+                    pixels = fit_square(cropped(image) if crop else image, self.size)
+                except UNREADABLE as error:
+                    self.skipped.append(f"{name}: {error}")
+                else:
+                    yield name, pixels
+        except UNREADABLE as error:
+            self.skipped.append(f"{file}: {error}")
 
 
-def codepoints(emoji: str) -> str:
-    """File stem of an emoji: hexadecimal code points without leading zeros and without fe0f, joined by `-`."""
-    return "-".join(f"{ord(char):x}" for char in emoji if char != "\ufe0f")
-
-
-def normalise_stem(stem: str) -> str:
-    """The stem of a file in the same form as `codepoints`."""
-    parts = [part.lstrip("0") for part in stem.lower().split("-")]
-    return "-".join(part for part in parts if part != "fe0f")
-
-
-def caption_from_path(name: str) -> str:
-    """Folder and file name as words, for archives without captions."""
-    path = Path(name)
-    words = f"{path.parent.name} {path.stem}" if path.parent.name else path.stem
-    return " ".join(re.sub(r"[\d_\-.]+", " ", words).lower().split())
-
-
-def decode_square(content: bytes, size: int) -> np.ndarray:
-    """Decode one image to uint8 [size,size,4] straight RGBA, longer side fitted, centred; raises on bad files."""
-    image = Image.open(io.BytesIO(content))
-    image.load()
-    image = image.convert("RGBA")
+def fit_square(image: Image.Image, size: int) -> np.ndarray:
+    """An RGBA image as uint8 [size,size,4] straight RGBA, longer side fitted, centred."""
     scale = size / max(image.size)
     fitted = image.convert("RGBa").resize([max(1, round(side * scale)) for side in image.size], Image.LANCZOS)
     canvas = Image.new("RGBA", (size, size))
@@ -167,41 +219,13 @@ def decode_square(content: bytes, size: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def prepare(
-    source: str | Path,
-    size: int,
-    captions: dict[str, str] | None = None,
-    keep: Iterable[str] = (),
-    progress: Callable[[Iterable], Iterable] = iter,
-) -> PreparedSet:
-    """Read `source` into a `PreparedSet` of `size` x `size` images; bad files land in `skipped`.
-
-    With `captions` (by normalised file stem) files without one are left out, as are skin-tone variants of emoji.
-    """
-    keep, rgba, names, texts, skipped = set(keep), [], [], [], []
-    room = free_bytes(torch.device("cpu"))
-    for name, content in progress(iterate_files(source)):
-        caption = _caption_of(name, captions)
-        if caption is None:
-            continue
-        try:
-            pixels = decode_square(content, size)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            skipped.append(f"{name}: {error}")
-            continue
-        if not pixels[..., 3].any():
-            skipped.append(f"{name}: fully transparent")
-            continue
-        rgba.append(_padded(pixels))
-        _check_room(len(rgba), size, room)
-        names.append(name)
-        texts.append(caption)
-    for line in skipped:
-        logger.warning("skipped %s", line)
-    if not rgba:
-        raise InputError(f"no usable image in {source}", "at least one RGBA image", "look at the skipped files above")
-    held_out = [is_held_out(text, keep) for text in texts]
-    return PreparedSet(torch.stack(rgba), names, texts, held_out, skipped)
+def cropped(image: Image.Image) -> Image.Image:
+    """What is visible of an RGBA image, with a margin of a twentieth."""
+    box = image.getchannel("A").point(lambda value: 255 * (value >= 12)).getbbox()
+    if box is None:
+        return image
+    margin = round(max(box[2] - box[0], box[3] - box[1]) / 20)
+    return image.crop((box[0] - margin, box[1] - margin, box[2] + margin, box[3] + margin))
 
 
 def _check_room(count: int, size: int, room: int) -> None:
@@ -214,15 +238,9 @@ def _check_room(count: int, size: int, room: int) -> None:
         )
 
 
-def _caption_of(name: str, captions: dict[str, str] | None) -> str | None:
-    if captions is None:
-        return caption_from_path(name)
-    stem = Path(name).stem
-    return None if SKIN_TONES.search(stem) else captions.get(stem, captions.get(normalise_stem(stem)))
-
-
-def _padded(pixels: np.ndarray) -> torch.Tensor:
+def _padded(pixels: np.ndarray) -> np.ndarray:
     """uint8 [S,S,4] to uint8 [4,S,S] with the colour continued under transparent pixels."""
     alpha = pixels[..., 3:]
     colour = np.where(alpha == 255, pixels[..., :3], (pad_rgb(pixels) * 255).round().clip(0, 255).astype(np.uint8))
-    return torch.from_numpy(np.concatenate([colour, alpha], axis=-1)).permute(2, 0, 1).contiguous()
+    # numpy throughout: for small pictures torch's threads cost more than they do
+    return np.ascontiguousarray(np.concatenate([colour, alpha], axis=-1).transpose(2, 0, 1))

@@ -33,6 +33,11 @@ def glass(rgba: torch.Tensor) -> torch.Tensor:
     return alpha * (0.22 + 0.5 * saturation + 0.5 * highlight + 0.9 * rim).clamp(0.22, 1)
 
 
+def clear(rgba: torch.Tensor) -> torch.Tensor:
+    """Like glass that is full, or seen against the light: half of it stays."""
+    return (rgba[3:] + glass(rgba)) / 2
+
+
 def glow(rgba: torch.Tensor) -> torch.Tensor:
     """As solid as it is bright and warm in the middle, thin at the tips (fire, rainbows, comets)."""
     alpha = rgba[3:]
@@ -47,7 +52,13 @@ def fade(rgba: torch.Tensor) -> torch.Tensor:
     return alpha * (0.92 - 0.72 * ((height - 0.35) / 0.6).clamp(0, 1))
 
 
-LOOKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"mist": mist, "glass": glass, "glow": glow, "fade": fade}
+LOOKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mist": mist,
+    "glass": glass,
+    "clear": clear,
+    "glow": glow,
+    "fade": fade,
+}
 
 
 def apply_look(rgba: torch.Tensor, look: str) -> torch.Tensor:

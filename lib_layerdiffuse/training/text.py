@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..core.errors import InputError
+from .captions import with_article
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 CONTEXT = 77
@@ -19,9 +20,9 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def caption_variants(caption: str, also: Iterable[str] = ()) -> list[str]:
-    """The ways to ask for one picture: bare, with an article, and by the other captions it goes by."""
+    """The ways to ask for one picture: bare, with its article, and by the other captions that it goes by."""
     texts = [" ".join(text.lower().split()) for text in (caption, *also)]
-    articles = [f"{'an' if text[0] in 'aeiou' else 'a'} {text}" for text in texts if text]
+    articles = [with_article(text) for text in texts if text]
     return list(dict.fromkeys([*filter(None, texts), *articles]))
 
 
