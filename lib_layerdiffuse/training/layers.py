@@ -44,6 +44,7 @@ from .sharing_units import (
 FRAMES = (FOREGROUND, BACKGROUND, BLENDED)  # the order of a set's latents
 FULL, OWN, BOTH = range(3)  # what a frame is asked for by: the whole picture's caption, its own, or own and whole
 ENCODED = 256  # captions at a time
+VARIANTS = 4  # of a set's captions: sets are many, and every text is kept encoded
 
 
 def layer_method(name: str, base: str) -> Method:
@@ -86,9 +87,9 @@ class Captions(nn.Module):
         self.keep, self.table = keep, torch.empty(0)
 
     def _of_set(self, captions: Sequence[Sequence[str]], frames: Sequence[int]) -> list[list[list[int]]]:
-        """Numbers of the texts [F][V][3], as many variants as the frame with the most has."""
+        """Numbers of the texts [F][V][3], as many variants as the frame with the most has, up to a few."""
         whole = captions[FRAMES.index(BLENDED)]
-        count = max(len(captions[frame]) for frame in (*frames, FRAMES.index(BLENDED)))
+        count = min(VARIANTS, max(len(captions[frame]) for frame in (*frames, FRAMES.index(BLENDED))))
         result = []
         for frame in frames:
             own = captions[frame]

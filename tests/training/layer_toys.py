@@ -14,7 +14,7 @@ SIDE = 64
 THINGS, SCENES = ("a red apple", "a green pear", "a bell"), ("a beach", "a street")
 
 
-def layers_unet() -> UNet2DConditionModel:
+def layers_unet(context: int = tiny.CONTEXT) -> UNet2DConditionModel:
     """The demo UNet's layout, narrow, with attention at all levels."""
     return UNet2DConditionModel(
         sample_size=8,
@@ -23,7 +23,7 @@ def layers_unet() -> UNet2DConditionModel:
         down_block_types=["CrossAttnDownBlock2D"] * 3,
         up_block_types=["CrossAttnUpBlock2D"] * 3,
         attention_head_dim=(1, 2, 2),
-        cross_attention_dim=tiny.CONTEXT,
+        cross_attention_dim=context,
     )
 
 

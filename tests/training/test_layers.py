@@ -6,16 +6,21 @@ import csv
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
+from PIL import Image
 
+from lib_layerdiffuse.core.errors import BaseMismatchError, WeightsError
 from lib_layerdiffuse.core.files.weights import read_header
 from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
 from lib_layerdiffuse.standalone.unet_method import method_on_unet
-from lib_layerdiffuse.training.layers import LayerOptions, LayerRun, layer_method, train_layers
+from lib_layerdiffuse.training.diffusion import encode_captions
+from lib_layerdiffuse.training.layers import FRAMES, Captions, LayerOptions, LayerRun, layer_method, train_layers
+from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
 
-from .layer_toys import layers_pipeline, toy_layers
+from .layer_toys import SIDE, layers_pipeline, layers_unet, toy_layers
 from .toys import short_run
 
 OPTIONS = LayerOptions(rank=4, control_channels=16, average=0.0, sample_steps=2, sample_sets=2)
@@ -90,3 +95,94 @@ def test_fresh_units_add_nothing(pipeline):
         fresh = pipeline.unet(rows, steps, batch.context).sample
         run.units.remove()
         assert torch.allclose(fresh, pipeline.unet(rows, steps, batch.context).sample, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_frames_have_their_own_latents_captions_and_noise_and_one_step(pipeline, name):
+    """Each frame's latents are marked; the pictures that are given are what inference makes of them."""
+    data, method = toy_layers(), layer_method(name, "demo")
+    for place in range(len(FRAMES)):
+        data.latents[:, place] = place
+    options = replace(OPTIONS, method=name, own_captions=1.0, caption_dropout=0.0)
+    run = LayerRun(pipeline, data, method, options)
+    run.units.remove()
+    generator = torch.Generator().manual_seed(3)
+    batch = run.batches.draw(64, 1000, torch.device("cpu"), generator)
+    count = len(method.frames)
+    assert batch.latent.shape == batch.noise.shape == (64, count, 4, 8, 8) and batch.steps.shape == (64,)
+    for place, frame in enumerate(method.frames):
+        assert (batch.latent[:, place] == FRAMES.index(frame)).all()
+    assert not torch.equal(batch.noise[:, 0], batch.noise[:, 1])
+    texts = {text: encode_captions(pipeline, [text], (0, 0))["encoder_hidden_states"] for text in asked_for(data)}
+    for row, hidden in enumerate(batch.context):
+        said = min(texts, key=lambda text: (texts[text] - hidden).abs().max().item())
+        frame = FRAMES.index(method.frames[row % count])
+        assert said in {form for captions in data.captions for form in forms(captions, frame)}
+    if method.control is not None:
+        given = {on_grey_of(data, row, method.control).numpy().tobytes() for row in range(8)}
+        assert {picture.numpy().tobytes() for picture in batch.control} <= given
+
+
+def forms(captions: list, frame: int) -> list[str]:
+    """How a frame may be asked for where frames are asked for by themselves."""
+    own, whole = captions[frame], captions[2]
+    return [*own, *(f"{text}, {whole[place % len(whole)]}" for place, text in enumerate(own))]
+
+
+def asked_for(data) -> set[str]:
+    return {
+        text for captions in data.captions for frame in range(3) for text in (*forms(captions, frame), *captions[2])
+    }
+
+
+def on_grey_of(data, row: int, frame: str) -> torch.Tensor:
+    """A user's picture by the code that pictures go through at inference."""
+    pixels = data.pictures[row, :4] if frame == "foreground" else data.pictures[row, 4:]
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return on_grey(open_image(image, "image"), SIDE, SIDE, "just-resize")[0]
+
+
+def test_shares_of_captions(pipeline):
+    data = toy_layers()
+    captions = Captions(data, [0, 1, 2], keep=False)
+    rows = torch.zeros(4000, dtype=torch.long)
+    drawn = captions.draw(rows, OPTIONS, torch.Generator().manual_seed(0))
+    texts = list(captions.numbers)
+    empty = (drawn == 0).all(1)
+    assert 0.08 < empty.float().mean() < 0.12 and torch.equal(empty, (drawn == 0).any(1))
+    said = [texts[number] for number in drawn[~empty][:, 0].tolist()]
+    whole = said.count("a red apple on a beach") / len(said)
+    assert 0.47 < whole < 0.53
+    assert set(said) == {
+        "a red apple on a beach", "a red apple", "red apple", "a red apple, a red apple on a beach",
+        "red apple, a red apple on a beach",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_part_learns(pipeline, name):
+    """But the keys' bias, which attention does not see. What starts at zero lets the parts before it wait a step."""
+    run = LayerRun(pipeline, toy_layers(), layer_method(name, "demo"), replace(OPTIONS, method=name))
+    before = {key: parameter.detach().clone() for key, parameter in run.units.named_parameters()}
+    optimizer, generator = torch.optim.SGD(run.units.parameters(), 10.0), torch.Generator().manual_seed(0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        run.trainer(run.batches.draw(4, 1000, torch.device("cpu"), generator))[0].backward()
+        optimizer.step()
+    run.units.remove()
+    still = [key for key, parameter in run.units.named_parameters() if torch.equal(parameter, before[key])]
+    still = [key for key in still if not key.endswith("temporal.k.bias")]
+    assert not still
+
+
+def test_units_do_not_fit_another_unet(pipeline, tmp_path):
+    train_layers(pipeline, toy_layers(), short_run(tmp_path / "run", 1), OPTIONS)
+    (path,) = (tmp_path / "run").glob("*.safetensors")
+    method = layer_method("joint", "demo")
+    with pytest.raises(BaseMismatchError, match="32 attention layers; expected 20"):
+        read_method(path, unet_modules(tiny.sd15_unet()), method)
+    wider = layers_unet(context=2 * tiny.CONTEXT)
+    with pytest.raises(BaseMismatchError, match="layer 1 of widths .*64.*32, 32"):
+        read_method(path, unet_modules(wider), method)
+    with pytest.raises(WeightsError, match="3 frames.*fg2bg"):
+        read_method(path, unet_modules(pipeline.unet), layer_method("fg2bg", "demo"))
