@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ..form.ranges import path_option, text_option
-from ..standalone.vocabulary import SCENES, read_scenes, read_things
+from ..standalone.vocabulary import SCENES, STYLES, read_scenes, read_styles, read_things
 
 
 def add_parser(subparsers) -> None:
@@ -18,11 +18,12 @@ def add_parser(subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print things and scenes with their other names, a heading a group."""
+    """Print things, scenes and styles with their other names, a heading a group."""
     wanted = arguments.contains.strip().lower()
     found = 0
     groups = [(group, "thing", things) for group, things in read_things(arguments.demo).items()]
     groups.append((SCENES, "scene", [scene.captions + scene.phrases for scene in read_scenes(arguments.demo)]))
+    groups.append((STYLES, "style", [(style,) for style in read_styles(arguments.demo)]))
     for group, what, rows in groups:
         matching = sorted(names for names in rows if any(wanted in name.lower() for name in names))
         if matching:

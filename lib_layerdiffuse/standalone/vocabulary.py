@@ -23,6 +23,8 @@ SEE_ALL = "`python -m lib_layerdiffuse words` lists them all"
 
 SCENE_PARTS = ("captions", "phrases")
 SCENES = "scenes"  # the group of the vocabulary that holds no things
+STYLES = "styles"  # what may stand before any thing: "flat drawing of"
+BESIDE = (SCENES, STYLES)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Scene:
 def read_things(folder: str | Path | None = None) -> dict[str, list[tuple[str, ...]]]:
     """The things of `vocabulary.json` by group, each with all its names.
 
-    The file: `{group: [caption or {"concept": caption, "also": [captions]}]}`, and beside the groups `"scenes"`.
+    The file: `{group: [caption or {"concept": caption, "also": [captions], "noun": word, "colours": [colours]}]}`, and
+    beside the groups `"scenes"` and `"styles"`. With colours, "red balloon" is a name of the balloon.
     """
     return _read(folder, _things)
 
@@ -48,6 +51,11 @@ def read_scenes(folder: str | Path | None = None) -> list[Scene]:
     A text alone is name and caption.
     """
     return _read(folder, _scenes)
+
+
+def read_styles(folder: str | Path | None = None) -> list[str]:
+    """What may stand before a thing, from `vocabulary.json`: `{"styles": ["flat drawing of"]}`."""
+    return _read(folder, lambda content: _listed_in(content, STYLES, str))
 
 
 def _read(folder: str | Path | None, part: Callable[[dict], Any]) -> Any:
@@ -61,7 +69,7 @@ def _read(folder: str | Path | None, part: Callable[[dict], Any]) -> Any:
 
 def _things(groups: dict) -> dict[str, list[tuple[str, ...]]]:
     groups = {"concepts": groups["concepts"]} if "concepts" in groups else groups  # the rest is for the training
-    listed = {name: rows for name, rows in groups.items() if isinstance(rows, list) and name != SCENES}
+    listed = {name: rows for name, rows in groups.items() if isinstance(rows, list) and name not in BESIDE}
     things = {name: [names for names in map(_names, rows) if names] for name, rows in listed.items()}
     return {name: rows for name, rows in things.items() if rows}
 
@@ -80,18 +88,21 @@ def _listed_in(row: dict, name: str, kind: Any) -> list:
 
 
 def read_vocabulary(folder: str | Path | None = None) -> dict[str, list[str]]:
-    """All names of things by group, and those of scenes, alone and behind a thing; each once.
+    """All names of things by group, those of scenes, alone and behind a thing, and words of styles; each once.
 
     One thing may have several names, and two things may share one.
     """
     groups = {group: [name for names in things for name in names] for group, things in read_things(folder).items()}
     scenes = [name for scene in read_scenes(folder) for name in (*scene.captions, *scene.phrases)]
-    return {group: list(dict.fromkeys(names)) for group, names in {**groups, SCENES: scenes}.items() if names}
+    groups.update({SCENES: scenes, STYLES: read_styles(folder)})
+    return {group: list(dict.fromkeys(names)) for group, names in groups.items() if names}
 
 
 def _names(entry: str | dict) -> tuple[str, ...]:
     row = entry if isinstance(entry, dict) else {"concept": entry}
-    return tuple(str(text) for text in (row.get("concept", ""), *row.get("also", ())) if text)
+    texts = (row.get("concept", ""), *row.get("also", ()))
+    coloured = (f"{colour} {row.get('noun') or texts[0]}" for colour in row.get("colours", ()))
+    return tuple(dict.fromkeys(str(text) for text in (*texts, *coloured) if text))
 
 
 def split_words(text: str) -> list[str]:

@@ -148,6 +148,17 @@ def test_vocabulary_lists_scenes_beside_things(tmp_path):
     assert read_vocabulary(tmp_path) == {"concepts": ["bell"], "scenes": ["the sea"]}
 
 
+def test_colours_and_styles_are_known_words(tmp_path):
+    folder = write_demo_folder(tmp_path)
+    row = '{"concept": "automobile", "also": ["car"], "noun": "car", "colours": ["red", "blue"]}'
+    (folder / "vocabulary.json").write_text(f'{{"concepts": [{row}], "styles": ["flat drawing of"]}}')
+    words = read_vocabulary(folder)
+    assert words == {"concepts": ["automobile", "car", "red car", "blue car"], "styles": ["flat drawing of"]}
+    known = [word for group in words.values() for word in group]
+    assert unknown_word_hints(["a flat drawing of a blue car"], known) == []
+    assert "green" in unknown_word_hints(["a green car"], known)[0]
+
+
 @pytest.mark.parametrize(
     "scenes",
     ['"sea"', "[3]", '[{"captions": []}]', '[{"scene": "sea", "phrases": 1}]', '{"sea": 1}', '[{"captions": 3}]'],
