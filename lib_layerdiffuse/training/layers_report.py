@@ -20,8 +20,8 @@ from ..core.errors import InputError, WeightsError
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, choose_method, methods_for
 from ..standalone.settings import GenerateSettings
 from ..standalone.vocabulary import Scene, read_scenes, read_things
-from .captions import blended_captions, foreground_captions
 from .compose import held_out_pairs
+from .layer_captions import blended_captions, foreground_captions
 from .layer_figures import FIGURES, composite, figures_of, quartiles, shares
 
 LONGEST = 10_000  # prompts of a file
