@@ -12,7 +12,8 @@ from ... import __version__
 from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
 from ...core.files.weights import SUFFIX
 from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, methods_for, stems_of
-from ...form.arguments import describe, image_to_base64
+from ...form.arguments import describe
+from ...form.values import image_to_base64
 from ..downloads import HostLayerFiles
 from ..host.host import WebuiHost, computing_device, host_of, loaded_base, loaded_model
 from ..host.modules import host_module
