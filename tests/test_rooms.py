@@ -79,6 +79,33 @@ def test_nothing_imports_upward(path):
     assert upward(path.read_text(encoding="utf-8"), full_name(path)) == []
 
 
+def defined(path: Path, passed_on: bool) -> set[str]:
+    """What a module itself defines, and what it says that it passes on (`__all__`, a package's own file) or imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {child.stem for child in path.parent.iterdir()} if path.name == "__init__.py" else set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)) and passed_on:
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_names_are_imported_from_where_they_are(path):
+    """A name that another module merely passes on is gone when that module has no use for it any more."""
+    for name in imported(path.read_text(encoding="utf-8"), full_name(path)):
+        module, _, attribute = name.rpartition(".")
+        if not name.startswith("lib_layerdiffuse."):
+            continue
+        place = PACKAGE.parent.joinpath(*module.split("."))
+        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        passed_on = "__all__" in source.read_text(encoding="utf-8") or "training" in source.parts
+        assert attribute in defined(source, passed_on or source.name == "__init__.py"), f"{attribute} in {module}"
+
+
 def test_the_check_sees_every_way_to_import():
     source = """
 import modules, torch.nn

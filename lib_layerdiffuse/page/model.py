@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_layerdiffuse import api
-from lib_layerdiffuse.core.methods import MODES
+from lib_layerdiffuse.core.modes import MODES
 from lib_layerdiffuse.files.demo_folder import CONTROLNET
 from lib_layerdiffuse.page.turns import Turns
 from lib_layerdiffuse.standalone.pictures import Pictures, Watchers
@@ -86,7 +86,7 @@ class PageModel:
         chosen, phrases = spread(things, EXAMPLES), spread(phrases, EXAMPLE_SCENES)
         inside = [f"{thing} {phrase}" for thing, phrase in zip(chosen[::-2], phrases, strict=False)]
         alone = spread([scene.captions[0] for scene in self.scenes if scene.captions], EXAMPLE_SCENES)
-        shown = {"things": chosen, f"things in scenes, mode {MODES['joint']}": inside, "scenes": alone}
+        shown = {"things": chosen, f"things in scenes, mode {MODES['joint'].title}": inside, "scenes": alone}
         return {title: names for title, names in shown.items() if names}
 
     def hints(self, prompt: str) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_layerdiffuse.core.errors import LayerDiffuseError, OutputError
-from lib_layerdiffuse.standalone.outputs import PictureFolder, write_whole
+from lib_layerdiffuse.files.whole_files import write_whole
+from lib_layerdiffuse.standalone.outputs import PictureFolder
 from lib_layerdiffuse.standalone.pictures import Picture, Watchers
 from lib_layerdiffuse.standalone.settings import GenerateSettings
 
