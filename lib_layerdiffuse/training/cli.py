@@ -108,6 +108,7 @@ def _statistics(parser: argparse.ArgumentParser) -> None:
 def _vae(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", type=FILE, help=SET_HELP)
     parser.add_argument("--layers", type=FILE, help=f"{LAYERS_HELP}, whose pictures are learnt beside the set's")
+    parser.add_argument("--start", type=SOURCE, help="VAE to go on from, in place of a fresh one; its shape is its own")
     _run_options(parser)
     add_options(parser, VaeShape)
     add_options(parser, VaeOptions)

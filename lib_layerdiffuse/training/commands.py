@@ -80,7 +80,8 @@ def vae(arguments: argparse.Namespace) -> None:
     if arguments.layers:
         layers = LayerSet.load(arguments.layers).part(held_out=False)
         scenes = torch.cat([layers.blended, layers.background])
-    figures = train_vae(data, config, shape, options, scenes)
+    start = open_vae(arguments.start) if arguments.start else shape
+    figures = train_vae(data, config, start, options, scenes)
     if processes().is_main_process:
         measured = evaluate_vae(load_vae(Path(config.out) / "vae").to(processes().device), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})

@@ -49,6 +49,12 @@ def quiet_posterior(vae: AutoencoderKL, log_variance: float = -6.0) -> None:
     vae.quant_conv.bias[channels:] = log_variance
 
 
+def shape_of(vae: AutoencoderKL) -> VaeShape:
+    """The shape of an autoencoder in Stable Diffusion's block layout."""
+    config = vae.config
+    return VaeShape(tuple(config.block_out_channels), config.layers_per_block, config.latent_channels)
+
+
 class VaeTrainer(torch.nn.Module):
     """Autoencoder and its loss in one forward, as distributed training wants it."""
 
@@ -78,14 +84,16 @@ class VaeTrainer(torch.nn.Module):
 def train_vae(
     data: PreparedSet,
     config: RunConfig,
-    shape: VaeShape,
+    start: VaeShape | AutoencoderKL,
     options: VaeOptions | None = None,
     scenes: torch.Tensor | None = None,
 ) -> dict[str, float]:
     """Train on crops first (four of half the side cost what one image does), then on whole images.
 
-    `scenes` are opaque pictures, uint8 [M,3,S,S] of the same size, to learn beside those of `data`.
+    `start` is the shape of a fresh autoencoder, or one to go on from. `scenes` are opaque pictures, uint8 [M,3,S,S] of
+    the same size, to learn beside those of `data`.
     """
+    shape = start if isinstance(start, VaeShape) else shape_of(start)
     options = options or VaeOptions(latent_noise=(0.0,) * shape.latent_channels)
     _check_noise(options, shape)
     _check_size(data, shape, options.crop)
@@ -94,7 +102,8 @@ def train_vae(
     if not len(learn):
         raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
     torch.manual_seed(config.seed)
-    vae = build_vae(shape).to(memory_format=torch.channels_last)
+    vae = build_vae(start) if isinstance(start, VaeShape) else start.requires_grad_(True).train()
+    vae.to(memory_format=torch.channels_last)
     trainer = VaeTrainer(vae, options)
     shown = held if len(held) else learn
     factor = 2 ** (len(shape.channels) - 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.vae import VaeOptions, VaeShape, VaeTrainer, free_unused, train_vae, whiten
+from lib_layerdiffuse.training.vae import VaeOptions, VaeShape, VaeTrainer, free_unused, load_vae, train_vae, whiten
 
 from .toys import short_run, toy_set, toy_vae
 
@@ -75,3 +75,15 @@ def test_a_channel_that_the_decoder_ignores_repeats_the_first():
     latent = vae.encode(images).latent_dist.mean
     assert torch.equal(latent[:, 3], latent[:, 0])
     assert torch.equal(vae.decode(latent).sample, before)
+
+
+def test_training_goes_on_from_an_autoencoder_in_its_own_shape(tmp_path):
+    start = toy_vae()
+    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    config = short_run(tmp_path / "run", 1)
+    config.learning_rate = 1e-6
+    train_vae(toy_set(tmp_path), config, start, VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0))
+    after = load_vae(tmp_path / "run" / "vae").state_dict()
+    assert after.keys() == before.keys()
+    moved = torch.cat([(after[name] - tensor).abs().flatten() for name, tensor in before.items()])
+    assert 0 < moved.max() < 1e-4
