@@ -9,6 +9,7 @@ from ..core.errors import WeightsError
 # what such a folder holds, beside layer files
 CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME = "demo.safetensors", "demo.yaml", "tokenizer"
 VOCABULARY_NAME = "vocabulary.json"
+TOKENIZER_VARIABLE = "LAYERDIFFUSE_DEMO_TOKENIZER"  # by which its yaml finds the tokenizer in a WebUI
 CONTROLNET = "demo_control_lines"  # stem of the ControlNet for lines
 DEMO_FOLDER = Path(__file__).resolve().parent.parent / "demo_model"
 

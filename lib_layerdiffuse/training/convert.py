@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.files.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
 from ..core.files.weights import SUFFIX, WeightFile
 from ..core.methods import BASES, find_method
-from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME, VOCABULARY_NAME
+from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME, TOKENIZER_VARIABLE, VOCABULARY_NAME
 from ..files.whole_files import save_tensors
 from ..unet.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm
 from ..unet.method_kinds import read_method
@@ -23,8 +23,8 @@ from .codec import DECODER_STEM, ENCODER_STEM
 from .harmlessness import find_codec_file, load_codec
 from .vocabulary import Vocabulary
 
-# a WebUI resolves this when it loads the model: the extension sets the variable; by hand the folder is copied there
-WEBUI_TOKENIZER = "${oc.env:LAYERDIFFUSE_DEMO_TOKENIZER,models/Stable-diffusion/layerdiffuse_demo/tokenizer}"
+# a WebUI resolves this when it loads the model: the extension sets the variable; without it the folder is copied there
+WEBUI_TOKENIZER = f"${{oc.env:{TOKENIZER_VARIABLE},models/Stable-diffusion/layerdiffuse_demo/tokenizer}}"
 BETAS = {"linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000}
 LDM_GROUPS = 32
 

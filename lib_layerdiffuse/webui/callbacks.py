@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import last_word, page_state, rest, saving, small_controlnet, stealth
+from . import demo_tokenizer, last_word, page_state, rest, saving, small_controlnet, stealth
 from .axes import register_axes
 from .files_table import TABLE
 from .host.modules import host_module
@@ -34,6 +34,6 @@ def register() -> None:
     callbacks.on_before_ui(stealth.install_sending)  # after all extensions were loaded, some of which replace it
     callbacks.on_before_ui(small_controlnet.install)
     callbacks.on_script_unloaded(small_controlnet.remove)
-    for wrapper in (runner, last_word, saving, stealth):
+    for wrapper in (runner, last_word, saving, stealth, demo_tokenizer):
         wrapper.install()
         callbacks.on_script_unloaded(wrapper.remove)

@@ -17,7 +17,7 @@ def key_of(name: str) -> str:
 
 def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     """Let `owner.name(...)` be `around(original, ...)`."""
-    if hasattr(owner, key_of(name)):
+    if is_wrapped(owner, name):
         return
     original = getattr(owner, name)
 
@@ -27,6 +27,11 @@ def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
 
     setattr(owner, key_of(name), (ours, original))
     setattr(owner, name, ours)
+
+
+def is_wrapped(owner: Any, name: str) -> bool:
+    """Whether `wrap` did this already."""
+    return hasattr(owner, key_of(name))
 
 
 def unwrap(owner: Any, name: str) -> None:

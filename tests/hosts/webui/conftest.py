@@ -23,7 +23,6 @@ sys.path.insert(0, str(HERE))
 from checkpoints import (  # noqa: E402
     ROOT,
     SUFFIX,
-    TOKENIZER,
     Checkpoint,
     write_checkpoint,
     write_layer_files,
@@ -115,7 +114,7 @@ class WebUi:
             sdxl="sdxl" in self.checkpoints,
             page=page,
             settings=self.settings,
-            environment={"LAYERDIFFUSE_DEMO_TOKENIZER": str(TOKENIZER), "LAYERDIFFUSE_WITNESS": str(self.witness)},
+            environment={"LAYERDIFFUSE_WITNESS": str(self.witness)},
         )
 
     def use(self, base: str, page: bool = False) -> Client:
