@@ -86,8 +86,7 @@ class DemoCodec:
         return torch.cat([rgba for rgba, _ in pairs]), torch.cat([opaque for _, opaque in pairs])
 
     def _batch(self, rgba: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        posterior = self.vae.encode(rgba[:, :3] * 2 - 1).latent_dist
-        latent = posterior.mean + self.codec.offset(rgba[:, [3, 0, 1, 2]], posterior.std)
+        latent = self.codec.encode(self.vae, rgba[:, [3, 0, 1, 2]])
         decoded = self.vae.decode(latent).sample
         return self.codec.decode(decoded, latent).clamp(0, 1)[:, [1, 2, 3, 0]], _pixels(decoded)
 

@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from ..core.codec.codec import UNITS
 from ..core.codec.decoder import TransparencyUNet
 from ..core.codec.decoding import ORIENTATIONS, Orientation
 from ..core.codec.encoder import OffsetEncoder
@@ -34,7 +35,7 @@ from .losses import (
     offset_penalty,
     reconstruction_loss,
 )
-from .settings import UNITS, CodecOptions
+from .settings import CodecOptions
 
 ENCODER_STEM, DECODER_STEM = "vae_transparent_encoder", "vae_transparent_decoder"
 
@@ -56,8 +57,12 @@ class Codec(torch.nn.Module):
 
     def offset(self, argb: torch.Tensor, posterior_deviation: torch.Tensor) -> torch.Tensor:
         """Latent offset [B,C,h,w] in VAE space of padded A,R,G,B [B,4,H,W] in [0,1]."""
-        raw = self.encoder(argb) * self.scale[:, None, None]
-        return raw * posterior_deviation if self.unit == "posterior" else raw
+        return self.encoder(argb) * self.scale[:, None, None] * UNITS[self.unit](posterior_deviation)
+
+    def encode(self, vae: AutoencoderKL, argb: torch.Tensor) -> torch.Tensor:
+        """Adjusted latents [B,C,h,w] in VAE space of padded A,R,G,B [B,4,H,W] in [0,1], by the VAE and its offset."""
+        posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
+        return posterior.mean + self.offset(argb, posterior.std)
 
     def decode(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """A,R,G,B [B,4,H,W], unclipped, from the VAE's image in [-1,1] and the VAE-space latent."""
@@ -309,8 +314,7 @@ def codec_grid(codec: Codec, vae: AutoencoderKL, data: PreparedSet, count: int =
     argb = data.rgba[:count, [3, 0, 1, 2]].float().div(255).to(device)
     soft = soften(argb[:, :1].cpu(), torch.Generator().manual_seed(0)).to(device)
     argb[count // 2 :, :1] = soft[count // 2 :]
-    posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
-    latent = posterior.mean + codec.offset(argb, posterior.std)
+    latent = codec.encode(vae, argb)
     decoded = vae.decode(latent).sample
     output = codec.decode(decoded, latent).clamp(0, 1)
     rows = [checkered(argb), decoded / 2 + 0.5, checkered(output), output[:, :1].expand(-1, 3, -1, -1)]

@@ -85,7 +85,7 @@ class _Voting:
     """A codec whose decoder votes over orientations, as inference does."""
 
     def __init__(self, codec: Codec, passes: int):
-        self.offset, self.deviation = codec.offset, codec.deviation
+        self.offset, self.encode, self.deviation = codec.offset, codec.encode, codec.deviation
         self.codec, self.orientations = codec, ORIENTATIONS[:passes]
 
     def decode(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -120,8 +120,7 @@ def _plain_figures(vae: AutoencoderKL, codec: _Voting, argb: torch.Tensor, noise
 
 
 def _soft_figures(vae: AutoencoderKL, codec: _Voting, argb: torch.Tensor) -> dict:
-    posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
-    latent = posterior.mean + codec.offset(argb, posterior.std)
+    latent = codec.encode(vae, argb)
     output = codec.decode(vae.decode(latent).sample, latent)
     return {
         "alpha_mae_soft": _alpha_error(output, argb),

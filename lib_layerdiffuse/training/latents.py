@@ -82,15 +82,10 @@ def encode_views(
     for number, index in enumerate(progress(rows.split(32))):
         generator = torch.Generator().manual_seed(number)
         rgba = zoom(data.rgba[index].float().div(255), generator, VIEW_AMOUNT)
-        latent = _adjusted(vae, codec, rgba.to(device)) if codec else _opaque(vae, rgba, generator, device)
+        latent = codec.encode(vae, rgba[:, [3, 0, 1, 2]].to(device)) if codec else _opaque(vae, rgba, generator, device)
         parts.append(latent.cpu().half())
     size = tuple(data.rgba.shape[2:])
     return LatentSet(torch.cat(parts), rows, captions, float(vae.config.scaling_factor), codec is not None, size)
-
-
-def _adjusted(vae: AutoencoderKL, codec: Codec, rgba: torch.Tensor) -> torch.Tensor:
-    posterior = vae.encode(rgba[:, :3] * 2 - 1).latent_dist
-    return posterior.mean + codec.offset(rgba[:, [3, 0, 1, 2]], posterior.std)
 
 
 def _opaque(vae: AutoencoderKL, rgba: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:

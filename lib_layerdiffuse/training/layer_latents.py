@@ -95,8 +95,7 @@ def batch_of(vae: AutoencoderKL) -> int:
 def _encoded(vae: AutoencoderKL, codec: Codec, data: LayerSet, index: torch.Tensor) -> torch.Tensor:
     """float16 [B,3,C,h,w] on the CPU."""
     foreground = _pixels(vae, data.foreground[index])
-    posterior = vae.encode(foreground[:, :3] * 2 - 1).latent_dist
-    adjusted = posterior.mean + codec.offset(foreground[:, [3, 0, 1, 2]], posterior.std)
+    adjusted = codec.encode(vae, foreground[:, [3, 0, 1, 2]])
     others = [encode_opaque(vae, layer[index]) for layer in (data.background, data.blended)]
     return torch.stack([adjusted.cpu().half(), *others], dim=1)
 
