@@ -16,8 +16,16 @@ import torch
 from rule import file_state, value
 from safetensors.torch import save_file
 
-from lib_layerdiffuse.core.files.layouts import SharingShape, decoder_layout, encoder_layout, sharing_layout, unit_paths
+from lib_layerdiffuse.core.files.layouts import (
+    CONTROL_WIDTHS,
+    SharingShape,
+    decoder_layout,
+    encoder_layout,
+    sharing_layout,
+)
 from lib_layerdiffuse.core.methods import ATTENTION_SHARING, BASES, METHODS, Method
+from lib_layerdiffuse.core.sharing.places import unit_places
+from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.loading import UNET, checkpoint_shapes
 
 Shape = tuple[int, ...]
@@ -31,6 +39,7 @@ SUFFIX = ".safetensors"
 RANK = 8  # of low-rank offsets; readers take any
 # narrow, but with the published number of levels: sizes must be padded to multiples of 64
 DECODER_CHANNELS = (8, 8, 16, 16, 16, 16, 16)
+NARROW_ENCODER = ((32, 32, 32, 32, 64, 64, 64, 64), (64, 64), (64, 64))
 LORA_SCALE, DIFF_SCALE = 0.5, 0.1
 PROJECTION = re.compile(r"\.attn[12]\.to_(q|k|v|out\.0)\.weight$")
 # beside the parameters of the small manifests: linear layers, layer norm and biases inside a transformer
@@ -109,10 +118,19 @@ def write_method_file(checkpoint: Checkpoint, method: Method, folder: Path) -> P
 
 def sharing_state(unet: Shapes, method: Method) -> dict[str, torch.Tensor]:
     """The attention sharing units of a method."""
-    widths = tuple(unet[f"{path}.to_q.weight"][1] for path in unit_paths()[::2])
-    context = unet[f"{unit_paths()[1]}.to_k.weight"][1]
-    shape = SharingShape(len(method.frames), widths, context, RANK, method.control is not None)
+    paths = [place.path for place in unit_places({name.rpartition(".to_")[0] for name in unet})]
+    widths = tuple(unet[f"{path}.to_q.weight"][1] for path in paths[::2])
+    context = unet[f"{paths[1]}.to_k.weight"][1]
+    encoder = NARROW_ENCODER if method.base == "demo" else CONTROL_WIDTHS
+    shape = SharingShape(len(method.frames), widths, context, RANK, method.control is not None, encoder)
     return file_state(method.weights, sharing_layout(shape))
+
+
+def write_missing_layers(checkpoint: Checkpoint, folder: Path) -> None:
+    """Made-up files of the demo model's methods that do not ship."""
+    for method in METHODS:
+        if method.base == checkpoint.base and not (DEMO_FOLDER / f"{method.weights}{SUFFIX}").is_file():
+            write_method_file(checkpoint, method, folder)
 
 
 def offsets_state(unet: Shapes, method: Method) -> dict[str, torch.Tensor]:

@@ -27,6 +27,7 @@ from checkpoints import (  # noqa: E402
     write_checkpoint,
     write_layer_files,
     write_lora,
+    write_missing_layers,
     write_sibling,
 )
 from client import Client, Result, result_of, same  # noqa: E402
@@ -166,7 +167,9 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     checkpoints = make_checkpoints(path, pytestconfig.getoption("--webui-checkpoint"), data / "models/Stable-diffusion")
     (data / "models/Lora").mkdir(parents=True)
     for base, checkpoint in checkpoints.items():
-        if base != "demo":
+        if base == "demo":
+            write_missing_layers(checkpoint, layer_models)
+        else:
             write_layer_files(checkpoint, layer_models)
             write_lora(checkpoint, lora_path(data, base))
         if base == "sd15":

@@ -159,22 +159,22 @@ def wait_for_modes(page: Page, count: int) -> None:
 
 @pytest.mark.parametrize("way", ["list", "api", "job"])
 def test_modes_follow_the_checkpoint_both_ways_round(webui, page, way):
-    if not {"demo", "sd15"} <= set(webui.checkpoints):
-        pytest.skip("needs two checkpoints of different bases")
+    if not {"demo", "sdxl"} <= set(webui.checkpoints):
+        pytest.skip("needs two checkpoints of bases with other modes")
     webui.loaded = ""  # whatever a test before left
     client = webui.use("demo", page=True)
     page.enable(True)
-    wait_for_modes(page, 0)
-    for base, count in (("sd15", 4), ("demo", 0), ("sd15", 4)):
-        if count == 0:
-            page.tab.click(f"#{PREFIX}_mode label:has-text('Joint')")
+    wait_for_modes(page, 4)
+    for base, count in (("sdxl", 3), ("demo", 4), ("sdxl", 3)):
+        if base == "sdxl":
+            page.choose_mode("Joint")
             page.tab.wait_for_selector(f"#{PREFIX}_bg_additional_prompt")
         choose(webui, page, client, way, base)
         wait_for_modes(page, count)
         page.tab.wait_for_selector(f"#{PREFIX}_bg_additional_prompt", state="hidden")
     webui.loaded = ""
     webui.use("demo", page=True)
-    wait_for_modes(page, 0)
+    wait_for_modes(page, 4)
 
 
 def choose(webui, page: Page, client, way: str, base: str) -> None:
@@ -191,26 +191,24 @@ def choose(webui, page: Page, client, way: str, base: str) -> None:
 
 
 def test_the_last_result_is_the_visitors_own(webui, page, chromium):
-    if not {"demo", "sd15"} <= set(webui.checkpoints):
-        pytest.skip("needs a base that gives layers and one that takes them")
+    if "demo" not in webui.checkpoints:
+        pytest.skip("needs a base that gives layers and takes them")
     client = webui.use("demo", page=True)
     page.enable(True)
     page.fill_in("a red apple", seed=SEED)
     page.number("txt2img_steps", 4)
     page.generate()
     client.txt2img(**RECOMMENDED["demo"] | {"steps": 2}, **layered("", passes=1))
-    webui.use("sd15")
-    stranger = Page(chromium.new_context(), webui.server.url, "sd15")
+    stranger = Page(chromium.new_context(), webui.server.url, "demo")
     stranger.enable(True)
     for one, given in ((stranger, 0), (page, 1)):
         wait_for_modes(one, 4)
-        one.tab.click(f"#{PREFIX}_mode label:has-text('From foreground')")
+        one.choose_mode("From foreground")
         one.tab.click(f"#{PREFIX}_fg_image_last")
         one.tab.wait_for_selector(f"#{PREFIX}_fg_image img" if given else f"#{PREFIX}_fg_image_last:has-text('yet')")
         assert one.tab.locator(f"#{PREFIX}_fg_image img").count() == given
     stranger.tab.context.close()
-    webui.use("demo", page=True)
-    wait_for_modes(page, 0)
+    page.choose_mode("Single")
 
 
 def test_the_accordion_reads_from_top_to_bottom(webui, page):

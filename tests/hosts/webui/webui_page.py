@@ -62,6 +62,11 @@ class Page:
         self.tab.fill(field, text)
         self.tab.press(field, "Enter")
 
+    def choose_exactly(self, name: str, text: str) -> None:
+        """Choose from a drop-down list the very entry: "Euler", and not "Euler a"."""
+        self.tab.click(f"#{name} input")
+        self.tab.click(f"#{name} li[aria-label='{text}']")
+
     @property
     def size(self) -> tuple[int, int]:
         """That of the pictures."""
@@ -79,6 +84,17 @@ class Page:
         for name, number in RECOMMENDED[self.base].items():
             self.number(f"txt2img_{name}", number)
         self.number("txt2img_seed", seed)
+
+    def choose_mode(self, title: str) -> None:
+        """Click a mode of the accordion."""
+        self.tab.click(f"#{PREFIX}_mode label:has-text('{title}')")
+
+    def give(self, argument: str, path: Path) -> None:
+        """Put a picture into a field of the accordion."""
+        field = f"#{PREFIX}_{argument}"
+        self.tab.wait_for_selector(field, state="visible")
+        self.tab.set_input_files(f"{field} input[type=file]", str(path))
+        self.tab.wait_for_selector(f"{field} img")
 
     def generate(self, tab: str = "txt2img") -> Image.Image:
         """Press the button; the new picture of the gallery, as the page shows it."""
