@@ -22,19 +22,23 @@ from .settings import ControlOptions
 def controlnet(arguments: argparse.Namespace) -> None:
     """`train controlnet`."""
     config, options = run_config(arguments), read_options(arguments, ControlOptions)
-    data = joined([control_set(path, arguments.views) for path in arguments.sets])
+    files = [(path, holds_layers(path)) for path in arguments.sets]
+    loaded = [(LayerSet if layers else PreparedSet).load(path) for path, layers in files]
+    data = joined([control_set(part.part(held_out=False), arguments.views) for part in loaded])
+    held_out = [control_set(part.part(held_out=True), 1) for part in loaded if any(part.held_out)]
+    measured = joined(held_out) if held_out else data
     pipeline = load_pipeline(arguments.model, arguments.config)
-    figures = train_controlnet(pipeline, data, config, options, partial(tqdm, desc="batches", unit="", delay=1))
+    progress = partial(tqdm, desc="batches", unit="", delay=1)
+    figures = train_controlnet(pipeline, (data, measured), config, options, progress)
     if processes().is_main_process:
         _show(figures)
 
 
-def control_set(path: str, views: int) -> ControlSet:
-    """What a file of either kind has to show, its held-out part left out."""
-    if holds_layers(path):
-        layers = LayerSet.load(path).part(held_out=False)
-        return from_layers(layers.foreground, layers.background, layers.blended, layers.captions)
-    return from_prepared(PreparedSet.load(path).part(held_out=False), views)
+def control_set(data: LayerSet | PreparedSet, views: int) -> ControlSet:
+    """What a set of either kind has to show."""
+    if isinstance(data, LayerSet):
+        return from_layers(data.foreground, data.background, data.blended, data.captions)
+    return from_prepared(data, views)
 
 
 def holds_layers(path: str) -> bool:

@@ -56,13 +56,17 @@ class ControlledUNet(torch.nn.Module):
 
 def train_controlnet(
     pipeline: DiffusionPipeline,
-    data: ControlSet,
+    sets: tuple[ControlSet, ControlSet],
     config: RunConfig,
     options: ControlOptions | None = None,
     progress: Callable = iter,
 ) -> dict[str, float]:
-    """Train a ControlNet for `pipeline`; writes `config.out`/NAME.safetensors in LDM names and `controlnet/`."""
+    """Train a ControlNet for `pipeline`; writes `config.out`/NAME.safetensors in LDM names and `controlnet/`.
+
+    `sets` are what is learned, and what samples and figures are taken from.
+    """
     options = options or ControlOptions()
+    data, measured = sets
     check_control(pipeline, data)
     config.extra.update(asdict(options))
     device = processes().device
@@ -86,10 +90,12 @@ def train_controlnet(
             write_controlnet(trainer.control, out / f"{options.name}.safetensors")
             trainer.control.save_pretrained(out / "controlnet")
 
-    samples = partial(control_grid, pipeline, trainer, data, options)
+    samples = partial(control_grid, pipeline, trainer, measured.to(device), options)
     task = Task({"model": trainer}, loss, export, samples, after_step=trainer.average.update, frozen=frozen)
     figures = train(task, config)
-    return figures | (control_figures(pipeline, trainer, data, options) if processes().is_main_process else {})
+    return figures | (
+        control_figures(pipeline, trainer, measured.to(device), options) if processes().is_main_process else {}
+    )
 
 
 def check_control(pipeline: DiffusionPipeline, data: ControlSet) -> None:

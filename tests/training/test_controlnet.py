@@ -14,6 +14,7 @@ from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.standalone.controlnet_files import read_controlnet, write_controlnet
 from lib_layerdiffuse.standalone.demo import load_demo
+from lib_layerdiffuse.training import control_commands
 from lib_layerdiffuse.training.control_data import (
     ControlBatches,
     ControlSet,
@@ -23,6 +24,7 @@ from lib_layerdiffuse.training.control_data import (
     joined,
 )
 from lib_layerdiffuse.training.controlnet import followed, train_controlnet
+from lib_layerdiffuse.training.layer_sets import LayerSet
 from lib_layerdiffuse.training.settings import ControlOptions
 
 from .toys import short_run, toy_set
@@ -86,7 +88,7 @@ def test_it_learns_and_the_model_stays_as_it_is(tmp_path, pipeline):
     data = from_prepared(toy_set(tmp_path, 4), views=2)
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     run = short_run(tmp_path / "run", steps=30, batch=8, learning_rate=3e-3)
-    figures = train_controlnet(pipeline, data, run, OPTIONS)
+    figures = train_controlnet(pipeline, (data, data), run, OPTIONS)
     assert {"loss", "lines_followed_with", "lines_followed_without"} <= set(figures)
     losses = [float(line.split(",")[2]) for line in (tmp_path / "run/log.csv").read_text().splitlines()[1:]]
     assert losses[-1] < losses[0]
@@ -102,8 +104,8 @@ def test_it_learns_and_the_model_stays_as_it_is(tmp_path, pipeline):
 
 def test_a_run_goes_on_where_it_was_left(tmp_path, pipeline):
     data = from_prepared(toy_set(tmp_path, 4), views=1)
-    train_controlnet(pipeline, data, short_run(tmp_path / "run", steps=2), OPTIONS)
-    train_controlnet(pipeline, data, short_run(tmp_path / "run", steps=3), OPTIONS)
+    train_controlnet(pipeline, (data, data), short_run(tmp_path / "run", steps=2), OPTIONS)
+    train_controlnet(pipeline, (data, data), short_run(tmp_path / "run", steps=3), OPTIONS)
     assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 4
 
 
@@ -111,7 +113,7 @@ def test_a_model_of_sdxls_shape_is_trained(tmp_path):
     data = from_prepared(toy_set(tmp_path, 4), views=1)
     data.pictures, data.subjects = data.pictures.repeat(1, 1, 2, 2), data.subjects.repeat(1, 1, 2, 2)
     pipeline = tiny.sdxl_pipeline(tmp_path)
-    train_controlnet(pipeline, data, short_run(tmp_path / "run", steps=2), OPTIONS)
+    train_controlnet(pipeline, (data, data), short_run(tmp_path / "run", steps=2), OPTIONS)
     read_controlnet(tmp_path / "run/control_lines.safetensors", pipeline.unet)
 
 
@@ -141,6 +143,28 @@ def test_the_command(tmp_path, capsys):
     assert (tmp_path / "run/control_mine.safetensors").is_file()
 
 
+def test_layer_sets_and_prepared_sets_go_together_and_held_out_pictures_are_measured(tmp_path, capsys, monkeypatch):
+    tiny.write_demo_folder(tmp_path / "demo")
+    toy_set(tmp_path, 4).save(tmp_path / "set.safetensors")  # two of the four are held out
+    layers = torch.randint(0, 255, (3, 10, SIDE, SIDE), dtype=torch.uint8)
+    captions = [[["a"], ["b"], ["a on b", "a"]]] * 3
+    parts = LayerSet(layers[:, :4], layers[:, 4:7], layers[:, 7:], captions, list("abc"), [False, False, True])
+    parts.save(tmp_path / "layers.safetensors")
+    seen = {}
+
+    def train(pipeline, sets, *others):
+        seen.update(zip(("data", "measured"), sets, strict=True))
+        return {}
+
+    monkeypatch.setattr(control_commands, "train_controlnet", train)
+    words = f"train controlnet {tmp_path}/set.safetensors {tmp_path}/layers.safetensors --model {tmp_path}/demo"
+    assert main([*words.split(), "--views", "3", "--out", str(tmp_path / "run")]) == 0
+    data, measured = seen["data"], seen["measured"]
+    assert (len(data), len(measured)) == (2 * 3 + 2 * 2, 2 + 2)
+    assert torch.equal(measured.pictures[2], layers[2, 7:]) and torch.equal(measured.pictures[3], layers[2, 4:7])
+    assert data.captions[6] == ["a on b", "a"] and data.captions[8] == ["b"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -162,7 +186,7 @@ def test_a_size_that_the_model_cannot_take(tmp_path, pipeline):
     data = from_prepared(toy_set(tmp_path, 4), views=1)
     data.pictures = data.pictures[..., :30, :30]
     with pytest.raises(InputError, match="multiples of 8"):
-        train_controlnet(pipeline, data, short_run(tmp_path / "run"), OPTIONS)
+        train_controlnet(pipeline, (data, data), short_run(tmp_path / "run"), OPTIONS)
 
 
 def test_it_is_exported_with_the_model_that_it_fits(tmp_path, pipeline, capsys):
