@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+logger = logging.getLogger(__name__)
+
+ORIGIN = "https://huggingface.co"  # the hub itself; every other address is a mirror
+ASKED = 5  # seconds that the hub has to answer for a file of a mirror
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BLOCK = 2**20
 Watch = Callable[[int, "int | None"], None]
@@ -50,19 +55,42 @@ def fetch_file(
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     token = False if endpoint else None  # None: the user's own, if there is one
-    url = hf_hub_url(repository, name, endpoint=endpoint or os.environ.get("HF_ENDPOINT") or None)
+    address = (endpoint or os.environ.get("HF_ENDPOINT") or ORIGIN).rstrip("/")
+    url = hf_hub_url(repository, name, endpoint=address)
     announced = get_hf_file_metadata(url, token=token)
+    checksum = announced.etag or "" if address == ORIGIN else _checksum_of(repository, name, address, announced)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{name}.{(announced.etag or 'unknown')[:12]}.partial"
+    partial = folder / f"{name}.{(checksum or 'unknown')[:12]}.partial"
     partial.touch()
     with partial.open("r+b") as file:
         have = file.seek(0, os.SEEK_END)
         watch(have, announced.size)
         if have != announced.size:  # older clients would ask for the bytes after the last
             _append(url, WatchedFile(file, announced.size, watch), (have, announced.size), token)
-    check_whole(partial, announced.size, announced.etag or "")
+    check_whole(partial, announced.size, checksum)
     os.replace(partial, folder / name)
     return folder / name
+
+
+def _checksum_of(repository: str, name: str, mirror: str, announced: Any) -> str:
+    """What a mirror's file must have: the hub's own checksum, for a mirror's proves nothing about itself.
+
+    Where the hub does not answer (which mirrors are for) the mirror's, and the log says so.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        url = hf_hub_url(repository, name, endpoint=ORIGIN)
+        checksum = get_hf_file_metadata(url, token=False, timeout=ASKED).etag or ""
+    except Exception as error:  # noqa: BLE001  whatever the client of this release raises where nobody answers
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        logger.warning(
+            "%s of %s is checked against that mirror's own checksum alone: %s says %s", name, mirror, ORIGIN, reason
+        )
+        return announced.etag or ""
+    if all(map(SHA256.fullmatch, (checksum, announced.etag or ""))) and checksum != announced.etag:
+        raise DamagedDownload(f"{mirror} offers another {name} than {ORIGIN} has, and nothing was downloaded")
+    return checksum
 
 
 def _append(url: str, file: WatchedFile, sizes: tuple[int, int | None], token: bool | None) -> None:

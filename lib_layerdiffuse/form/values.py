@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method, method_at
+from lib_layerdiffuse.core.picture.sizes import MOST_SIDE, ready
 
 if TYPE_CHECKING:
     from lib_layerdiffuse.form.arguments import Argument
@@ -121,20 +122,24 @@ def parse_image(argument: Argument, raw: Any) -> Image.Image | None:
 
 
 def to_rgba(argument: Argument, raw: Any, read: Callable[[Any], Image.Image]) -> Image.Image:
-    """Reads an image, turns it upright and keeps its alpha."""
+    """Reads an image, turns it upright and keeps its alpha; one of too many pixels is refused before it is unpacked."""
+    name = f"{argument.name} ({argument.label})"
     try:
-        return ImageOps.exif_transpose(read(raw)).convert("RGBA")
+        return ready(read(raw), name).convert("RGBA")
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        limit = f"at most as many pixels as {MOST_SIDE}x{MOST_SIDE}"
+        raise InputError(f"{name}: {error}", limit, "scale it down first") from error
     # Pillow reports broken files with all of these, depending on format and on how far it got.
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, EOFError) as error:
         reason = "this is none" if isinstance(error, UnidentifiedImageError) else error
         raise refuse(argument, raw, f"{IMAGE_FORMS} ({reason})") from error
 
 
 def image_from_bytes(raw: bytes) -> Image.Image:
-    """PIL image from the bytes of an image file, fully read."""
-    image = Image.open(io.BytesIO(raw))
-    image.load()
-    return image
+    """PIL image from the bytes of an image file, not unpacked yet."""
+    return Image.open(io.BytesIO(raw))
 
 
 def image_from_text(raw: str) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.picture.sizes import MOST_PIXELS, MOST_SIDE
 from lib_layerdiffuse.unet.images import open_image
 
 TITLES = {
@@ -19,7 +20,6 @@ TITLES = {
     "blend_image": "the blended picture",
 }
 MAX_FILE_SIZE = "50mb"
-MAX_PIXELS = 8192 * 8192  # four bytes each now, and more when they are brought to size
 
 
 def path_of(name: str, value: Any) -> Path | None:
@@ -55,14 +55,13 @@ def check_pixels(path: Path, name: str) -> None:
         raise too_large(path, "more than 100 million pixels") from None
     except Exception as error:
         raise unreadable(path, name, error) from error
-    if width * height > MAX_PIXELS:
+    if width * height > MOST_PIXELS:
         raise too_large(path, f"{width}x{height} pixels")
 
 
 def too_large(path: Path, size: str) -> InputError:
     """The error for a picture of too many pixels."""
-    side = int(MAX_PIXELS**0.5)
-    return InputError(f"{path.name} of {size}", f"at most as many as {side}x{side}", "scale it down first")
+    return InputError(f"{path.name} of {size}", f"at most as many as {MOST_SIDE}x{MOST_SIDE}", "scale it down first")
 
 
 def unreadable(path: Path, name: str, error: Exception) -> InputError:

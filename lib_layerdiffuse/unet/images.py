@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..core.errors import InputError
 from ..core.picture.alpha import AlphaSummary, composite_on_grey, pad_rgb, rgba_array
 from ..core.picture.resize import resize_image
 from ..core.picture.resize_modes import ResizeMode
-
-LARGE = 2**24  # pixels of an image that is reduced before anything else is done to it
+from ..core.picture.sizes import MOST_SIDE, ready, reduced_array
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ def _opened(source: Any, name: str) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise InputError(f"no file {source}", f"an image file as {name}", f"correct the path of {name}") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{source}: {error}", "an image of a sensible size", "scale it down first") from error
+        limit = f"at most as many pixels as {MOST_SIDE}x{MOST_SIDE}"
+        raise InputError(f"{source}: {error}", limit, f"scale {name} down first") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError) as error:
         raise InputError(
             f"{source}, which is no image that can be read ({error})", f"an image file as {name}", "choose another file"
@@ -68,10 +68,9 @@ def _opened(source: Any, name: str) -> Iterator[Image.Image]:
 
 
 def _rgba(image: Image.Image, source: Any, name: str, size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 RGBA of an open image, upright; a very large one is reduced first, as far as `size` allows."""
+    """uint8 RGBA of an open image, upright; a large one is reduced first, as far as `size` allows."""
     try:
-        image = ImageOps.exif_transpose(image)
-        return rgba_array(_reduced(image, size) if size and image.width * image.height > LARGE else image)
+        return rgba_array(ready(image, name, size))
     except MemoryError as error:
         shape = f"{image.width}x{image.height}"
         raise InputError(
@@ -79,18 +78,9 @@ def _rgba(image: Image.Image, source: Any, name: str, size: tuple[int, int] | No
         ) from error
 
 
-def _reduced(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The image by a whole factor smaller, still at least twice as large as `size`; colour weighted by alpha."""
-    factor = min(image.height // (2 * size[0]), image.width // (2 * size[1]))
-    if factor < 2:
-        return image
-    if image.mode in ("RGBA", "LA", "PA", "P"):
-        return image.convert("RGBA").convert("RGBa").reduce(factor).convert("RGBA")
-    return image.reduce(factor)
-
-
 def on_grey(rgba: np.ndarray, height: int, width: int, resize_mode: ResizeMode | str) -> torch.Tensor:
     """What a network sees of an image: composited on mid grey, then resized; [1,3,height,width] in [-1,1]."""
+    rgba = reduced_array(rgba, (height, width))
     resized = resize_image(composite_on_grey(rgba), height, width, resize_mode)
     return torch.from_numpy(resized.clip(0, 1)).permute(2, 0, 1)[None] * 2 - 1
 
@@ -100,6 +90,7 @@ def with_alpha(rgba: np.ndarray, height: int, width: int, resize_mode: ResizeMod
 
     Colour is padded before resizing, so that no colour of invisible pixels bleeds into the edges.
     """
+    rgba = reduced_array(rgba, (height, width))
     padded = np.concatenate([pad_rgb(rgba), rgba[..., 3:].astype(np.float32) / 255], axis=2)
     resized = resize_image(padded, height, width, resize_mode)
     return torch.from_numpy(resized.clip(0, 1)).permute(2, 0, 1)[None]

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.codec.codec import TransparencyCodec
-from ..core.picture.alpha import pad_rgb, rgba_array, to_tensor
+from ..core.codec.codec import POINTWISE, TransparencyCodec
+from ..core.picture.alpha import composite_on_grey, pad_rgb, rgba_array, to_tensor
+from ..core.picture.sizes import check_pixels, reduced
 from .host.modules import host_module, option
 from .host.vae import adjusted_posterior
 from .keeping import Inpainting
@@ -24,8 +25,10 @@ from .run import Run, RunPart
 from .wrapping import once
 
 LATENT_RESIZE = 3  # "just resize (latent upscale)"
+WHITE = 255
 START = "layerdiffuse_start"  # attribute of the opaque picture that a WebUI is given: the start picture itself
 ONLY_MASKED = 2  # the mode in which WebUIs bring the crop of "only masked" to size
+ROWS = 512  # of a picture that are in float at a time
 
 
 class InitImages(RunPart):
@@ -33,7 +36,8 @@ class InitImages(RunPart):
 
     def __init__(self, run: Run):
         super().__init__(run)
-        self.pictures = self._of_batch([with_texts(image) for image in distinct(self.p.init_images)])
+        self.given = self._of_batch(distinct(self.p.init_images))
+        self.pictures = self._of_batch([self._taken(image) for image in distinct(self.p.init_images)])
         self.encoded = 0
         self._wrapped: Callable[[], None] | None = None  # undoes what takes part in `init`
 
@@ -44,12 +48,20 @@ class InitImages(RunPart):
             return given
         return [given[place // frames % len(given)] for place in range(self.p.batch_size)]
 
+    def _taken(self, image: Image.Image) -> Image.Image:
+        """A start picture as RGBA; far smaller where it is only brought to the job's size."""
+        check_pixels(image, "the start picture")
+        only_masked = getattr(self.p, "image_mask", None) is not None and getattr(self.p, "inpaint_full_res", False)
+        at_its_size = only_masked or self.p.resize_mode == LATENT_RESIZE
+        return with_texts(image if at_its_size else reduced(image, (self.p.height, self.p.width)))
+
     def install(self) -> None:
         """Give the WebUI flattened pictures, and adjust what it encodes where the method makes transparency."""
         run, request = self.run, self.run.request
         networks = request.networks
         codec = networks.encoder(run.files, run.method.base) if run.method.transparent_frames else None
-        request.changes.set("init_images", [stand_in(picture, codec) for picture in self.pictures])
+        stand_ins = [stand_in(*pair, codec) for pair in zip(self.pictures, self.given, strict=True)]
+        request.changes.set("init_images", stand_ins)
         look_at_mask(request, self.pictures[0])
         if codec is None:
             return
@@ -122,13 +134,20 @@ def with_texts(image: Any) -> Image.Image:
     return rgba
 
 
-def stand_in(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
-    """What the WebUI is given for a start picture; where it saves that, the picture itself is saved."""
+def stand_in(picture: Image.Image, given: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
+    """What the WebUI is given for a start picture; where it saves that, the picture is saved as it was given."""
     opaque = flattened(picture, codec)
     opaque.info = dict(picture.info)
-    if picture.getextrema()[3][0] < 255:
+    if picture.size != given.size and option("save_init_img", False):
+        setattr(opaque, START, with_texts(given))
+    elif not is_solid(picture):
         setattr(opaque, START, picture)
     return opaque
+
+
+def is_solid(picture: Image.Image) -> bool:
+    """Whether an RGBA picture is opaque everywhere."""
+    return picture.getextrema()[3][0] == WHITE
 
 
 def look_at_mask(request: Request, picture: Image.Image) -> None:
@@ -156,8 +175,20 @@ def painted(mask: Image.Image) -> bool:
 
 def flattened(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
     """RGBA as the VAE is to see it: by the codec's rule, or on grey where there is none."""
+    if is_solid(picture):  # which every rule leaves as it is
+        return picture.convert("RGB")
+    whole = codec is not None and codec.rule.vae_input not in POINTWISE
+    rows = picture.height if whole else ROWS
+    result = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, rows):
+        part = picture.crop((0, top, picture.width, min(picture.height, top + rows)))
+        result.paste(_flattened(part, codec), (0, top))
+    return result
+
+
+def _flattened(picture: Image.Image, codec: TransparencyCodec | None) -> Image.Image:
     rgba = to_tensor(picture)
-    rgb = codec.seen(rgba) / 2 + 0.5 if codec else 0.5 + (rgba[:, :3] - 0.5) * rgba[:, 3:]
+    rgb = codec.seen(rgba) / 2 + 0.5 if codec else composite_on_grey(rgba)
     return Image.fromarray((rgb[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8))
 
 

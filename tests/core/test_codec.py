@@ -122,7 +122,13 @@ def test_rule_of_a_codec_trained_on_padded_pictures():
 def test_rule_from_metadata():
     assert CodecRule.from_metadata(None) == CodecRule("grey", "posterior", 1.0)
     assert CodecRule.from_metadata({"offset_scale": "300", "format": "pt"}).offset_scale == 300
-    for wrong in ({"unit": "furlong"}, {"vae_input": "blue"}, {"offset_scale": "much"}):
+    for wrong in (
+        {"unit": "furlong"},
+        {"vae_input": "blue"},
+        {"offset_scale": "much"},
+        {"offset_scale": "nan"},
+        {"offset_scale": "-inf"},
+    ):
         with pytest.raises(WeightsError, match="does not know"):
             CodecRule.from_metadata(wrong)
     with pytest.raises(InputError, match="posterior, latent"):

@@ -108,6 +108,20 @@ def test_header_that_lies(sound, entry, complaint):
     assert complaint in refusal(sound)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 200_000 + b"]" * 200_000,
+        b'{"a":' * 200_000 + b"1" + b"}" * 200_000,
+        b'{"__metadata__":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        b'{"key": {"dtype": "F8", "shape": [1' + b"0" * 400 + b'], "data_offsets": [0, 4]}}',  # no float holds it
+    ],
+)
+def test_a_header_that_json_or_arithmetic_chokes_on(sound, header):
+    sound.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert "header" in refusal(sound) or "malformed" in refusal(sound)
+
+
 def test_missing_file_and_folder_in_its_place(tmp_path):
     assert "cannot be opened" in refusal(tmp_path / "absent.safetensors")
     assert "cannot be opened" in refusal(tmp_path)

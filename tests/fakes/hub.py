@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lib_layerdiffuse.core.methods import HUB_REPOSITORY
+from lib_layerdiffuse.files import hub
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -88,6 +89,7 @@ def serve(file_name: str, content: bytes) -> Iterator[HubServer]:
 def point_to(monkeypatch: pytest.MonkeyPatch, server: HubServer) -> None:
     """Let it be the hub of this test."""
     monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.setattr(hub, "ORIGIN", server.address)
     without_proxies(monkeypatch)
 
 

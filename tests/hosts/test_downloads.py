@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from pathlib import Path
 
 import huggingface_hub
@@ -114,6 +115,36 @@ def test_a_damaged_download_is_thrown_away(tmp_path, hub):
     with pytest.raises(WeightsError, match="damaged"):
         LayerFiles([tmp_path]).find("layer_sd15_joint")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def origin(hub, monkeypatch):
+    """The hub itself, beside its mirror."""
+    with serve(NAME, CONTENT) as server:
+        monkeypatch.setattr("lib_layerdiffuse.files.hub.ORIGIN", server.address)
+        yield server
+
+
+def test_what_a_mirror_serves_must_be_what_the_hub_has(tmp_path, hub, origin, caplog):
+    assert LayerFiles([tmp_path]).find("layer_sd15_joint").read_bytes() == CONTENT
+    assert origin.tokens == [None] and not origin.starts and hub.starts  # the hub was asked, the mirror served
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("told", ["its own", "none"])
+def test_a_mirror_that_serves_another_file_is_refused_whatever_it_says_of_it(tmp_path, hub, origin, told):
+    hub.content = CONTENT[::-1]
+    hub.etag = hashlib.sha256(hub.content).hexdigest() if told == "its own" else "abc"
+    with pytest.raises(WeightsError, match="another layer_sd15_joint|damaged"):
+        LayerFiles([tmp_path]).find("layer_sd15_joint")
+    assert not list(tmp_path.iterdir()) and (told == "none" or not hub.starts)
+
+
+def test_where_the_hub_does_not_answer_the_mirror_serves_and_the_log_says_so(tmp_path, hub, monkeypatch, caplog):
+    monkeypatch.setattr("lib_layerdiffuse.files.hub.ORIGIN", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert LayerFiles([tmp_path]).find("layer_sd15_joint").read_bytes() == CONTENT
+    assert "mirror's own checksum alone" in caplog.text
 
 
 def test_full_disk_while_downloading(tmp_path, hub, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.picture import sizes
 from lib_layerdiffuse.standalone.run_plan import make_plan
 from lib_layerdiffuse.standalone.settings import GenerateSettings
 from lib_layerdiffuse.unet import images
@@ -98,7 +99,7 @@ def test_a_very_large_image_is_reduced_and_keeps_its_colours_and_edges(monkeypat
     rgba[400:, :, :3] = 255  # what lies under transparent pixels must not bleed
     whole = Image.fromarray(rgba)
     assert read_image(whole, "init", (64, 64)).rgba.shape == (800, 800, 4)
-    monkeypatch.setattr(images, "LARGE", 10_000)
+    monkeypatch.setattr(sizes, "MEDIUM", 10_000)
     small = read_image(whole, "init", (64, 64)).rgba
     assert small.shape[0] >= 128 and small.shape[0] < 200
     assert np.abs(small[: small.shape[0] // 2 - 1, :, :3].astype(int) - (200, 100, 50)).max() <= 1

@@ -56,6 +56,7 @@ def hub(monkeypatch):
     without_proxies(monkeypatch)
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", PIECE)
     with serve(NAME, CONTENT) as server:
+        monkeypatch.setattr("lib_layerdiffuse.files.hub.ORIGIN", server.address)
         yield server
 
 

@@ -9,9 +9,10 @@ from fakes.running import Snapshot, layer_of, networks_of, picture, run, same_pi
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.codec.codec import TransparencyCodec
+from lib_layerdiffuse.core.codec.codec import CodecRule, TransparencyCodec
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.core.picture.alpha import to_tensor
+from lib_layerdiffuse.webui.init_images import flattened
 
 SINGLE = {"method": "sd15_fg"}
 ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made
@@ -221,3 +222,46 @@ def test_issue_115_the_batch_tab_repeats_one_picture_and_the_batch_does_not_grow
         assert not sd15.errors and outcome.error is None
         assert outcome.modes == ["RGBA", "RGB", "RGB"]
         batch = outcome.p.batch_size
+
+
+def far_larger(image: Image.Image, times: int = 8) -> Image.Image:
+    """The same picture with `times` as many pixels a side."""
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+
+
+def test_a_start_picture_that_is_far_larger_is_reduced_before_it_is_computed_with(a1111, monkeypatch) -> None:
+    """What the WebUI is given has twice the job's size; the file that it keeps of the start is the whole one."""
+    image = far_larger(picture(seed=5))
+    whole = run(a1111, SINGLE, init_images=[image], **ONE).p.init_latent
+    monkeypatch.setattr("lib_layerdiffuse.core.picture.sizes.MEDIUM", 128 * 128)
+    a1111.opts.save_init_img = True
+    outcome = run(a1111, SINGLE, init_images=[image], **ONE)
+    assert outcome.modes == ["RGBA"] and outcome.error is None
+    assert outcome.p.init_images[0].size == (128, 128)
+    assert torch.cosine_similarity(outcome.p.init_latent.flatten(), whole.flatten(), dim=0) > 0.99
+    (saved,) = (a1111.folder / "outputs" / "init-images").iterdir()
+    assert np.array_equal(np.asarray(Image.open(saved)), np.asarray(image))
+
+
+def test_only_masked_takes_its_crop_from_the_whole_start_picture(a1111, monkeypatch) -> None:
+    monkeypatch.setattr("lib_layerdiffuse.core.picture.sizes.MEDIUM", 128 * 128)
+    image = far_larger(picture(seed=5), 4)
+    mask = Image.new("L", image.size)
+    mask.paste(255, (64, 64, 128, 128))
+    outcome = run(a1111, SINGLE, init_images=[image], image_mask=mask, inpaint_full_res=True, **ONE)
+    assert outcome.p.init_images[0].size == image.size and outcome.pictures[0].size == image.size
+    assert outcome.error is None
+
+
+def test_a_start_picture_of_too_many_pixels_is_refused_with_the_limit(a1111, monkeypatch) -> None:
+    monkeypatch.setattr("lib_layerdiffuse.core.picture.sizes.MOST_PIXELS", 64 * 64)
+    outcome = run(a1111, SINGLE, init_images=[picture(65)], **ONE)
+    assert "start picture of 65x65 pixels" in outcome.error and not outcome.pictures
+
+
+@pytest.mark.parametrize("rule", ["grey", "padded"])
+def test_a_picture_is_flattened_in_strips_as_in_one_piece(rule, encoder, monkeypatch) -> None:
+    codec = TransparencyCodec(encoder.encoder, rule=CodecRule(rule))
+    whole = flattened(picture(), codec)
+    monkeypatch.setattr("lib_layerdiffuse.webui.init_images.ROWS", 7)
+    assert np.array_equal(np.asarray(flattened(picture(), codec)), np.asarray(whole))

@@ -6,6 +6,7 @@ decoding them undivided gives wrong alpha without any error; so `decode` takes a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -46,11 +47,12 @@ def _positive(scale_factor: float) -> float:
     return scale_factor
 
 
-# what the frozen VAE sees of RGBA [B,4,H,W] and padded RGB [B,3,H,W], in [-1,1]
-VAE_INPUTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "grey": lambda rgba, padded: composite_on_grey(rgba) * 2 - 1,
-    "padded": lambda rgba, padded: padded * 2 - 1,
+# what the frozen VAE sees of RGBA [B,4,H,W], in [-1,1]
+VAE_INPUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "grey": lambda rgba: composite_on_grey(rgba) * 2 - 1,
+    "padded": lambda rgba: padded_rgb(rgba) * 2 - 1,
 }
+POINTWISE = ("grey",)  # those that look at each pixel alone
 # what one unit of offset is worth, by the posterior's standard deviation
 UNITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "posterior": lambda deviation: deviation,
@@ -73,6 +75,8 @@ class CodecRule:
         for value, table in ((self.vae_input, VAE_INPUTS), (self.unit, UNITS)):
             if value not in table:
                 raise InputError(f"{value!r}", "one of " + ", ".join(table), "choose one of them")
+        if not math.isfinite(self.offset_scale):  # it would make every place of a latent one
+            raise InputError(f"an offset_scale of {self.offset_scale}", "a finite number", "choose one, such as 1")
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None) -> CodecRule:
@@ -163,7 +167,7 @@ class TransparencyCodec:
 
     def seen(self, rgba: torch.Tensor) -> torch.Tensor:
         """RGBA [B,4,H,W] in [0,1] -> what the VAE is given of it, [B,3,H,W] in [-1,1]."""
-        return VAE_INPUTS[self.rule.vae_input](rgba, padded_rgb(rgba))
+        return VAE_INPUTS[self.rule.vae_input](rgba)
 
     def decode(
         self,

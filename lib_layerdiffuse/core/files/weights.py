@@ -170,7 +170,7 @@ def _read_header(path: Path) -> dict:
             header = json.loads(file.read(length))
     except OSError as error:
         raise broken_file(path, f"a file that cannot be opened ({error.strerror})", "a safetensors file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter from lists in lists in lists
         raise broken_file(path, "an unreadable header", "a safetensors file") from error
     _check_entries(path, header)
     promised = 8 + length + max((entry["data_offsets"][1] for key, entry in _entries(header)), default=0)
@@ -201,7 +201,7 @@ def _check_entries(path: Path, header: object) -> None:
         try:
             dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             whole = end - begin == math.prod(shape) * BYTES_OF.get(dtype, math.nan)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise broken_file(path, f"a malformed entry for {key}", "dtype, shape and data_offsets") from error
         if dtype not in BYTES_OF:
             raise broken_file(path, f"{key} stored as {dtype}", f"one of {', '.join(BYTES_OF)}")
