@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import MissingExtraError
+from ..core.picture.sizes import check_pixels
 from ..standalone.extras import install_line
 from .sources import IMAGE_SUFFIXES
 
@@ -66,6 +67,7 @@ def file_stem(name: str) -> str:
 
 def _raster(name: str, content: bytes, wanted: Wanted) -> Named:
     image = Image.open(io.BytesIO(content))
+    check_pixels(image, "a picture")
     count = getattr(image, "n_frames", 1)
     if wanted.frames == 1 or count == 1:
         yield name, lambda: image.convert("RGBA")

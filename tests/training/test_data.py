@@ -162,3 +162,11 @@ def test_captions_that_are_no_table_are_an_error(tmp_path, content):
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(InputError, match="JSON object"):
         load_captions(tmp_path / "captions.json")
+
+
+def test_a_picture_of_too_many_pixels_is_listed_before_it_is_unpacked(tmp_path, monkeypatch):
+    folder = write_discs(tmp_path, 2)
+    monkeypatch.setattr("lib_layerdiffuse.core.picture.sizes.MOST_PIXELS", SIDE**2 + 1)
+    Image.new("RGBA", (2 * SIDE, SIDE), "red").save(folder / "large.png")
+    data = prepare(folder, SIDE)
+    assert len(data) == 2 and "large.png" in data.skipped[0] and "at most" in data.skipped[0]
