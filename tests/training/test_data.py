@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError, OutputError
 from lib_layerdiffuse.training import data as data_module
@@ -25,8 +26,6 @@ def test_bad_files_are_listed_and_skipped(tmp_path):
     (folder / "cut.png").write_bytes(png(5)[:120])
     (folder / "text.png").write_text("not an image")
     (folder / "empty.png").write_bytes(b"")
-    from PIL import Image
-
     Image.new("RGBA", (8, 8)).save(folder / "invisible.png")
     (folder / "notes.txt").write_text("no picture's name: not looked at")
     data = prepare(folder, SIDE)
