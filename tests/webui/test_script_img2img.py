@@ -229,7 +229,20 @@ def far_larger(image: Image.Image, times: int = 8) -> Image.Image:
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
-def test_a_start_picture_that_is_far_larger_is_reduced_before_it_is_computed_with(a1111, monkeypatch) -> None:
+@pytest.fixture
+def encoded_sizes(a1111, monkeypatch) -> list[tuple[int, int]]:
+    """Sizes of the start pictures that the WebUI works on."""
+    sizes, flatten = [], a1111.images.flatten
+
+    def watched(image: Image.Image, colour: str) -> Image.Image:
+        sizes.append(image.size)
+        return flatten(image, colour)
+
+    monkeypatch.setattr(a1111.images, "flatten", watched)
+    return sizes
+
+
+def test_a_far_larger_start_picture_is_reduced_before_it_is_computed_with(a1111, monkeypatch, encoded_sizes) -> None:
     """What the WebUI is given has twice the job's size; the file that it keeps of the start is the whole one."""
     image = far_larger(picture(seed=5))
     whole = run(a1111, SINGLE, init_images=[image], **ONE).p.init_latent
@@ -237,19 +250,19 @@ def test_a_start_picture_that_is_far_larger_is_reduced_before_it_is_computed_wit
     a1111.opts.save_init_img = True
     outcome = run(a1111, SINGLE, init_images=[image], **ONE)
     assert outcome.modes == ["RGBA"] and outcome.error is None
-    assert outcome.p.init_images[0].size == (128, 128)
+    assert encoded_sizes == [(512, 512), (128, 128)]
     assert torch.cosine_similarity(outcome.p.init_latent.flatten(), whole.flatten(), dim=0) > 0.99
     (saved,) = (a1111.folder / "outputs" / "init-images").iterdir()
     assert np.array_equal(np.asarray(Image.open(saved)), np.asarray(image))
 
 
-def test_only_masked_takes_its_crop_from_the_whole_start_picture(a1111, monkeypatch) -> None:
+def test_only_masked_takes_its_crop_from_the_whole_start_picture(a1111, monkeypatch, encoded_sizes) -> None:
     monkeypatch.setattr("lib_layerdiffuse.core.picture.sizes.MEDIUM", 128 * 128)
     image = far_larger(picture(seed=5), 4)
     mask = Image.new("L", image.size)
     mask.paste(255, (64, 64, 128, 128))
     outcome = run(a1111, SINGLE, init_images=[image], image_mask=mask, inpaint_full_res=True, **ONE)
-    assert outcome.p.init_images[0].size == image.size and outcome.pictures[0].size == image.size
+    assert encoded_sizes == [image.size] and outcome.pictures[0].size == image.size
     assert outcome.error is None
 
 
