@@ -44,7 +44,7 @@ from .sharing_units import (
 FRAMES = (FOREGROUND, BACKGROUND, BLENDED)  # the order of a set's latents
 FULL, OWN, BOTH = range(3)  # what a frame is asked for by: the whole picture's caption, its own, or own and whole
 ENCODED = 256  # captions at a time
-VARIANTS = 4  # of a set's captions: sets are many, and every text is kept encoded
+VARIANTS = 2  # of a set's captions: sets are many, and every text is kept encoded
 
 
 def layer_method(name: str, base: str) -> Method:
