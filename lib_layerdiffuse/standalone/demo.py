@@ -93,7 +93,7 @@ def demo_scheduler(params: Mapping[str, Any]) -> DDIMScheduler:
 
 def diffusers_unet_config(params: Mapping[str, Any]) -> dict[str, Any]:
     """UNet2DConditionModel's arguments for LDM's UNetModel `params`."""
-    channels = [params["model_channels"] * factor for factor in params["channel_mult"]]
+    channels = [round(params["model_channels"] * factor) for factor in params["channel_mult"]]
     attention = [2**level in params["attention_resolutions"] for level in range(len(channels))]
     return {
         "sample_size": params["image_size"],

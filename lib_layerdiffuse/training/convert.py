@@ -27,6 +27,8 @@ from .vocabulary import Vocabulary
 WEBUI_TOKENIZER = f"${{oc.env:{TOKENIZER_VARIABLE},models/Stable-diffusion/layerdiffuse_demo/tokenizer}}"
 BETAS = {"linear_start": 0.00085, "linear_end": 0.012, "timesteps": 1000}
 LDM_GROUPS = 32
+LDM_UNET = "ldm.modules.diffusionmodules.openaimodel.UNetModel"
+OUR_UNET = "lib_layerdiffuse.webui.unet_widths.build_unet"  # of the extension, which is there before a model is loaded
 
 
 def export_demo(
@@ -135,7 +137,7 @@ def write_ldm_config(vae: torch.nn.Module, unet: torch.nn.Module, path: str | Pa
         "conditioning_key": "crossattn",
         "scale_factor": float(vae.config.scaling_factor),
         "use_ema": False,
-        "unet_config": _target("ldm.modules.diffusionmodules.openaimodel.UNetModel", ldm_unet_params(unet.config)),
+        "unet_config": ldm_unet_config(unet.config),
         "first_stage_config": _target("ldm.models.autoencoder.AutoencoderKL", ldm_vae_params(vae.config)),
         "cond_stage_config": _target("ldm.modules.encoders.modules.FrozenCLIPEmbedder", {"version": WEBUI_TOKENIZER}),
     }
@@ -145,6 +147,13 @@ def write_ldm_config(vae: torch.nn.Module, unet: torch.nn.Module, path: str | Pa
 
 def _target(name: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"target": name, "params": params}
+
+
+def ldm_unet_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """LDM's UNetModel with its arguments; our function in its place where whole multiples of a width do not do."""
+    params = ldm_unet_params(config)
+    whole = all(isinstance(factor, int) for factor in params["channel_mult"])
+    return _target(LDM_UNET if whole else OUR_UNET, params)
 
 
 def ldm_unet_params(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +176,7 @@ def ldm_unet_params(config: Mapping[str, Any]) -> dict[str, Any]:
         "model_channels": channels[0],
         "attention_resolutions": [2**level for level in attention],
         "num_res_blocks": config["layers_per_block"],
-        "channel_mult": [width // channels[0] for width in channels],
+        "channel_mult": [width / channels[0] if width % channels[0] else width // channels[0] for width in channels],
         "num_head_channels": widths.pop(),
         "use_spatial_transformer": True,
         "transformer_depth": config["transformer_layers_per_block"],

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .host.modules import host_module
+from .unet_widths import factors
 from .wrapping import unwrap, wrap
 
 MODULE, NAME = "scripts.controlnet_model_guess", "PlugableControlModel"
@@ -76,7 +77,7 @@ def shapes_in(state: State) -> dict[str, Any]:
         "model_channels": width,
         "in_channels": state[FIRST].shape[1],
         "num_res_blocks": [len(blocks) for blocks in levels],
-        "channel_mult": [blocks[-1] // width for blocks in levels],
+        "channel_mult": factors([width, *(blocks[-1] for blocks in levels)])[1:],
         "attention_resolutions": [2**level for level, depth in enumerate(depths) if depth],
         "transformer_depth": depths,
         "transformer_depth_middle": layers_in(state, "middle_block.1."),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from tiny import CONCEPTS, demo_unet, lively, load_tokenizer, text_model, vae_model, write_demo_folder, write_tokenizer
 
@@ -105,6 +105,23 @@ def test_a_unet_that_ldm_cannot_express_is_refused():
     config = {**demo_unet().config, "attention_head_dim": (1, 2, 4)}
     with pytest.raises(InputError, match="one head width"):
         ldm_unet_params(config)
+
+
+@pytest.mark.parametrize(("widths", "ours"), [((96, 128, 128), True), ((64, 128, 128), False)])
+def test_widths_that_are_no_multiples_of_the_first_are_read_again(exported, tmp_path, widths, ours):
+    (vae, text_encoder, _), folder = exported
+    config = {
+        **demo_unet().config,
+        "block_out_channels": widths,
+        "attention_head_dim": [width // 32 for width in widths],
+    }
+    unet = UNet2DConditionModel.from_config(config)
+    export_demo(vae, text_encoder, folder / "source", unet, tmp_path)
+    params = yaml.safe_load((tmp_path / "demo.yaml").read_text())["model"]["params"]["unet_config"]
+    assert params["target"].startswith("lib_layerdiffuse.webui.unet_widths" if ours else "ldm.modules")
+    read = load_demo(tmp_path).unet
+    assert tuple(read.config.block_out_channels) == widths
+    assert all(torch.allclose(tensor, unet.state_dict()[name], atol=2e-3) for name, tensor in read.state_dict().items())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "missing", "no yaml", "no tokenizer", "no text config"])
