@@ -14,13 +14,14 @@ from client import HIRES, TITLE, Result, arguments, layered, same
 from texts import STYLE, STYLE_NAME
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.webui.frame_prompts import MARK, PROMPTS, SEPARATOR
+from lib_layerdiffuse.form.frames import FRAMES, PROMPT_SETTINGS
+from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR
 
 SHARING = tuple(method.id for method in METHODS if len(method.frames) > 1)
 MAIN = "a {red|green|blue} __thing__"
 TEXTS = {"foreground": "{one|two|three} cats", "background": "in the __weather__"}
 TEXTS["blended"] = "(${x={day|night}}${x}:1.2)"
-TEMPLATES = {PROMPTS[frame]: text for frame, text in TEXTS.items()}
+TEMPLATES = {FRAMES[frame].prompt: text for frame, text in TEXTS.items()}
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_dynamic_prompts_561_beside_the_real_extension(host, method, expander):
     assert len({str([one["prompt"], *map(one.get, map("layerdiffusion_{}".format, TEMPLATES))]) for one in told}) > 1
     assert told[0]["Template"] == MAIN
     for frame in method.frames:
-        assert told[0][f"layerdiffusion_{PROMPTS[frame]}_template"] == TEXTS[frame]
+        assert told[0][f"layerdiffusion_{FRAMES[frame].prompt}_template"] == TEXTS[frame]
 
 
 @for_methods("sd15_joint")
@@ -104,7 +105,7 @@ def test_one_picture_beside_the_real_extension(host, method, expander):
 
 
 @for_bases("sd15")
-@pytest.mark.parametrize("name", PROMPTS.values())
+@pytest.mark.parametrize("name", PROMPT_SETTINGS)
 def test_a_lora_in_an_extra_prompt_is_loaded_for_the_whole_batch(host, name):
     method = find_method("sd15_joint")
     without = host.txt2img(batch_size=3, **layered(method))

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from lib_layerdiffuse.core.picture.alpha import checkerboard_preview
 from lib_layerdiffuse.core.picture.painted_board import has_painted_board
 
-HELD_OUT = sorted((Path(__file__).parents[1] / "data/held_out").glob("*.webp"))[::12]
+HELD_OUT = sorted((Path(__file__).parents[2] / "data/held_out").glob("*.webp"))[::12]
 GREYS = [(255, 204), (196, 240), (60, 90), (115, 140), (153, 102)]
 
 

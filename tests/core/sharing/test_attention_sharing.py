@@ -23,7 +23,7 @@ from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing, Sh
 from lib_layerdiffuse.core.sharing.control_encoder import ControlEncoder
 from lib_layerdiffuse.core.sharing.sharing_unit import SharingUnit
 
-GOLDEN_FOLDER = Path(__file__).parents[1] / "data/golden"
+GOLDEN_FOLDER = Path(__file__).parents[2] / "data/golden"
 GOLDEN = load_file(GOLDEN_FOLDER / "attention_sharing.safetensors")  # every fourth token
 
 

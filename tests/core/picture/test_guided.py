@@ -12,7 +12,7 @@ from PIL import Image
 from lib_layerdiffuse.core.picture.alpha import composite_on_grey, to_tensor
 from lib_layerdiffuse.core.picture.guided import guided_upsampling
 
-HELD_OUT = Path(__file__).parents[1] / "data" / "held_out"
+HELD_OUT = Path(__file__).parents[2] / "data" / "held_out"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of WebUIs as hosts."""
+"""Fixtures of the tests of what WebUIs show."""
 
 from fakes.fixtures import a1111, flavour, forge, layers, make_webui, sd15, sdxl
 

@@ -29,7 +29,7 @@ from lib_layerdiffuse.core.offsets.offsets import (
 )
 from lib_layerdiffuse.core.rows import spread_rows
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 GOLDEN = load_file(DATA / "golden/offset_merge.safetensors")
 INPUTS = {
     "w": (24, 16),

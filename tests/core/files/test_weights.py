@@ -16,7 +16,7 @@ from lib_layerdiffuse.core.errors import WeightsError
 from lib_layerdiffuse.core.files.layouts import PUBLISHED, decoder_layout, expected_keys, unit_paths
 from lib_layerdiffuse.core.files.weights import WeightFile, check_keys, find_weights
 
-MANIFESTS = json.loads(gzip.decompress((Path(__file__).parents[1] / "data/manifests.json.gz").read_bytes()))
+MANIFESTS = json.loads(gzip.decompress((Path(__file__).parents[2] / "data/manifests.json.gz").read_bytes()))
 
 
 @pytest.fixture
