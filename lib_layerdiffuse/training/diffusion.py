@@ -110,22 +110,22 @@ class Conditions:
         if self.table is None and not self._fill():
             return self.encode(captions)
         rows = torch.tensor([self.rows[text] for text in captions])
-        return _each(lambda tensor: tensor[rows.to(tensor.device)], self.table)
+        return each_tensor(lambda tensor: tensor[rows.to(tensor.device)], self.table)
 
     def _fill(self, batch: int = 256) -> bool:
         sizes: list[int] = []
-        _each(lambda tensor: sizes.append(tensor.nbytes), self.encode(self.texts[:1]))
+        each_tensor(lambda tensor: sizes.append(tensor.nbytes), self.encode(self.texts[:1]))
         if sum(sizes) * len(self.texts) > self.limit:
             return False
         parts = [self.encode(self.texts[i : i + batch]) for i in range(0, len(self.texts), batch)]
-        self.table = _each(lambda *tensors: torch.cat(tensors), *parts)
+        self.table = each_tensor(lambda *tensors: torch.cat(tensors), *parts)
         return True
 
 
-def _each(change: Callable, *trees: dict) -> dict:
+def each_tensor(change: Callable, *trees: dict) -> dict:
     """Dictionaries of tensors of the same keys, nested or not, as one of `change(*tensors)`."""
     return {
-        key: _each(change, *values) if isinstance(values[0], dict) else change(*values)
+        key: each_tensor(change, *values) if isinstance(values[0], dict) else change(*values)
         for key, values in ((key, [tree[key] for tree in trees]) for key in trees[0])
     }
 

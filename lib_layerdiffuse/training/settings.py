@@ -14,7 +14,7 @@ from .options import Checked, setting
 TRACKERS = ("csv", "tensorboard")
 UNITS = ("posterior", "latent")
 TUNED = ("lora", "full")
-LAYER_METHODS = ("joint", "fg2bg", "bg2fg")
+LAYER_METHODS = ("joint", "fg2bg", "bg2fg", "fg2blend", "bg2blend", "fgblend2bg", "bgblend2fg")
 
 STEPS = Range(1, 10**9, whole=True)
 COUNT = Range(0, 10**9, whole=True)
@@ -197,11 +197,13 @@ class LayerOptions(Checked):
 
     method: str = setting(
         "joint",
-        "joint (foreground, background, blended), fg2bg (given foreground: background, blended) or bg2fg (given"
-        " background: foreground, blended)",
+        "by attention sharing joint (foreground, background, blended), fg2bg (given foreground: background, blended)"
+        " or bg2fg (given background: foreground, blended); for SDXL fg2blend, bg2blend, fgblend2bg or bgblend2fg",
         LAYER_METHODS,
     )
-    rank: int = setting(48, "rank of each frame's low-rank layers; published: 256", WIDTH)
+    rank: int = setting(48, "rank of the low-rank layers, of each frame; published: 256", WIDTH)
+    mode: str = setting("lora", "what is tuned for SDXL: lora (attention's projections) or full (all weights)", TUNED)
+    checkpointing: bool = setting(False, "recompute activations: less memory, more time")
     control_channels: int = setting(48, "channels of the control signals; published: 256", EIGHTS)
     own_captions: float = setting(
         0.5, "share of sets whose frames are asked for by their own captions; the others by the whole picture's", SHARE

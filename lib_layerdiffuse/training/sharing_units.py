@@ -20,6 +20,7 @@ from ..core.sharing.control_encoder import ControlEncoder
 from ..core.sharing.places import unit_places
 from ..core.sharing.sharing_unit import NORM_EPSILON, Temporal, working_dtype
 from ..unet.ldm_keys import unet_modules
+from .layer_batches import Given
 
 LAYERS_OF_TEMPORAL = "inqkvo"
 
@@ -210,8 +211,9 @@ class TrainedUnits(nn.Module):
 
         return forward
 
-    def see(self, control: Tensor | None) -> None:
-        """Control images [G,3,H,W] in [-1,1] for the coming UNet call, one for each group."""
+    def see(self, given: Given) -> None:
+        """What is given for the coming UNet call: a control image for each group, where there is an encoder."""
+        control = given["control"]
         if (control is None) != (self.encoder is None):
             raise InputError(
                 "no control image" if control is None else "a control image",

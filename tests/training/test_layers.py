@@ -15,7 +15,8 @@ from lib_layerdiffuse.core.files.weights import read_header
 from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
 from lib_layerdiffuse.standalone.unet_method import method_on_unet
 from lib_layerdiffuse.training.diffusion import encode_captions
-from lib_layerdiffuse.training.layers import FRAMES, Captions, LayerOptions, LayerRun, layer_method, train_layers
+from lib_layerdiffuse.training.layer_batches import FRAMES, Captions
+from lib_layerdiffuse.training.layers import LayerOptions, LayerRun, layer_method, train_layers
 from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
@@ -54,14 +55,14 @@ def test_inference_computes_what_was_trained(pipeline, name):
     batch = run.batches.draw(2, 1000, torch.device("cpu"), torch.Generator().manual_seed(1))
     rows, steps = batch.noise.flatten(0, 1), batch.steps.repeat_interleave(batch.latent.shape[1])
     with torch.no_grad():
-        run.units.see(batch.control)
-        trained_output = pipeline.unet(rows, steps, batch.context).sample
+        run.units.see(batch.given)
+        trained_output = pipeline.unet(rows, steps, **batch.condition).sample
         run.units.remove()
-        plain = pipeline.unet(rows, steps, batch.context).sample
+        plain = pipeline.unet(rows, steps, **batch.condition).sample
         sharing = AttentionSharing.from_state_dict(run.units.published())
-        method, conditions = layer_method(name, "demo"), Conditions(control=batch.control)
+        method, conditions = layer_method(name, "demo"), Conditions(control=batch.given["control"])
         with method_on_unet(method, sharing, pipeline.unet, (1.0, 1.0), conditions):
-            output = pipeline.unet(rows, timestep=steps, encoder_hidden_states=batch.context).sample
+            output = pipeline.unet(rows, timestep=steps, **batch.condition).sample
     assert (plain - trained_output).abs().max() > 0.01
     assert (output - trained_output).abs().max() < 1e-4
 
@@ -90,11 +91,11 @@ def test_fresh_units_add_nothing(pipeline):
     run = LayerRun(pipeline, toy_layers(), layer_method("fg2bg", "demo"), replace(OPTIONS, method="fg2bg"))
     batch = run.batches.draw(2, 1000, torch.device("cpu"), torch.Generator().manual_seed(1))
     rows, steps = batch.noise.flatten(0, 1), batch.steps.repeat_interleave(2)
-    run.units.see(batch.control)
+    run.units.see(batch.given)
     with torch.no_grad():
-        fresh = pipeline.unet(rows, steps, batch.context).sample
+        fresh = pipeline.unet(rows, steps, **batch.condition).sample
         run.units.remove()
-        assert torch.allclose(fresh, pipeline.unet(rows, steps, batch.context).sample, atol=1e-5)
+        assert torch.allclose(fresh, pipeline.unet(rows, steps, **batch.condition).sample, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -114,13 +115,13 @@ def test_frames_have_their_own_latents_captions_and_noise_and_one_step(pipeline,
         assert (batch.latent[:, place] == FRAMES.index(frame)).all()
     assert not torch.equal(batch.noise[:, 0], batch.noise[:, 1])
     texts = {text: encode_captions(pipeline, [text], (0, 0))["encoder_hidden_states"] for text in asked_for(data)}
-    for row, hidden in enumerate(batch.context):
+    for row, hidden in enumerate(batch.condition["encoder_hidden_states"]):
         said = min(texts, key=lambda text: (texts[text] - hidden).abs().max().item())
         frame = FRAMES.index(method.frames[row % count])
         assert said in {form for captions in data.captions for form in forms(captions, frame)}
     if method.control is not None:
         given = {on_grey_of(data, row, method.control).numpy().tobytes() for row in range(8)}
-        assert {picture.numpy().tobytes() for picture in batch.control} <= given
+        assert {picture.numpy().tobytes() for picture in batch.given["control"]} <= given
 
 
 def forms(captions: list, frame: int) -> list[str]:
@@ -144,7 +145,7 @@ def on_grey_of(data, row: int, frame: str) -> torch.Tensor:
 
 def test_shares_of_captions(pipeline):
     data = toy_layers()
-    captions = Captions(data, [0, 1, 2], keep=False)
+    captions = Captions(data, [0, 1, 2])
     rows = torch.zeros(4000, dtype=torch.long)
     drawn = captions.draw(rows, OPTIONS, torch.Generator().manual_seed(0))
     texts = list(captions.numbers)
