@@ -40,6 +40,7 @@ HOSTILE = (
 NEEDED = {
     "generate": ["a cat"], "words": [], "methods": [], "page": [],
     "train prepare": [".", "--out", "out"], "train pack": ["set.safetensors", "--out", "out.zip"],
+    "train nearest": ["set.safetensors", "."],
     "train statistics": ["set.safetensors"],
     "train vae": ["set.safetensors", "--out", "out"],
     "train whiten": ["set.safetensors", "--vae", "vae", "--out", "out"],

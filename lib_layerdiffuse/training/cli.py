@@ -273,6 +273,14 @@ def _harmlessness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=FOLDER, help="write the figures into this JSON file too")
 
 
+def _nearest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("set", type=FILE, help=SET_HELP)
+    parser.add_argument("pictures", type=SOURCE, nargs="+", help="folders or archives of painted RGBA pictures")
+    parser.add_argument("--vocabulary", type=FILE, help="only these concepts of the set, with their looks and colours")
+    parser.add_argument("--grid", type=FOLDER, help="picture to write: each picture beside its nearest (.png)")
+    parser.add_argument("--out", type=FOLDER, help="write the figures into this JSON file too")
+
+
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=FOLDER, required=True, help="folder of the run: results, checkpoint, log, samples"
@@ -303,6 +311,14 @@ COMMANDS = (
     Command("diffusion", "make a diffusion model transparent", _diffusion, "diffusion"),
     Command("controlnet", "train a ControlNet that follows lines", _controlnet, "controlnet", module=CONTROL),
     Command("layers", "train layers that fit together: joint, fg2bg, bg2fg", _layers, "layers", module=LAYERS),
+    Command(
+        "nearest",
+        "measure how near painted pictures come to those of a set",
+        _nearest,
+        "nearest",
+        check_file,
+        "nearest",
+    ),
     Command("export", "write a trained pipeline as a checkpoint for a WebUI", _export, "export"),
 )
 HARMLESSNESS = Command(

@@ -28,6 +28,7 @@ SUFFIXES = (*IMAGE_SUFFIXES, ".svg", ".exr", ".exr.js", ICON_SET)
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 NAMED_PANORAMA = re.compile(rb"base64,([A-Za-z0-9+/=\s]+)")
 VIEW_ANGLE = 75.0  # degrees, of a panorama's views
+BRIGHTEST, OVERFLOWN = 6e4, -1.0
 PITCHES = (-12.0, 0.0, 10.0)
 
 
@@ -152,12 +153,23 @@ def read_exr(content: bytes) -> np.ndarray:
             channels = {name: channel.pixels.astype(np.float32) for name, channel in file.channels().items()}
     if not {"R", "G", "B"} <= set(channels):
         raise ValueError(f"channels {', '.join(channels)}, no R, G and B")
-    return np.stack([channels[name] for name in "RGB"], axis=-1)
+    return _without_overflow(np.stack([channels[name] for name in "RGB"], axis=-1))
+
+
+def _without_overflow(light: np.ndarray) -> np.ndarray:
+    """Blocks of 8 x 8 (DWA) in which the sun overflowed, made as bright as can be: they hold negative light."""
+    height, width = (side // 8 * 8 for side in light.shape[:2])
+    blocks = light[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
+    blocks[np.broadcast_to(blocks.min(axis=(1, 3, 4), keepdims=True) < OVERFLOWN, blocks.shape)] = BRIGHTEST
+    light[:height, :width] = blocks.reshape(height, width, 3)
+    return light
 
 
 def tone_mapped(light: np.ndarray) -> np.ndarray:
     """Linear light [H,W,3] to sRGB in [0,1]: the median at a middle grey, highlights compressed (Reinhard 2002)."""
-    light = np.nan_to_num(light.astype(np.float32), nan=6e4, posinf=6e4).clip(0, 6e4)  # nan: the sun, overflown
+    light = np.nan_to_num(light.astype(np.float32), nan=BRIGHTEST, posinf=BRIGHTEST).clip(
+        0, BRIGHTEST
+    )  # nan: the sun, overflown
     luminance = light @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
     exposed = luminance * (0.22 / max(float(np.median(luminance)), 1e-4))
     mapped = exposed * (1 + exposed / 9) / (1 + exposed)
