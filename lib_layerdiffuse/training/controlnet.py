@@ -18,7 +18,7 @@ from diffusers import ControlNetModel, DiffusionPipeline
 from PIL import Image
 
 from ..core.errors import InputError
-from ..core.picture.edges import edge_maps, thick_lines
+from ..core.picture.edges import edge_maps, followed
 from ..standalone.controlnet_files import write_controlnet
 from ..standalone.controlnet_run import control_on_unet
 from .control_data import ControlBatches, ControlSet, drawn_from, encode_pictures
@@ -29,7 +29,6 @@ from .grids import image_grid
 from .settings import ControlOptions
 
 SHOWN = 8  # pictures of a grid of samples
-NEAR = 5  # pixels: the window in which a line of a picture counts as one that was asked for
 
 
 class ControlledUNet(torch.nn.Module):
@@ -165,9 +164,3 @@ def control_figures(
     _, lines, plain, controlled = _both_ways(pipeline, trainer, data, options, options.measured)
     found = {"with": controlled, "without": plain}
     return {f"lines_followed_{name}": followed(lines[:, :1], pictures) for name, pictures in found.items()}
-
-
-def followed(lines: torch.Tensor, pictures: torch.Tensor) -> float:
-    """Share in [0,1] of `lines` [B,1,H,W] that have a line of the picture [B,3,H,W] within two pixels."""
-    near = thick_lines(edge_maps(pictures.to(lines.device)), NEAR)
-    return ((near * lines).sum() / lines.sum().clamp(min=1)).item()

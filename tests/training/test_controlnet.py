@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.picture.edges import followed
 from lib_layerdiffuse.standalone.controlnet_files import read_controlnet, write_controlnet
 from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.training import control_commands
@@ -23,7 +24,7 @@ from lib_layerdiffuse.training.control_data import (
     from_prepared,
     joined,
 )
-from lib_layerdiffuse.training.controlnet import followed, train_controlnet
+from lib_layerdiffuse.training.controlnet import train_controlnet
 from lib_layerdiffuse.training.layer_sets import LayerSet
 from lib_layerdiffuse.training.settings import ControlOptions
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 LOW, HIGH = 0.04, 0.1  # of the change from black to white over a sharp border
+NEAR = 5  # pixels: the window in which a line of a picture counts as one that was asked for
 FOLLOWED = 16  # pixels by which a weak line is followed from a strong one
 # offsets (y, x) of the neighbour across the line, by the gradient's direction in steps of 45 degrees
 ACROSS = ((0, 1), (1, 1), (1, 0), (1, -1))
@@ -30,6 +31,12 @@ def edge_maps(pictures: torch.Tensor, low: float = LOW, high: float | torch.Tens
 def thick_lines(lines: torch.Tensor, width: int = 3) -> torch.Tensor:
     """Lines [B,1,H,W] made `width` pixels wide (odd): as drawn by hand."""
     return F.max_pool2d(lines, width, stride=1, padding=width // 2)
+
+
+def followed(lines: torch.Tensor, pictures: torch.Tensor) -> float:
+    """Share in [0,1] of `lines` [B,1,H,W] that have a line of the picture [B,3 or 4,H,W] within two pixels."""
+    near = thick_lines(edge_maps(pictures.to(lines.device)), NEAR)
+    return ((near * lines).sum() / lines.sum().clamp(min=1)).item()
 
 
 def _planes(pictures: torch.Tensor) -> torch.Tensor:
