@@ -23,9 +23,9 @@ from ..standalone.vocabulary import Scene, read_scenes, read_things
 from .compose import held_out_pairs
 from .layer_captions import blended_captions, foreground_captions
 from .layer_figures import FIGURES, composite, figures_of, quartiles, shares
+from .report_cli import FORM
 
 LONGEST = 10_000  # prompts of a file
-FORM = 'a prompt a line, or a JSON list of prompts or of {"prompt": ..., "foreground": ..., "background": ...}'
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def read_prompts(path: Path) -> list[SetPrompt]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} ({type(error).__name__}: {error})", FORM, "correct the file") from error
     if not 0 < len(prompts) <= LONGEST:
-        raise InputError(f"{path} with {len(prompts)} prompts", f"1 to {LONGEST}", "correct the file")
+        raise InputError(f"{path} with {len(prompts)} prompts", f"1 to {LONGEST}: {FORM}", "correct the file")
     return prompts
 
 
