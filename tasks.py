@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 DEMO_PROMPTS = ["a red apple", "a cat", "a ghost", "soap bubbles", "fire", "a glass of wine", "a rainbow", "a cloud"]
+DEMO_SETS = ["a red apple on a beach", "a cat in a forest", "a rocket in space", "a ghost at night"]
+SET_WEIGHTS = ROOT / "lib_layerdiffuse/demo_model/layer_demo_joint.safetensors"
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
@@ -49,10 +51,13 @@ def prepare(requirements: str) -> None:
 
 
 def demo(arguments: list[str]) -> None:
-    """Paint transparent pictures from prompts into `out/`."""
+    """Paint transparent pictures from prompts into `out/`, and sets of foreground, background and blended picture."""
     prepare("demo.txt")
     prompts = [] if arguments and not arguments[0].startswith("-") else DEMO_PROMPTS
-    run("-m", "lib_layerdiffuse", "generate", *prompts, *(arguments or ["-n", "2", "--seed", "1", "--out", "out"]))
+    generate = ("-m", "lib_layerdiffuse", "generate")
+    run(*generate, *prompts, *(arguments or ["-n", "2", "--seed", "1", "--out", "out"]))
+    if not arguments and SET_WEIGHTS.is_file():
+        run(*generate, *DEMO_SETS, "--mode", "joint", "-n", "2", "--seed", "1", "--out", "out/sets")
 
 
 def test(arguments: list[str]) -> None:

@@ -17,6 +17,7 @@ from .pictures import Picture
 SHEET_STEM = "contact-sheet"
 SLUG_LENGTH, SLUG_BYTES = 60, 120
 SLUG_SEEN = 1000  # characters that are looked at: a prompt may be a book
+FEW_RESULTS = 3  # of several frames, which stand one below the other
 CELL_MAX, MARGIN, LABEL_HEIGHT = 512, 12, 34
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
@@ -119,9 +120,11 @@ def _fitted(picture: Picture) -> Image.Image:
 
 
 def _columns(pictures: Sequence[Picture]) -> int:
-    """Frames of a result stay in one row; else rows of up to four, or eight when there are many."""
+    """The frames of one result a row, of two where there are many; else up to four pictures, or eight of many."""
     frames = len({picture.frame for picture in pictures})
-    return frames if frames > 1 else min(len(pictures), 4 if len(pictures) <= 16 else 8)
+    if frames > 1:
+        return frames if len(pictures) <= FEW_RESULTS * frames else 2 * frames
+    return min(len(pictures), 4 if len(pictures) <= 16 else 8)
 
 
 def _details(picture: Picture) -> str:

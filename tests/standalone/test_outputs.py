@@ -113,6 +113,14 @@ def test_contact_sheet_shows_the_board_and_labels(tmp_path):
     assert label.min() < 100  # ink
 
 
+def test_many_results_stand_two_in_a_row():
+    frames = [
+        picture(frame=name, group=group) for group in range(4) for name in ("foreground", "background", "blended")
+    ]
+    sheet = outputs.contact_sheet(frames)
+    assert sheet.size == (6 * (48 + outputs.MARGIN) + outputs.MARGIN, outputs.contact_sheet(frames[:6]).height)
+
+
 def test_contact_sheet_keeps_the_frames_of_a_result_in_one_row():
     names = ("foreground", "background", "blended")
     frames = [picture(frame=name, group=group) for group in range(2) for name in names]
