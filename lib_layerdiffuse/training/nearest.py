@@ -25,7 +25,7 @@ from .grids import checkered, image_grid
 from .recipe import as_sources
 from .vocabulary import Vocabulary
 
-SIDE = 64  # of the cut-outs that are compared
+SIDE, COARSE = 64, 16  # of the cut-outs that are compared
 VISIBLE = 16  # of 255
 BATCH = 32
 CEILING = 60.0  # dB
@@ -33,10 +33,13 @@ CEILING = 60.0  # dB
 
 @dataclass
 class Nearest:
-    """Of each picture: place of its nearest [M] in the training set, PSNR in dB of premultiplied RGBA, IoU of alpha."""
+    """Of each picture: place of its nearest [M] in the training set, PSNR in dB of premultiplied RGBA, the same of both
+    at 16 x 16 (where a blurred copy is a copy), IoU of alpha.
+    """
 
     index: torch.Tensor
     psnr: torch.Tensor
+    coarse_psnr: torch.Tensor
     iou: torch.Tensor
 
     def figures(self) -> dict[str, float]:
@@ -46,6 +49,7 @@ class Nearest:
             "pictures": len(self.psnr),
             "nearest_psnr_median": middle,
             "nearest_psnr_quartiles": [low, high],
+            "nearest_coarse_psnr_median": self.coarse_psnr.median().item(),
             "nearest_alpha_iou_median": self.iou.median().item(),
         }
 
@@ -93,7 +97,7 @@ def find_nearest(
 
 def _nearest_of(
     pictures: torch.Tensor, rows: torch.Tensor, lengths: torch.Tensor, excluded: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     own = pictures.square().flatten(1).sum(1, keepdim=True)
     ways = []
     for view in (pictures, pictures.flip(-1)):
@@ -103,10 +107,15 @@ def _nearest_of(
     index = torch.where(mirrored, ways[1].argmin(1), ways[0].argmin(1))
     seen = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
     twin = rows[index].view_as(seen)
-    error = (seen - twin).square().mean((1, 2, 3))
+    coarse = _decibels(F.avg_pool2d(seen - twin, SIDE // COARSE))
     alphas = torch.stack([seen[:, 3], twin[:, 3]])
     iou = alphas.amin(0).sum((1, 2)) / alphas.amax(0).sum((1, 2)).clamp(min=1e-6)
-    return index, (-10 * error.clamp(min=10 ** (-CEILING / 10)).log10()), iou
+    return index, _decibels(seen - twin), coarse, iou
+
+
+def _decibels(difference: torch.Tensor) -> torch.Tensor:
+    """PSNR [B] of differences [B,4,H,W]."""
+    return -10 * difference.square().mean((1, 2, 3)).clamp(min=10 ** (-CEILING / 10)).log10()
 
 
 def nearest(arguments: argparse.Namespace) -> None:
@@ -131,7 +140,10 @@ def _among(data: PreparedSet, progress, count: int = 256) -> dict[str, float]:
     if same.all(1).any():  # one caption only
         return {}
     found = find_nearest(data.rgba[index], data.rgba, same, progress)
-    return {"other_captions_psnr_median": found.psnr.median().item()}
+    return {
+        "other_captions_psnr_median": found.psnr.median().item(),
+        "other_captions_coarse_psnr_median": found.coarse_psnr.median().item(),
+    }
 
 
 def pairs_grid(pictures: PreparedSet, data: PreparedSet, found: Nearest) -> Image.Image:
