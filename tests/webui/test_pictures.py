@@ -56,11 +56,27 @@ def test_what_a_script_painted_is_theirs_with_our_alpha(keeping, layer) -> None:
     assert np.array_equal(values[..., 3], ours[..., 3]) and np.array_equal(values[32:], ours[32:])
 
 
-@pytest.mark.parametrize("size", [(128, 128), (32, 32), (96, 128)])
-def test_another_size(keeping, layer, size) -> None:
-    result = keeping.with_alpha(layer.opaque.resize(size), layer)
-    alpha = np.asarray(result)[..., 3]
-    assert result.size == size and alpha[0, 0] < 40 and alpha[size[1] // 2, size[0] // 2] > 215
+@pytest.mark.parametrize("size", [(128, 128), (96, 128)])
+@pytest.mark.parametrize("shown", [True, False], ids=["on another colour", "colours go on beneath"])
+def test_alpha_at_a_larger_size_follows_colours_where_they_show_it(keeping, pictures, size, shown) -> None:
+    """Where the background shows the edge of the colours is alpha's; where they do not, they would only disturb it."""
+    rows, columns = np.mgrid[:64, :64]
+    alpha = Image.fromarray((((rows - 31.5) ** 2 + (columns - 31.5) ** 2 < 400) * 255).astype(np.uint8))
+    inside, stripes = Image.new("RGB", (64, 64), (200, 40, 40)), np.where((rows + columns) % 16 < 8, 220, 30)
+    striped = Image.fromarray(np.repeat(stripes[..., None], 3, axis=2).astype(np.uint8))
+    opaque = Image.composite(inside, Image.new("RGB", (64, 64), (30, 60, 200)), alpha) if shown else striped
+    layer = pictures.Layer("foreground", opaque, keeping.banded(opaque, alpha))
+    colour = opaque.resize(size, Image.Resampling.LANCZOS)
+    guided, plain = (way(alpha, opaque, colour) for way in (keeping.guided, keeping.enlarged))
+    result = keeping.with_alpha(colour, layer)
+    assert np.array_equal(np.asarray(result)[..., 3], np.asarray(guided if shown else plain))
+    assert not np.array_equal(np.asarray(guided), np.asarray(plain)) and result.size == size
+
+
+def test_alpha_at_a_smaller_size_is_the_mean_of_what_it_covers(keeping, layer) -> None:
+    result = keeping.with_alpha(layer.opaque.resize((32, 32)), layer)
+    wanted = np.asarray(layer.rgba)[..., 3].reshape(32, 2, 32, 2).mean(axis=(1, 3))
+    assert np.abs(np.asarray(result)[..., 3] - wanted).max() <= 1
 
 
 def test_somebody_elses_alpha_is_kept(keeping, layer) -> None:
