@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.webui.host.row_map import UNCOND, Row, RowMap, sharing_order, step_rows
@@ -86,3 +88,28 @@ def test_a_step_of_images_out_of_place() -> None:
     """Frames 1, 2, 3 stand side by side, but belong to two results."""
     with pytest.raises(InputError):
         sharing_order([Row(image, 0) for image in (1, 2, 3)], 3)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.randoms())
+def test_any_order_of_whole_results_is_put_right(frames, groups, parts, random) -> None:
+    """However a host shuffles the rows of a call, frames end side by side; each row stands once."""
+    rows = step_rows([parts] * frames * groups)
+    random.shuffle(rows)
+    order = sharing_order(rows, frames)
+    turned = rows if order is None else [rows[place] for place in order]
+    assert in_groups(turned, frames) and sorted(turned, key=repr) == sorted(rows, key=repr)
+
+
+@given(st.integers(2, 3), st.lists(st.integers(1, 3), min_size=1, max_size=6), st.data())
+def test_a_call_is_in_order_or_refused_and_never_torn(frames, prompts, data) -> None:
+    rows = step_rows(prompts)
+    seen = RowMap(frames)
+    seen.begin_step(rows)
+    while seen.taken < len(rows):
+        count = data.draw(st.integers(1, len(rows) - seen.taken))
+        called = rows[seen.taken : seen.taken + count]
+        try:
+            order = seen.order(count)
+        except InputError:
+            return
+        assert in_groups(called if order is None else [called[place] for place in order], frames)
