@@ -29,17 +29,21 @@ LONGEST = 600  # seconds that the tests of one fault may take: a fault may be an
 PASSED, FAILED, BROKEN = 0, 1, 2  # pytest's exit codes: the last where a test file cannot be imported any more
 # files that compute alone, and the tests that know them
 SWEPT = {
-    "core/picture/alpha.py": ("core/test_alpha.py",),
-    "core/picture/resize.py": ("core/test_resize.py", "core/test_alpha.py"),
-    "core/picture/sizes.py": ("core/test_sizes.py",),
-    "core/picture/boxes.py": ("core/test_boxes.py",),
-    "core/codec/tiling.py": ("core/test_decoding.py",),
-    "core/codec/decoding.py": ("core/test_decoding.py",),
-    "core/files/weights.py": ("core/test_weights.py", "core/test_layer_files.py"),
-    "core/rows.py": ("core/test_attention_sharing.py", "core/test_offsets.py", "core/test_half_done.py"),
-    "form/values.py": ("webui/test_arguments.py", "core/test_sizes.py"),
-    "form/ranges.py": ("test_settings.py", "test_hostile_options.py"),
-    "webui/host/row_map.py": ("hosts/test_webui_row_map.py",),
+    "core/picture/alpha.py": ("core/picture/test_alpha.py",),
+    "core/picture/resize.py": ("core/picture/test_resize.py", "core/picture/test_alpha.py"),
+    "core/picture/sizes.py": ("core/picture/test_sizes.py",),
+    "core/picture/boxes.py": ("core/picture/test_boxes.py",),
+    "core/codec/tiling.py": ("core/codec/test_decoding.py",),
+    "core/codec/decoding.py": ("core/codec/test_decoding.py",),
+    "core/files/weights.py": ("core/files/test_weights.py", "core/files/test_layer_files.py"),
+    "core/rows.py": (
+        "core/sharing/test_attention_sharing.py",
+        "core/offsets/test_offsets.py",
+        "core/offsets/test_half_done.py",
+    ),
+    "form/values.py": ("form/test_arguments.py", "core/picture/test_sizes.py"),
+    "form/ranges.py": ("standalone/test_settings.py", "test_hostile_options.py"),
+    "webui/host/row_map.py": ("webui/host/test_row_map.py",),
 }
 SIGNS = {
     ast.Lt: ("<", "<="),
