@@ -28,7 +28,7 @@ SUFFIXES = (*IMAGE_SUFFIXES, ".svg", ".exr", ".exr.js", ICON_SET)
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 NAMED_PANORAMA = re.compile(rb"base64,([A-Za-z0-9+/=\s]+)")
 VIEW_ANGLE = 75.0  # degrees, of a panorama's views
-BRIGHTEST, OVERFLOWN = 6e4, -1.0
+BRIGHTEST, VANISHED = 6e4, 1e-4
 PITCHES = (-12.0, 0.0, 10.0)
 
 
@@ -157,11 +157,9 @@ def read_exr(content: bytes) -> np.ndarray:
 
 
 def _without_overflow(light: np.ndarray) -> np.ndarray:
-    """Blocks of 8 x 8 (DWA) in which the sun overflowed, made as bright as can be: they hold negative light."""
-    height, width = (side // 8 * 8 for side in light.shape[:2])
-    blocks = light[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
-    blocks[np.broadcast_to(blocks.min(axis=(1, 3, 4), keepdims=True) < OVERFLOWN, blocks.shape)] = BRIGHTEST
-    light[:height, :width] = blocks.reshape(height, width, 3)
+    """Pixels of a sun that overflowed (DWA), as bright as can be: two channels vanished, and the third is wild."""
+    channels = np.sort(np.abs(light), axis=-1)
+    light[(channels[..., 1] < VANISHED) & (channels[..., 2] > 100 * VANISHED)] = BRIGHTEST
     return light
 
 
