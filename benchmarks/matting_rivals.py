@@ -27,6 +27,7 @@ from lib_layerdiffuse.core.errors import InputError, MissingExtraError
 from lib_layerdiffuse.standalone.extras import install_line
 
 KNOWN, ERODED = 0.01, 2  # how far a pixel of the trimap may be from an end; pixels that are taken from what is known
+LOOSE = 6  # pixels that a trimap in broad strokes leaves unknown beyond that
 FEW = 0.01  # of all pixels, for the part of a trimap that the picture has nothing of
 LOWEST = 0.02  # distance from the key's colour that is still taken for it
 LIMITS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
@@ -101,10 +102,19 @@ def trimap_of(alpha: np.ndarray) -> np.ndarray:
     return result
 
 
-def eroded(mask: np.ndarray) -> np.ndarray:
-    """A bool mask [H,W] without the pixels that lie within two of its edge; what is outside the picture is no edge."""
+def eroded(mask: np.ndarray, pixels: int = ERODED) -> np.ndarray:
+    """A bool mask [H,W] without what lies within `pixels` of its edge; what is outside the picture is no edge."""
     outside = torch.from_numpy(1.0 - mask)[None, None]
-    return (F.max_pool2d(outside, 2 * ERODED + 1, 1, ERODED)[0, 0] == 0).numpy()
+    return (F.max_pool2d(outside, 2 * pixels + 1, 1, pixels)[0, 0] == 0).numpy()
+
+
+def loosened(trimap: np.ndarray) -> np.ndarray:
+    """A trimap as it is drawn in broad strokes; an end of which nothing would be left stays as it is."""
+    result = np.full(trimap.shape, 0.5)
+    for value in (0.0, 1.0):
+        inner = eroded(trimap == value, LOOSE)
+        result[inner if inner.any() else trimap == value] = value
+    return result
 
 
 def distance_key(shot: Shot, limit: float) -> np.ndarray:
@@ -148,13 +158,16 @@ def pymatting_rivals() -> list[Rival]:
         from pymatting import estimate_alpha_cf, estimate_alpha_knn
     except ImportError as error:
         raise MissingExtraError("no module pymatting", "the matting extra", install_line("matting")) from error
-    rows = (("closed form, true trimap", estimate_alpha_cf), ("KNN, true trimap", estimate_alpha_knn))
-    return [Rival(name, partial(_by_trimap, estimate)) for name, estimate in rows]
+    return [
+        Rival("closed form, true trimap", partial(_by_trimap, estimate_alpha_cf, lambda trimap: trimap)),
+        Rival("closed form, loose trimap", partial(_by_trimap, estimate_alpha_cf, loosened)),
+        Rival("KNN, true trimap", partial(_by_trimap, estimate_alpha_knn, lambda trimap: trimap)),
+    ]
 
 
-def _by_trimap(estimate: Callable, shot: Shot) -> np.ndarray:
+def _by_trimap(estimate: Callable, change: Callable[[np.ndarray], np.ndarray], shot: Shot) -> np.ndarray:
     with redirect_stdout(sys.stderr):  # pymatting prints its warnings among the tables
-        return estimate(shot.picture, shot.trimap).clip(0, 1)
+        return estimate(shot.picture, change(shot.trimap)).clip(0, 1)
 
 
 def key_rivals() -> list[Rival]:

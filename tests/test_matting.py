@@ -111,6 +111,15 @@ def test_trimap_is_eroded_by_two_pixels_and_holds_both_ends():
         assert (trimap == 0).any() and (trimap == 1).any()
 
 
+def test_a_loose_trimap_knows_less_and_never_nothing():
+    alpha = np.zeros((64, 64))
+    alpha[16:48, 16:48] = 1
+    tight, loose = trimap_of(alpha), matting_rivals.loosened(trimap_of(alpha))
+    assert ((tight == 1).sum(), (loose == 1).sum()) == (28**2, 16**2)
+    assert ((tight == 0).sum(), (loose == 0).sum()) == (64**2 - 36**2, 64**2 - 48**2)
+    assert (matting_rivals.loosened(trimap_of(block())) == 1).sum() == 16  # nothing would be left of it
+
+
 def test_chroma_key_of_a_red_thing_on_green():
     truth = block(0.5)
     shot = shot_of(truth)
