@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.matting_figures import opacity, soft_share
+from benchmarks.matting_figures import opacity, see_through_share, soft_share
 from benchmarks.matting_rivals import Shot, trimap_of
 from lib_layerdiffuse.api import generate
 from lib_layerdiffuse.core.errors import InputError
@@ -38,6 +38,7 @@ SCENE, SET_SCENE = "scene", "its own scene"
 UNSEEN_SCENES = 1_000_000  # the number of the first painted scene: training draws from far below
 NOISE = 0.2  # latent deviations, as `harmlessness` measures under
 SOFT_FROM, SOLID_TO = 0.2, 0.12  # soft shares of what is visible
+SEE_THROUGH_FROM = 0.07  # the same without what lies at an edge
 MOST_COVERED, LEAST_COVERED = 0.9, 0.04  # shares of the picture that a thing may cover
 SIGNS = ("/symbols/", "/flags/", "/money/")  # stamps that are no things
 SOFT_THINGS = (
@@ -101,16 +102,31 @@ def _levels(picture: np.ndarray) -> np.ndarray:
 
 
 def groups_of(data: PreparedSet, count: int, stamps: Path | None) -> dict[str, torch.Tensor]:
-    """RGBA uint8 [N,4,S,S] by group: `count` solid things, the same softened, soft things, and stamps where given."""
+    """RGBA uint8 [N,4,S,S] by group: solid things, the same softened, see-through ones, thin ones, and stamps if given.
+
+    At most `count` of each: the most see-through ones, and an even choice of solid and thin ones.
+    """
     data = data.part(True) if any(data.held_out) else data
-    share = np.array([soft_share(alpha) for alpha in data.rgba[:, 3].double().numpy() / 255])
+    alphas = data.rgba[:, 3].double().numpy() / 255
+    soft, through = (np.array([share(alpha) for alpha in alphas]) for share in (soft_share, see_through_share))
     fits = _fits(data.rgba)
-    solid = data.rgba[_spread(np.flatnonzero(fits & (share < SOLID_TO)), count)]
-    soft = np.flatnonzero(fits & (share >= SOFT_FROM))
-    groups = {"solid": solid, "softened": softened(solid), "soft": data.rgba[_spread(soft, count)]}
+    solid = data.rgba[_spread(np.flatnonzero(fits & (soft < SOLID_TO)), count)]
+    thin = fits & (soft >= SOFT_FROM) & (through < SEE_THROUGH_FROM)
+    groups = {
+        "solid": solid,
+        "softened": softened(solid),
+        "see-through": data.rgba[_highest(through * fits * (through >= SEE_THROUGH_FROM), count)],
+        "thin": data.rgba[_spread(np.flatnonzero(thin), count)],
+    }
     if stamps is not None:
-        groups["stamps"] = softest_stamps(stamps, count)
+        groups["stamps"] = see_through_stamps(stamps, count)
     return {name: rgba for name, rgba in groups.items() if len(rgba)}
+
+
+def _highest(shares: np.ndarray, count: int) -> np.ndarray:
+    """The numbers of the `count` highest shares above 0, in order of number."""
+    chosen = np.argsort(-shares, kind="stable")[:count]
+    return np.sort(chosen[shares[chosen] > 0])
 
 
 def _fits(rgba: torch.Tensor) -> np.ndarray:
@@ -129,14 +145,14 @@ def softened(rgba: torch.Tensor) -> torch.Tensor:
     return torch.cat([rgba[:, :3], (torch.cat(alpha) * 255).round().byte()], dim=1)
 
 
-def softest_stamps(folder: Path, count: int) -> torch.Tensor:
-    """Of a folder's photographed cut-outs (PNG) those with most soft alpha; letters, flags and coins left out."""
+def see_through_stamps(folder: Path, count: int) -> torch.Tensor:
+    """Of a folder's photographed cut-outs (PNG) the most see-through ones; letters, flags and coins left out."""
     things = [path for path in sorted(folder.rglob("*.png")) if not any(sign in path.as_posix() for sign in SIGNS)]
     if not things:
         raise InputError(f"no PNG in {folder}", "photographed cut-outs", "name the folder of the unpacked stamps")
     rgba = torch.stack([_stamp(path) for path in things])
-    share = np.array([soft_share(alpha) for alpha in rgba[:, 3].double().numpy() / 255]) * _fits(rgba)
-    return rgba[np.sort(np.argsort(-share, kind="stable")[:count])]
+    share = np.array([see_through_share(alpha) for alpha in rgba[:, 3].double().numpy() / 255])
+    return rgba[_highest(share * _fits(rgba), count)]
 
 
 def _stamp(path: Path) -> torch.Tensor:

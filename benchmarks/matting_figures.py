@@ -93,6 +93,13 @@ def soft_share(alpha: np.ndarray) -> float:
     return float((alpha[visible] <= SOFT[1]).mean()) if visible.any() else 0.0
 
 
+def see_through_share(alpha: np.ndarray) -> float:
+    """Share of what is visible that is soft and has only soft neighbours: glass and smoke, not edges and thin lines."""
+    visible, soft = alpha >= VISIBLE, (alpha >= SOFT[0]) & (alpha <= SOFT[1])
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(soft, 1, mode="edge"), (3, 3))
+    return float(windows.all(axis=(2, 3)).sum() / visible.sum()) if visible.any() else 0.0
+
+
 def opacity(alpha: np.ndarray) -> float:
     """Mean alpha of what is visible (from 12 of 255 on); 0 where nothing is."""
     visible = alpha >= VISIBLE

@@ -42,7 +42,8 @@ GREEN = (
 DIFFERENCE = "difference key, background known"
 TRUE_COLUMNS = (("codec", "codec", "-"), *GREEN, *matting_columns(SCENE))
 SHEETS = (
-    Sheet("soft", "soft", (0, 1, 2, 3, 4, 5), SCENE, TRUE_COLUMNS),
+    Sheet("see-through", "see-through", (0, 1, 2, 3, 4, 5), SCENE, TRUE_COLUMNS),
+    Sheet("thin", "thin", (0, 2, 4, 6), SCENE, TRUE_COLUMNS),
     Sheet("softened", "softened", (0, 3, 5, 8), SCENE, TRUE_COLUMNS),
     Sheet("solid", "solid", (0, 3, 5, 8), SCENE, TRUE_COLUMNS),
     Sheet("alone", "painted alone", (0, 2, 4, 6), SCENE, (*GREEN, *matting_columns(SCENE)), "painted"),

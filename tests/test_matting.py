@@ -293,13 +293,13 @@ def test_methods_whose_files_are_not_named_are_listed_as_left_out(tmp_path):
 
 
 def test_pictures_show_the_columns_that_ran(tmp_path):
-    cases = [made_case("soft", name) for name in "abc"]
+    cases = [made_case("solid", name) for name in "abcd"]
     key = matting_rivals.key_rivals()[0]
     results = [*matting.own_results(cases), *matting.matting_results(cases, [key], matting.Kept(None))]
     matting_pictures.draw_all(results, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["matting-soft.png"]
-    with matting_pictures.Image.open(tmp_path / "matting-soft.png") as image:
-        assert image.size == (4 * 18 - 2, 26 + 3 * 18)  # seen, true, codec, chroma key
+    assert [path.name for path in tmp_path.iterdir()] == ["matting-solid.png"]
+    with matting_pictures.Image.open(tmp_path / "matting-solid.png") as image:
+        assert image.size == (4 * 18 - 2, 26 + 2 * 18)  # seen, true, codec, chroma key
         pixels = np.asarray(image.convert("RGB"))
     seen = cases[0].shots["scene"].picture
     assert np.abs(pixels[26:42, :16] / 255 - seen).mean() < 0.03
@@ -313,6 +313,14 @@ def test_opacity_of_a_painted_thing_is_compared_with_its_true_pictures():
     matting_cases.add_true_opacity(cases, [("spirit", "ghost"), ("rose",)], data)
     off = [matting.Result(case, "codec", "-", case.truth).figures()[matting.OPACITY] for case in cases]
     assert off[0] == pytest.approx(0.5 - 0.2) and math.isnan(off[1])
+
+
+def test_edges_and_thin_lines_are_not_see_through():
+    line = np.zeros((16, 16))
+    line[:, 7:9] = 0.5
+    share = matting_figures.see_through_share
+    assert (share(line), share(block()), share(np.zeros((4, 4)))) == (0, 0, 0)
+    assert share(block(0.5)) == pytest.approx(36 / 64)
 
 
 def test_softened_alpha_is_lower_and_colours_stay():
@@ -332,9 +340,9 @@ def test_groups_are_drawn_by_the_share_of_soft_alpha(tmp_path):
         rgba[:4] = 0
         matting_pictures.Image.fromarray(rgba).save(place / "ghost.png")
     groups = matting_cases.groups_of(data, 4, tmp_path)
-    assert list(groups) == ["solid", "softened", "soft", "stamps"] and len(groups["stamps"]) == 1
+    assert list(groups) == ["solid", "softened", "thin", "stamps"] and len(groups["stamps"]) == 1
     shares = {name: [soft_share(a) for a in rgba[:, 3].numpy() / 255] for name, rgba in groups.items()}
-    assert max(shares["solid"]) < 0.12 and min(shares["soft"]) >= 0.2 and min(shares["softened"]) > 0.8
+    assert max(shares["solid"]) < 0.12 and min(shares["thin"]) >= 0.2 and min(shares["softened"]) > 0.8
     assert len(groups["solid"]) == 4
     with pytest.raises(InputError, match="no PNG"):
-        matting_cases.softest_stamps(tmp_path / "symbols", 1)
+        matting_cases.see_through_stamps(tmp_path / "symbols", 1)
