@@ -25,7 +25,7 @@ from lib_layerdiffuse.cli.main import COMMANDS, build_parser, main
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.training import commands as training_commands
-from lib_layerdiffuse.training import layer_commands
+from lib_layerdiffuse.training import layer_commands, nearest
 
 SEED = int(os.environ.get("LAYERDIFFUSE_FUZZ_SEED", "1"))
 CODES = {0, 2, 3, 4, 5, 6}
@@ -102,8 +102,9 @@ def nothing_heavy(place, monkeypatch):
         monkeypatch.setattr(training_commands, name, reached)
     for name in ("open_backdrops", "compose", "encode_layers", "read_layers"):
         monkeypatch.setattr(layer_commands, name, reached)
-    for name in ("encode_mixture", "encode_views", "draw_images", "whiten", "prepare", "evaluate_vae"):
+    for name in ("encode_mixture", "encode_views", "draw_images", "whiten", "prepare", "pack", "evaluate_vae"):
         monkeypatch.setattr(training_commands, name, reached)
+    monkeypatch.setattr(nearest, "prepare", reached)
 
 
 cached_parser = functools.cache(build_parser)
