@@ -9,7 +9,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,13 +18,27 @@ from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method, method_at
 from lib_layerdiffuse.core.picture.sizes import MOST_SIDE, ready
 
-if TYPE_CHECKING:
-    from lib_layerdiffuse.form.arguments import Argument
-
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 PLACE = re.compile(r"-?[0-9]{1,9}")
 USUAL_FILE, USUAL_WORDS, LONGEST_NAME = "Automatic", ("", "automatic", "none"), 1000
 IMAGE_FORMS = "a base64 text of a PNG, WebP or JPEG file, a PIL image or an array [H,W], [H,W,3] or [H,W,4] of uint8"
+
+
+class Argument(Protocol):
+    """What parsing needs of a row of the table of arguments."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def choices(self) -> tuple[Any, ...]: ...
+    @property
+    def titles(self) -> tuple[str, ...]: ...
+    @property
+    def minimum(self) -> float: ...
+    @property
+    def maximum(self) -> float: ...
 
 
 def shown(raw: Any) -> str:

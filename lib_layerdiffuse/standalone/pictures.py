@@ -42,9 +42,10 @@ class Picture:
         A name ending in .png or .webp (lossless) is written as named, over an older file. A path without an ending is
         a folder: the file in it is named after prompt and seed, and nothing is overwritten.
         """
-        from .outputs import save_picture
+        from .picture_files import file_stem, write_picture
 
-        return save_picture(self, Path(checked_path("path", path, optional=False)))
+        target = Path(checked_path("path", path, optional=False))
+        return write_picture(target, self.image, self.parameters, file_stem(self.prompt, self.seed, self.frame))
 
     def box(self, threshold: int = VISIBLE) -> tuple[int, int, int, int] | None:
         """Left, top, right and bottom of all pixels with alpha >= `threshold` of 255; None where there is none."""

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError, OutputError
-from lib_layerdiffuse.standalone import outputs
+from lib_layerdiffuse.files import whole_files
+from lib_layerdiffuse.standalone import outputs, picture_files
 from lib_layerdiffuse.standalone.pictures import Picture
 
 
@@ -59,7 +60,7 @@ def test_nothing_is_overwritten(tmp_path):
     ],
 )
 def test_names_are_safe_and_keep_every_script(prompt, stem):
-    assert outputs.slug(prompt) == stem
+    assert picture_files.slug(prompt) == stem
 
 
 @pytest.mark.parametrize("letter", ["x", "ж", "漢", "𠮷", "𝔸"])
@@ -70,7 +71,7 @@ def test_names_fit_into_what_a_file_system_takes(tmp_path, letter):
 
 
 def test_frames_are_in_the_name():
-    assert outputs.file_stem(picture(frame="foreground")) == "a-red-apple-7-foreground"
+    assert picture_files.file_stem("a red apple", 7, "foreground") == "a-red-apple-7-foreground"
 
 
 def test_full_disk_leaves_no_partial_file(tmp_path, monkeypatch):
@@ -90,7 +91,7 @@ def test_interrupt_while_writing_leaves_no_partial_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        outputs.write_whole(tmp_path / "picture.png", write)
+        whole_files.write_whole(tmp_path / "picture.png", write)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,69 @@
+"""A picture as a file: its name, and PNG or WebP with its settings as text; written whole or not at all."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+from PIL import ExifTags, Image, PngImagePlugin
+
+from ..core.errors import InputError
+from ..files.whole_files import check_folder, unwritable, write_new, write_whole
+
+SLUG_LENGTH, SLUG_BYTES = 60, 120
+SLUG_SEEN = 1000  # characters that are looked at: a prompt may be a book
+
+
+def file_stem(prompt: str, seed: int, frame: str) -> str:
+    """`a-red-apple-1` or `a-red-apple-1-foreground`: prompt, seed and frame, safe on every file system."""
+    return "-".join(part for part in (slug(prompt), str(seed), frame) if part)
+
+
+def slug(text: str) -> str:
+    """Lower-case words of any script, joined by hyphens, at most 60 characters and 120 bytes; "picture" for none."""
+    # marks are parts of letters in many scripts, and no letters to regular expressions
+    plain = unicodedata.normalize("NFC", text[:SLUG_SEEN].lower())
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in plain)
+    words = "-".join(kept.split())[:SLUG_LENGTH].encode()[:SLUG_BYTES].decode(errors="ignore")
+    return words.strip("-") or "picture"
+
+
+def write_picture(path: Path, image: Image.Image, parameters: str, stem: str) -> Path:
+    """Write PNG or lossless WebP by the path's ending, over an older file; without one into that folder, as `stem`."""
+    if path.is_dir() or not path.suffix:
+        return write_into(check_folder(path), stem, image, parameters)
+    save = SAVERS.get(path.suffix.lower())
+    if save is None:
+        raise InputError(f"the file name {path.name}", f"one that ends in {' or '.join(SAVERS)}", "rename it")
+    check_folder(path.parent, "path")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda partial: save(image, partial, parameters))
+    return path
+
+
+def write_into(folder: Path, stem: str, image: Image.Image, parameters: str = "") -> Path:
+    """Write a PNG into a folder, which is made where it is missing, under a name that nobody has; gives the path."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return write_new(folder, stem, ".png", lambda partial: save_png(image, partial, parameters))
+
+
+def save_png(image: Image.Image, path: Path, parameters: str = "") -> None:
+    """Write a PNG with the text chunk that WebUIs read settings from."""
+    info = PngImagePlugin.PngInfo()
+    if parameters:
+        info.add_text("parameters", parameters)
+    image.save(path, format="PNG", pnginfo=info)
+
+
+def save_webp(image: Image.Image, path: Path, parameters: str = "") -> None:
+    """Write a lossless WebP, colours under alpha 0 too, with the EXIF comment that WebUIs read settings from."""
+    exif = Image.Exif()
+    if parameters:
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + parameters.encode("utf-16-be")
+    image.save(path, format="WEBP", lossless=True, exact=True, exif=exif)
+
+
+SAVERS = {".png": save_png, ".webp": save_webp}
