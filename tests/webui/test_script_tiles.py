@@ -20,7 +20,7 @@ from lib_layerdiffuse.webui.host.host import host_of
 from lib_layerdiffuse.webui.host.unet_pass import MethodRun, UnetPass
 
 ALL = [method.id for method in METHODS if method.base != "demo"]
-SEEING = [method.id for method in METHODS if method.images]
+SEEING = [name for name in ALL if find_method(name).images]
 for_methods = pytest.mark.parametrize("method", ALL)
 for_seeing = pytest.mark.parametrize("method", SEEING)
 
