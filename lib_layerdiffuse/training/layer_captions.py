@@ -11,6 +11,8 @@ FEW_VARIANTS = 3  # of several things, which hardly ever come together again
 ARTICLE = re.compile(r"^(a|an|the) ")
 PLURAL = re.compile(r"[^su]s$")  # grapes, bubbles; neither glass nor cactus
 HEAD = re.compile(r"\s(with|of|in|on)\s.*")
+# of a file with what sets of layers are to show
+PROMPTS_FORM = 'a prompt a line, or a JSON list of prompts or of {"prompt": ..., "foreground": ..., "background": ...}'
 
 
 def spoken(variants: Sequence[str]) -> list[str]:

@@ -21,9 +21,8 @@ from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, choose_metho
 from ..standalone.settings import GenerateSettings
 from ..standalone.vocabulary import Scene, read_scenes, read_things
 from .compose import held_out_pairs
-from .layer_captions import blended_captions, foreground_captions
+from .layer_captions import PROMPTS_FORM, blended_captions, foreground_captions
 from .layer_figures import FIGURES, composite, figures_of, quartiles, shares
-from .report_cli import FORM
 
 LONGEST = 10_000  # prompts of a file
 
@@ -170,15 +169,15 @@ SEEDS_A_SET = 8  # no two sets share the noise of a picture
 
 
 def read_prompts(path: Path) -> list[SetPrompt]:
-    """The prompts of a file in one of the forms of `FORM`; InputError for anything else."""
+    """The prompts of a file in one of the forms of `PROMPTS_FORM`; InputError for anything else."""
     try:
         text = path.read_text(encoding="utf-8")
         rows = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
         prompts = [_prompt(row) for row in rows if not isinstance(row, str) or row.strip()]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{path} ({type(error).__name__}: {error})", FORM, "correct the file") from error
+        raise InputError(f"{path} ({type(error).__name__}: {error})", PROMPTS_FORM, "correct the file") from error
     if not 0 < len(prompts) <= LONGEST:
-        raise InputError(f"{path} with {len(prompts)} prompts", f"1 to {LONGEST}: {FORM}", "correct the file")
+        raise InputError(f"{path} with {len(prompts)} prompts", f"1 to {LONGEST}: {PROMPTS_FORM}", "correct the file")
     return prompts
 
 

@@ -13,8 +13,8 @@ from ..cli.options import add_model_options, model_settings
 from ..files.whole_files import check_folder, write_whole
 from ..form.ranges import Range, file_option, path_option
 from ..standalone.settings import GenerateSettings
+from .layer_captions import PROMPTS_FORM
 
-FORM = 'a prompt a line, or a JSON list of prompts or of {"prompt": ..., "foreground": ..., "background": ...}'
 COUNT, GRID = Range(1, 10_000, whole=True), Range(1, 256, whole=True)
 SEED, STEPS, GUIDANCE = Range(0, 2**31, whole=True), Range(1, 1000, whole=True), Range(0, 100)
 DESCRIPTION = """Paint sets of layers of held-out things in scenes, and measure whether they fit: foreground over
@@ -28,7 +28,7 @@ def add_parser(subparsers) -> None:
         "layers-report", help="measure how well painted layers fit together", description=DESCRIPTION
     )
     held_out = "default: things and scenes that the demo model never saw together"
-    parser.add_argument("--prompts", type=file_option, metavar="FILE", help=f"{FORM}; {held_out}")
+    parser.add_argument("--prompts", type=file_option, metavar="FILE", help=f"{PROMPTS_FORM}; {held_out}")
     parser.add_argument(
         "--count", type=COUNT.parse, default=64, metavar="N", help="at most so many prompts (default 64)"
     )
