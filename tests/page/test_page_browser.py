@@ -329,6 +329,24 @@ def test_on_a_phone_results_are_by_the_button_and_controls_are_large(phone):
     assert tab.evaluate(SMALL) == [] and phone.errors == []
 
 
+def test_the_demo_model_paints_a_set_of_a_scene_that_was_clicked(visitor):
+    tab = visitor.tab
+    assert tab.locator("#layerdiffuse_mode input").count() == 4
+    tab.click("#page_examples_1 button >> nth=0")
+    tab.wait_for_function("() => document.querySelector('#page_prompt textarea').value.includes(' on a ')")
+    prompt = tab.input_value("#page_prompt textarea")
+    assert not tab.is_visible("#page_hints [role=status]")
+    tab.check("#layerdiffuse_mode input[value=joint]")
+    tab.wait_for_selector("#layerdiffuse_bg_additional_prompt")
+    visitor.fill_in(prompt, count=2, steps=1)
+    visitor.generate()
+    visitor.wait_for_pictures(6)
+    captions = tab.locator("#page_gallery .caption-label").all_inner_texts()
+    assert [text.split(",")[0] for text in captions] == ["foreground", "background", "blended"] * 2
+    tab.check("#layerdiffuse_mode input[value=single]")
+    tab.wait_for_selector("#layerdiffuse_bg_additional_prompt", state="hidden")
+
+
 def test_layer_methods_show_their_inputs_and_name_their_layers(browser, layered, tmp_path):
     with Server(layered, ServerSettings(port=0), grace=5.0) as server:
         someone = Visitor(browser, server)

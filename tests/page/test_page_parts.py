@@ -16,14 +16,17 @@ gradio = pytest.importorskip("gradio", minversion="6.0")
 tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, OutputError, WeightsError  # noqa: E402
+from lib_layerdiffuse.files.downloads import LayerFiles  # noqa: E402
 from lib_layerdiffuse.form.arguments import LayerArguments  # noqa: E402
 from lib_layerdiffuse.page import cli  # noqa: E402
 from lib_layerdiffuse.page.form import Form  # noqa: E402
 from lib_layerdiffuse.page.handlers import Handlers  # noqa: E402
 from lib_layerdiffuse.page.layout import Layout  # noqa: E402
+from lib_layerdiffuse.page.model import PageModel  # noqa: E402
 from lib_layerdiffuse.page.server import Server, ServerSettings  # noqa: E402
 from lib_layerdiffuse.page.turns import Turns  # noqa: E402
 from lib_layerdiffuse.page.visits import Visits  # noqa: E402
+from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost  # noqa: E402
 from lib_layerdiffuse.standalone.outputs import PictureFolder  # noqa: E402
 from lib_layerdiffuse.standalone.pictures import Watchers  # noqa: E402
 from lib_layerdiffuse.standalone.settings import GenerateSettings  # noqa: E402
@@ -89,6 +92,26 @@ def test_the_field_is_there_only_where_the_model_has_a_controlnet(demo, layered,
     assert layered.checked_controlnet(mine) == mine
     with pytest.raises(WeightsError, match="does not fit"):
         layered.checked_controlnet(demo.controlnet)
+
+
+def test_examples_are_of_things_of_scenes_and_of_both(demo):
+    examples = demo.examples
+    assert list(examples) == ["things", "things in scenes, mode Joint", "scenes"]
+    assert examples["scenes"] == ["a beach", "a meadow"]
+    assert all(text.endswith(("on a beach", "on a meadow")) for text in examples["things in scenes, mode Joint"])
+    assert not demo.hints(examples["things in scenes, mode Joint"][0])
+
+
+def test_methods_whose_files_are_not_there_are_not_offered(demo, tmp_path):
+    (folder,) = demo.pipeline.files.folders
+    for path in folder.glob("*.safetensors"):
+        if path.stem not in ("layer_demo_joint", "layer_demo_bg2fg"):
+            (tmp_path / path.name).symlink_to(path)
+    fewer = PageModel(DiffusersHost(demo.pipeline.pipeline, "demo", LayerFiles([tmp_path], offline=True)), {})
+    with gradio.Blocks():
+        layout = Layout(fewer)
+        layout.build()
+    assert [mode for _, mode in layout.accordion.mode.choices] == ["single", "from-foreground"]
 
 
 def test_transparency_is_on_at_first_and_the_body_is_open(page):
