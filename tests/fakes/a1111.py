@@ -73,7 +73,7 @@ class Model(nn.Module):
 
     def __init__(self, base: str, storage: torch.dtype):
         super().__init__()
-        self.base, self.is_sdxl, self.is_sd1 = base, base == "sdxl", base == "sd15"
+        self.base, self.is_sdxl, self.is_sd1 = base, base == "sdxl", base in ("sd15", "demo")
         self.model, self.first_stage_model = DiffusionWrapper(base, storage), POOL.take("vae", Autoencoder)
         self.scale_factor, self.used_config = SCALE_FACTOR[base], base
         self.register_buffer("alphas_cumprod", alphas_cumprod())

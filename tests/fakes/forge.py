@@ -86,7 +86,7 @@ class Model:
     first_stage_model = cond_stage_model = None
 
     def __init__(self, info: CheckpointInfo, storage: torch.dtype):
-        self.base, self.is_sdxl, self.is_sd1 = info.base, info.base == "sdxl", info.base == "sd15"
+        self.base, self.is_sdxl, self.is_sd1 = info.base, info.base == "sdxl", info.base in ("sd15", "demo")
         self.scale = SCALE_FACTOR[info.base]
         state = info.state
         unet = POOL.take((info.base, storage), lambda: forge_unet(build_unet(info.base), storage))

@@ -1,4 +1,4 @@
-"""Real networks with the block structures of SD1.5 and SDXL, narrow, with weights by rule R1."""
+"""Real networks with the block structures of SD1.5, SDXL and the demo model, narrow, with weights by rule R1."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from rule import value
 from torch import nn
 
-CONTEXT = {"sd15": 64, "sdxl": 96}
+CONTEXT = {"sd15": 64, "sdxl": 96, "demo": 48}
 VECTOR = 24  # SDXL's pooled conditioning
-SCALE_FACTOR = {"sd15": 0.18215, "sdxl": 0.13025}
+SCALE_FACTOR = {"sd15": 0.18215, "sdxl": 0.13025, "demo": 1.0}
 COMMON = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": 2}
 UNETS = {
     "sd15": {"attention_resolutions": [4, 2, 1], "channel_mult": [1, 2, 4, 4], "transformer_depth": 1},
     "sdxl": {"attention_resolutions": [4, 2], "channel_mult": [1, 2, 4], "transformer_depth": 2},
+    "demo": {
+        "attention_resolutions": [2, 4],
+        "channel_mult": [1, 2, 2],
+        "transformer_depth": 1,
+        "num_res_blocks": 1,
+    },
 }
 AUTOENCODER = {
     "ch": 32,
@@ -90,12 +96,11 @@ def is_clean(network: nn.Module) -> bool:
 
 
 def build_unet(base: str) -> UNetModel:
-    """An LDM UNet: SD1.5 with all sixteen places of transformers, or SDXL with its vector and deeper transformers."""
+    """An LDM UNet: SD1.5 with all sixteen places of transformers, SDXL with its vector and deeper ones, or the demo."""
     sdxl = base == "sdxl"
     with contextlib.redirect_stdout(io.StringIO()):
         unet = UNetModel(
-            **COMMON,
-            **UNETS[base],
+            **COMMON | UNETS[base],
             num_heads=8,
             use_spatial_transformer=True,
             context_dim=[CONTEXT[base]] * UNETS[base]["transformer_depth"],
@@ -172,7 +177,7 @@ def fill(network: nn.Module, state: Mapping[str, torch.Tensor], prefix: str) -> 
 
 
 def write_all_layers(folder: Path) -> Path:
-    """The layer files of SD1.5 and SDXL for the widths of these networks."""
+    """The layer files of all bases for the widths of these networks."""
     folder.mkdir(parents=True, exist_ok=True)
     for base in UNETS:
         unet = part_shapes(base)

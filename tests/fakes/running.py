@@ -26,13 +26,14 @@ OTHER = {"sd15": "sdxl", "sdxl": "sd15"}
 
 
 def start(monkeypatch: Any, folder: Path, layers: Path, flavour: str = "a1111", **engine: Any) -> WebUI:
-    """A WebUI with two checkpoints of each base, its page built; `layers` is `layer_model` in its models folder."""
+    """A WebUI with checkpoints of each base, its page built; `layers` is `layer_model` in its models folder."""
     make = A1111 if flavour == "a1111" else Forge
     folder.mkdir()
     webui = WebUI(folder, layers.parent, lambda webui: make(webui, **engine))
     for base in OTHER:
         for number in ("one", "two"):
             webui.engine.add_checkpoint(f"{base}-{number}", base)
+    webui.engine.add_checkpoint("demo-one", "demo")
     return webui.install(monkeypatch).reload_ui()
 
 

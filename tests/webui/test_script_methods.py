@@ -10,6 +10,7 @@ from fakes.running import Snapshot, layer_of, networks_of, picture, plainly, run
 from lib_layerdiffuse.core.methods import METHODS, find_method
 from lib_layerdiffuse.core.offsets.install import ConcatLatents, merge_offsets
 from lib_layerdiffuse.core.offsets.offsets import read_offsets
+from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 
 TEN = [method for method in METHODS if method.base != "demo"]
 IDS = [method.id for method in TEN]
@@ -20,6 +21,34 @@ START = {"init_images": [picture(seed=7)]}
 def named(*names: str) -> pytest.MarkDecorator:
     """Only these methods."""
     return pytest.mark.parametrize("method", [find_method(name) for name in names], ids=names)
+
+
+DEMO = [method for method in METHODS if method.base == "demo"]
+
+
+@pytest.mark.parametrize("method", DEMO, ids=[method.id for method in DEMO])
+def test_every_method_of_the_demo_model(make_webui, method) -> None:
+    """On AUTOMATIC1111: Forge loads no small checkpoints."""
+    test_every_method(make_webui, "a1111", method)
+
+
+@pytest.mark.parametrize("method", DEMO[1:], ids=[method.id for method in DEMO[1:]])
+def test_the_demo_models_batches_are_rounded_up_to_whole_results(make_webui, method) -> None:
+    webui, frames = make_webui("a1111", "demo"), len(method.frames)
+    outcome = run(webui, layer_of(method), batch_size=frames + 1, **ONE_STEP)
+    assert len(outcome.pictures) == 2 * frames and f"rounded up from {frames + 1} to {2 * frames}" in outcome.note
+
+
+def test_layers_of_the_demo_model_that_are_not_there_are_named(make_webui, layers) -> None:
+    webui, path = make_webui("a1111", "demo"), layers / "layer_demo_joint.safetensors"
+    away = path.rename(path.with_suffix(".away"))
+    try:
+        outcome = run(webui, {"method": "demo_joint"}, batch_size=3, **ONE_STEP)
+    finally:
+        away.rename(path)
+    if not (DEMO_FOLDER / path.name).is_file():  # else the shipped one is found, and made for wider layers
+        assert "layer_demo_joint.safetensors" in str(outcome.error) and "part of the demo model" in str(outcome.error)
+    assert outcome.error is not None and not outcome.pictures
 
 
 @pytest.mark.parametrize("method", TEN, ids=IDS)

@@ -154,7 +154,11 @@ def projection_offsets(unet: Shapes) -> Shapes:
 def full_offsets(unet: Shapes, method: Method) -> Shapes:
     """Keys and shapes of full offsets of some parameters; the input convolution is wider for concatenated latents."""
     known = (key.removeprefix("diffusion_model.").split("::")[0] for key in MANIFESTS["layer_xl_fg2ble.small"])
-    shapes = {f"diffusion_model.{name}::diff::0": tuple(unet[name]) for name in (*known, *TRANSFORMER_PARAMETERS)}
+    shapes = {
+        f"diffusion_model.{name}::diff::0": tuple(unet[name])
+        for name in (*known, *TRANSFORMER_PARAMETERS)
+        if name in unet
+    }
     wide = "diffusion_model.input_blocks.0.0.weight::diff::0"
     outputs, _, *kernel = shapes[wide]
     return shapes | {wide: (outputs, method.input_channels, *kernel)}
