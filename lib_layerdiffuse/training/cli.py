@@ -11,7 +11,7 @@ from ..files.whole_files import check_file, check_folder
 from ..form.ranges import Range, file_option, path_option, source_option
 from .options import add_options
 from .settings import (
-    LAYER_METHODS,
+    DEMO_LAYERS,
     CodecOptions,
     ComposeOptions,
     ControlOptions,
@@ -252,7 +252,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary", type=FILE, help="vocabulary file, likewise: the words that users are told about"
     )
-    for name in LAYER_METHODS:
+    for name in DEMO_LAYERS:
         parser.add_argument(f"--{name}", type=FILE, help=f"layer file that `train layers --method {name}` wrote")
     parser.add_argument("--controlnet", type=FILE, help="ControlNet that `train controlnet` wrote, likewise")
     parser.add_argument(

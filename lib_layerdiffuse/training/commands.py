@@ -30,7 +30,7 @@ from .models import load_pipeline, open_vae
 from .options import read_options
 from .pack import pack
 from .recipe import as_sources
-from .settings import LAYER_METHODS, CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
+from .settings import DEMO_LAYERS, CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 from .text import build_tokenizer, caption_variants, load_tokenizer
 from .vae import draw_images, evaluate_vae, load_vae, train_vae, whiten
 from .vocabulary import Vocabulary
@@ -193,7 +193,7 @@ def export(arguments: argparse.Namespace) -> None:
     if any(transparent) and not all(transparent):
         raise InputError("one or two of --codec, --offsets and --vocabulary", "all three, or none", "add the others")
     pipeline = load_pipeline(arguments.pipeline)
-    named = {f"demo_{name}": getattr(arguments, name) for name in LAYER_METHODS}
+    named = {f"demo_{name}": getattr(arguments, name) for name in DEMO_LAYERS}
     layers = {name: path for name, path in named.items() if path}
     if all(transparent):
         check_transparency(*transparent, pipeline)

@@ -15,6 +15,7 @@ TRACKERS = ("csv", "tensorboard")
 UNITS = ("posterior", "latent")
 TUNED = ("lora", "full")
 LAYER_METHODS = ("joint", "fg2bg", "bg2fg", "fg2blend", "bg2blend", "fgblend2bg", "bgblend2fg")
+DEMO_LAYERS = ("joint", "fg2bg", "bg2fg")  # those that a demo model has
 
 STEPS = Range(1, 10**9, whole=True)
 COUNT = Range(0, 10**9, whole=True)

@@ -20,7 +20,7 @@ from lib_layerdiffuse.core.files.layer_files import METHOD, read_contents
 from lib_layerdiffuse.core.methods import find_method, methods_for
 from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.training import engine
-from lib_layerdiffuse.training.settings import LAYER_METHODS
+from lib_layerdiffuse.training.settings import DEMO_LAYERS
 
 from .toys import toy_set, toy_vae, write_discs
 
@@ -231,7 +231,7 @@ def test_two_processes_train_and_resume(tmp_path):
 
 def test_layer_files_are_exported_under_their_names_and_say_what_they_are(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    methods = {name: find_method(f"demo_{name}") for name in LAYER_METHODS}
+    methods = {name: find_method(f"demo_{name}") for name in DEMO_LAYERS}
     assert set(methods.values()) == {method for method in methods_for("demo") if len(method.frames) > 1}
     load_demo(tiny.write_demo_folder(tmp_path / "made")).save_pretrained("base")
     (tmp_path / "made").rename("layers")

@@ -25,6 +25,8 @@ SAMPLES = 32  # parameters by which a UNet is told from another
 INPUT_CONVOLUTION = "input_blocks.0.0.weight"
 ENCODER_KEY = re.compile(r"blocks\.\d+\.(weight|bias)")
 CONTEXTS = {768: "sd15", 2048: "sdxl"}  # width of the text that cross attention sees; others: the demo model's kind
+UNIT_QUERY = re.compile(rf"{re.escape(SHARING_PREFIX)}(\d+)\.to_q_lora\.0\.down\.weight")
+QUERY, KEY = ".to_q.weight", ".to_k.weight"
 Shapes = Mapping[str, Shape]
 
 
@@ -32,7 +34,8 @@ Shapes = Mapping[str, Shape]
 class Contents:
     """What a file holds: its part, the bases it may be for, and of a method its kind and the ids it can stand for.
 
-    `sample` are some of the UNet's parameters that it has offsets for, as (name, rows, columns).
+    `sample` are some of the UNet's parameters that it has offsets for, as (name, rows, columns); `units`, of attention
+    sharing, the widths (hidden, what it attends to) of the layers that they belong to.
     """
 
     part: str
@@ -40,9 +43,12 @@ class Contents:
     kind: str = ""
     methods: tuple[str, ...] = ()
     sample: tuple[tuple[str, int, int], ...] = ()
+    units: tuple[tuple[int, int], ...] = ()
 
     def fits_unet(self, parameters: Shapes) -> bool:
-        """Whether a UNet with these parameters, by LDM name, has what the file has offsets for."""
+        """Whether a UNet with these parameters, by LDM name, has what the file has offsets or units for."""
+        if self.units and sorted(self.units) != sorted(attention_widths(parameters)):
+            return False
         return all(flat(parameters.get(name) or (0,)) == (rows, columns) for name, rows, columns in self.sample)
 
 
@@ -164,8 +170,25 @@ def _sharing(shapes: Shapes) -> Contents:
     control = any(key.startswith(CONTROL_PREFIX) for key in shapes)
     rows = [m for m in METHODS if m.kind == ATTENTION_SHARING and len(m.frames) == frames]
     methods = [m.id for m in rows if (m.control is not None) == control]
-    context = shapes.get(f"{SHARING_PREFIX}1.to_k_lora.0.down.weight", (0, 0))[-1]
-    return Contents(METHOD, (CONTEXTS.get(context, "demo"),), ATTENTION_SHARING, tuple(methods))
+    units = tuple(
+        (_last(shape), _last(shapes.get(f"{SHARING_PREFIX}{match[1]}.to_k_lora.0.down.weight")))
+        for key, shape in shapes.items()
+        if (match := UNIT_QUERY.fullmatch(key))
+    )
+    context = _last(shapes.get(f"{SHARING_PREFIX}1.to_k_lora.0.down.weight"))
+    # a small model of SD1.5's layout may have text of any width
+    bases = (CONTEXTS[context],) if context in CONTEXTS else ("sd15", "demo")
+    return Contents(METHOD, bases, ATTENTION_SHARING, tuple(methods), units=units)
+
+
+def attention_widths(parameters: Shapes) -> list[tuple[int, int]]:
+    """Hidden size, and the width of what it attends to, of every attention layer of a UNet."""
+    heads = [name.removesuffix(QUERY) for name in parameters if name.endswith(QUERY)]
+    return [(_last(parameters[head + QUERY]), _last(parameters.get(head + KEY))) for head in heads]
+
+
+def _last(shape: Shape | None) -> int:
+    return shape[-1] if shape else 0
 
 
 def _holds_decoder(shapes: Shapes) -> bool:

@@ -52,6 +52,7 @@ def test_published_files_are_known_by_their_name_and_layout(stem):
         (sharing_layout(SharingShape(1, SD15_WIDTHS)), METHOD, ("sd15",), ("sd15_fg",)),
         (sharing_layout(SharingShape(3, SD15_WIDTHS)), METHOD, ("sd15",), ("sd15_joint",)),
         (sharing_layout(SharingShape(2, SD15_WIDTHS, control=True)), METHOD, ("sd15",), ("sd15_fg2bg", "sd15_bg2fg")),
+        (sharing_layout(SharingShape(3, (64,) * 7, 128, 4)), METHOD, ("sd15", "demo"), ("sd15_joint", "demo_joint")),
         (xl_attention_layout(), METHOD, ("sdxl",), ("xl_fg_attn", "xl_fg_conv")),
         ({WIDE: (320, 8, 3, 3), XL_QUERY: (640, 2048)}, METHOD, ("sdxl",), ("xl_fg2blend", "xl_bg2blend")),
         ({WIDE: (320, 12, 3, 3), XL_QUERY: (640, 2048)}, METHOD, ("sdxl",), ("xl_fgblend2bg", "xl_bgblend2fg")),
@@ -85,6 +86,32 @@ def test_files_without_metadata_are_known_by_keys_and_shapes(layout, part, bases
 )
 def test_other_files_are_no_layer_files(layout):
     assert recognise({}, layout) is None
+
+
+def parameters_of(widths: tuple[int, ...], context: int) -> dict[str, tuple[int, ...]]:
+    """The projections of a UNet's attention layers."""
+    shapes = {}
+    for place, width in enumerate(widths):
+        for attention, source in (("attn1", width), ("attn2", context)):
+            head = f"input_blocks.{place}.1.transformer_blocks.0.{attention}"
+            shapes |= {f"{head}.to_q.weight": (width, width), f"{head}.to_k.weight": (width, source)}
+    return shapes
+
+
+@pytest.mark.parametrize("widths", [(64,) * 7, (32, 64, 64)])
+def test_units_fit_a_unet_with_as_many_layers_of_their_widths(widths):
+    contents = recognise({}, sharing_layout(SharingShape(2, widths, 48, 4)), "own")
+    assert contents.fits_unet(parameters_of(widths, 48)) and contents.fits_unet(parameters_of(widths[::-1], 48))
+    others = (parameters_of(widths, 32), parameters_of(widths[1:], 48), parameters_of((*widths[1:], 96), 48), {})
+    assert not any(map(contents.fits_unet, others))
+
+
+def test_metadata_or_name_say_the_base_of_units():
+    layout = sharing_layout(SharingShape(3, (64,) * 7, 128, 4))
+    said = metadata_of(METHOD, LatentSpace(BASES["demo"].scale_factor), "demo_joint")
+    assert recognise(said, layout, "own").methods == ("demo_joint",)
+    assert recognise({}, layout, "layer_demo_joint").bases == ("demo",)
+    assert recognise({}, layout, "layer_sd15_joint").methods == ("sd15_joint",)
 
 
 @pytest.mark.parametrize("base", BASES)
