@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from lib_layerdiffuse.api import generate, load, words
-from lib_layerdiffuse.core.methods import BASES, find_method
+from lib_layerdiffuse.core.methods import BASES, find_method, stems_of
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.run_plan import with_defaults
 from lib_layerdiffuse.standalone.settings import GenerateSettings
@@ -50,8 +50,9 @@ def alpha_of(image: Image.Image) -> np.ndarray:
 def test_files_are_small_half_precision_and_licensed():
     weights = list(DEMO_FOLDER.rglob("*.safetensors"))
     stems = {path.stem for path in weights}
-    assert stems == {"demo", BASES["demo"].encoder, BASES["demo"].decoder, find_method("demo_fg").weights}
-    assert sum(path.stat().st_size for path in DEMO_FOLDER.rglob("*") if path.is_file()) <= 40e6
+    least = {"demo", BASES["demo"].encoder, BASES["demo"].decoder, find_method("demo_fg").weights}
+    assert least <= stems <= {"demo", "demo_control_lines", *stems_of("demo")}
+    assert sum(path.stat().st_size for path in DEMO_FOLDER.rglob("*") if path.is_file()) <= 60e6
     for path in weights:
         with safe_open(str(path), framework="pt") as file:
             assert {file.get_tensor(key).dtype for key in file.keys()} <= {torch.float16, torch.int64}

@@ -24,7 +24,7 @@ from lib_layerdiffuse.form.arguments import (
 )
 from lib_layerdiffuse.form.ranges import LONGEST_NAME, Range, Stem, is_path, is_text
 from lib_layerdiffuse.form.values import shown
-from lib_layerdiffuse.standalone.outputs import SLUG_BYTES, SLUG_LENGTH, slug
+from lib_layerdiffuse.standalone.picture_files import SLUG_BYTES, SLUG_LENGTH, slug
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=40)
 anything = st.recursive(
