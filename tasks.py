@@ -1,4 +1,4 @@
-"""The two commands of the README, for every system: `python tasks.py demo` and `python tasks.py test`.
+"""The commands of the README, for every system: `python tasks.py demo` and `python tasks.py test`.
 
 Each makes its own environment in `.venv` (once), with the pinned versions of `requirements/`, and runs in it.
 Set TORCH_INDEX_URL to fetch another build of torch, for instance one without CUDA.
@@ -70,6 +70,15 @@ def test(arguments: list[str]) -> None:
     run("-m", "pytest", *(arguments or ["-n", "2", "--dist", "loadfile"]))
 
 
+def coverage(arguments: list[str]) -> None:
+    """Run the tests and print which lines and branches they leave out; pyproject.toml says how many may be."""
+    prepare("test.txt")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    report = ["--cov", "--cov-report", "term-missing:skip-covered"]
+    run("-m", "pytest", *report, *(arguments or ["-n", "2", "--dist", "loadfile"]))
+
+
 def page(arguments: list[str]) -> None:
     """Open the standalone page."""
     prepare("demo.txt")
@@ -78,7 +87,7 @@ def page(arguments: list[str]) -> None:
 
 def main() -> None:
     """Choose the task by the first argument."""
-    tasks = {"demo": demo, "test": test, "page": page}
+    tasks = {"demo": demo, "test": test, "coverage": coverage, "page": page}
     if len(sys.argv) < 2 or sys.argv[1] not in tasks:
         raise SystemExit(f"usage: python tasks.py {'|'.join(tasks)} [arguments]")
     tasks[sys.argv[1]](sys.argv[2:])

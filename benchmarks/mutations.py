@@ -28,21 +28,18 @@ LIBRARY = "lib_layerdiffuse"
 LONGEST = 600  # seconds that the tests of one fault may take: a fault may be an endless loop
 PASSED, FAILED, BROKEN = 0, 1, 2  # pytest's exit codes: the last where a test file cannot be imported any more
 # files that compute alone, and the tests that know them
+PROPERTIES, PARSERS = "core/test_properties.py", "form/test_parsers.py"
 SWEPT = {
-    "core/picture/alpha.py": ("core/picture/test_alpha.py",),
-    "core/picture/resize.py": ("core/picture/test_resize.py", "core/picture/test_alpha.py"),
+    "core/picture/alpha.py": ("core/picture/test_alpha.py", PROPERTIES),
+    "core/picture/resize.py": ("core/picture/test_resize.py", "core/picture/test_alpha.py", PROPERTIES),
     "core/picture/sizes.py": ("core/picture/test_sizes.py",),
-    "core/picture/boxes.py": ("core/picture/test_boxes.py",),
-    "core/codec/tiling.py": ("core/codec/test_decoding.py",),
+    "core/picture/boxes.py": ("core/picture/test_boxes.py", PROPERTIES),
+    "core/codec/tiling.py": ("core/codec/test_decoding.py", PROPERTIES),
     "core/codec/decoding.py": ("core/codec/test_decoding.py",),
     "core/files/weights.py": ("core/files/test_weights.py", "core/files/test_layer_files.py"),
-    "core/rows.py": (
-        "core/sharing/test_attention_sharing.py",
-        "core/offsets/test_offsets.py",
-        "core/offsets/test_half_done.py",
-    ),
-    "form/values.py": ("form/test_arguments.py", "core/picture/test_sizes.py"),
-    "form/ranges.py": ("standalone/test_settings.py", "test_hostile_options.py"),
+    "core/rows.py": ("core/offsets/test_offsets.py", PROPERTIES),
+    "form/values.py": ("form/test_arguments.py", "core/picture/test_sizes.py", PARSERS),
+    "form/ranges.py": ("standalone/test_settings.py", PARSERS),
     "webui/host/row_map.py": ("webui/host/test_row_map.py",),
 }
 SIGNS = {

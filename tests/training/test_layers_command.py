@@ -64,16 +64,16 @@ def test_an_interrupted_run_goes_on(folder, capsys, monkeypatch):
     assert steps_in(folder / "run") == ["1", "2", "3", "4"]
 
 
-def test_two_processes_train_and_resume(folder):
+def test_two_processes_train(folder):
+    """How they go on with a run is tested with the codec's, by the same engine."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     launch += " --dynamo_backend no --main_process_port 0 -m lib_layerdiffuse"
-    for steps in ("2", "3"):
-        command = [sys.executable, "-m", *launch.split(), *TRAIN, "--method", "fg2bg", *RUN, "--steps", steps]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count('"loss"') == 1
-    assert steps_in(folder / "run") == ["1", "2", "3"]
+    command = [sys.executable, "-m", *launch.split(), *TRAIN, "--method", "fg2bg", *RUN, "--steps", "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('"loss"') == 1
+    assert steps_in(folder / "run") == ["1", "2"]
     assert json.loads(Path("run/run.json").read_text())["processes"] == 2
 
 
