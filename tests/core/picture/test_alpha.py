@@ -229,3 +229,10 @@ def test_a_threshold_that_is_none_is_refused(threshold):
 def test_a_negative_margin_is_refused():
     with pytest.raises(InputError, match="margin"):
         trimmed(hazy(), margin=-1)
+
+
+@pytest.mark.parametrize(("level", "kind"), [(2, "transparent"), (3, "soft"), (252, "soft"), (253, "opaque")])
+def test_two_levels_from_an_end_count_as_it_and_three_do_not(level, kind):
+    rgba = np.full((4, 4, 4), level, np.uint8)
+    for picture in (rgba, Image.fromarray(rgba), torch.from_numpy(rgba).permute(2, 0, 1)[None].float() / 255):
+        assert getattr(AlphaSummary.of(picture), kind) == 1
