@@ -162,6 +162,18 @@ def table(rows: Sequence[dict], columns: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def overview(rows: Sequence[dict], figure: str) -> str:
+    """One figure of all groups in Markdown, a row for each method and backdrop."""
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    found = {(row["method"], row["backdrop"], row["group"]): row[figure] for row in rows}
+    lines = [f"| {figure}: method | shown on | " + " | ".join(groups) + " |", "|---" * (len(groups) + 2) + "|"]
+    for method, backdrop in dict.fromkeys(key[:2] for key in found):
+        values = [found.get((method, backdrop, group)) for group in groups]
+        cells = ["" if value is None else f"{value:.{DIGITS.get(figure, 4)}f}" for value in values]
+        lines.append(f"| {method} | {backdrop} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", nargs="?", type=Path, help="a set by `train prepare` (the tests' held-out pictures)")
@@ -228,6 +240,8 @@ def main() -> None:
         mine = [row for row in rows if row["group"] == group]
         columns = [*FIGURES, NEW, BACK, OPACITY, SHARE, SECONDS]
         print(f"\n{group}, {mine[0]['pictures']} pictures\n\n{table(mine, columns)}")
+    for figure in ("MAE", "soft", NEW):
+        print(f"\n{overview(rows, figure)}")
     print("".join(f"\nleft out: {line}" for line in left_out))
     if chosen.json:
         chosen.json.write_text(json.dumps({"rows": rows, "left_out": left_out}, indent=1))

@@ -263,6 +263,9 @@ def test_results_are_measured_by_picture_and_summed_up_by_group():
     assert rows["soft", "perfect", "green"]["SAD"] == 0
     text = matting.table(list(rows.values()), ["MAE", matting.BACK])
     assert "| codec | - | 0.0250 | - |" in text
+    lines = matting.overview([row | {"MAE": row["MAE"] + 1} for row in rows.values()], "MAE").splitlines()
+    assert lines[0] == "| MAE: method | shown on | solid | soft |"
+    assert "| codec | - | 1.0250 | 1.0250 |" in lines and "| perfect | green | 1.0000 | 1.0000 |" in lines
 
 
 def test_a_result_that_explains_the_shot_goes_back_in_place():
