@@ -16,6 +16,7 @@ from benchmarks import matting, matting_cases, matting_figures, matting_pictures
 from benchmarks.matting_cases import Case, laid
 from benchmarks.matting_figures import connectivity_error, gradient, gradient_error, largest_region, soft_share
 from benchmarks.matting_rivals import Rival, Shot, trimap_of
+from lib_layerdiffuse.api import load
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
 
 GREEN = np.broadcast_to(np.array([0.0, 0.7, 0.25]), (16, 16, 3))
@@ -349,3 +350,18 @@ def test_groups_are_drawn_by_the_share_of_soft_alpha(tmp_path):
     assert len(groups["solid"]) == 4
     with pytest.raises(InputError, match="no PNG"):
         matting_cases.see_through_stamps(tmp_path / "symbols", 1)
+
+
+def test_painted_cases_show_matting_what_it_would_see():
+    """By the demo model: alone, the picture laid over backgrounds; in a set, the blended picture and its background."""
+    host, scenes = load(), matting_cases.Scenes(1)
+    things = matting_cases.things_to_paint(None, 1)
+    (alone,) = matting_cases.painted_singles(host, things, scenes)
+    assert alone.name == "a ghost" and 0.05 < alone.truth[..., 3].mean() < 0.95
+    assert alone.shots["green"].picture == pytest.approx(laid(alone.truth, alone.shots["green"].background), abs=0.002)
+    assert np.abs(alone.shots["scene"].background - alone.unseen).mean() > 0.05
+    for case in matting_cases.painted_sets(host, things, scenes, None):  # none, where the model has no joint method
+        shot = case.shots[matting_cases.SET_SCENE]
+        assert case.ours["painted foreground"] is case.truth
+        assert not shot.plain and shot.picture.shape == shot.background.shape == (128, 128, 3)
+        assert np.abs(shot.picture - shot.background).mean() > 0.01
