@@ -126,7 +126,7 @@ def matting_results(cases: Sequence[Case], rivals: Sequence[Rival], kept: Kept) 
         shots = [case.shots[backdrop] for case in members]
         truths = [case.truth[..., 3] for case in members]
         for rival in rivals:
-            if not rival.applies(shots[0]):
+            if not rival.applies(shots[0]) or group not in (rival.groups or (group,)):
                 continue
             fitted = rival.fitted(shots, truths)
             for case, shot in zip(members, shots, strict=True):
@@ -181,6 +181,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="another demo model's folder than the shipped one")
     parser.add_argument("--u2netp", type=Path, help="u2netp.onnx, or the wheel that holds it")
     parser.add_argument("--isnet", type=Path, help="isnet.onnx, or the npm archive that holds it")
+    parser.add_argument(
+        "--networks-on", nargs="+", default=(), metavar="GROUP", help="not on all groups: they are slow"
+    )
     parser.add_argument("--count", type=int, default=12, help="pictures of each group (12)")
     parser.add_argument("--backdrops", nargs="+", choices=(SCENE, *PLAIN), default=[SCENE, *PLAIN])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (all)")
@@ -200,7 +203,7 @@ def rivals_at_hand(chosen: argparse.Namespace) -> tuple[list[Rival], list[str]]:
     for name in ("u2netp", "isnet"):
         path = getattr(chosen, name)
         try:
-            found += network_rivals(**{"u2netp": None, "isnet": None, name: path})
+            found += network_rivals(**{"u2netp": None, "isnet": None, name: path}, groups=chosen.networks_on)
         except LayerDiffuseError as error:
             left_out.append(f"{name}: {error}")
         else:

@@ -55,13 +55,17 @@ class Shot:
 
 @dataclass(frozen=True)
 class Rival:
-    """A method: where it applies, its alpha, the limits that are tried for it, and the colours that go with it."""
+    """A method: where it applies, its alpha, the limits that are tried for it, and the colours that go with it.
+
+    `groups` are those of cases that it is shown; empty: all.
+    """
 
     name: str
     alpha: Callable[..., np.ndarray]
     applies: Callable[[Shot], bool] = lambda shot: True
     limits: tuple[float, ...] = ()
     unmixes: bool = False  # the background is known: so are the colours
+    groups: tuple[str, ...] = ()
 
     @property
     def quick(self) -> bool:
@@ -183,10 +187,10 @@ def _scene_is_known(shot: Shot) -> bool:
     return shot.background is not None and not shot.plain
 
 
-def network_rivals(u2netp: Path | None, isnet: Path | None) -> list[Rival]:
+def network_rivals(u2netp: Path | None, isnet: Path | None, groups: Sequence[str] = ()) -> list[Rival]:
     """The networks whose files are given."""
     rows = (("u2netp", u2netp, u2net_alpha), ("ISNet", isnet, isnet_alpha))
-    return [Rival(name, partial(run, session(path))) for name, path, run in rows if path is not None]
+    return [Rival(name, partial(run, session(path)), groups=(*groups,)) for name, path, run in rows if path]
 
 
 def session(path: Path) -> Any:

@@ -269,6 +269,13 @@ def test_results_are_measured_by_picture_and_summed_up_by_group():
     assert "| codec | - | 1.0250 | 1.0250 |" in lines and "| perfect | green | 1.0000 | 1.0000 |" in lines
 
 
+def test_slow_methods_may_be_kept_to_some_groups():
+    cases = [made_case("solid"), made_case("soft")]
+    network = Rival("network", lambda shot: block(0.5), groups=("soft",))
+    found = matting.matting_results(cases, [network], matting.Kept(None))
+    assert [(result.case.group, result.backdrop) for result in found] == [("soft", "scene"), ("soft", "green")]
+
+
 def test_a_result_that_explains_the_shot_goes_back_in_place():
     case = made_case()
     exact = matting.Result(case, "codec", "scene", case.truth).figures()[matting.BACK]
