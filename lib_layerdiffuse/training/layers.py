@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ..core.errors import BaseMismatchError
 from ..core.files.layer_files import METHOD, metadata_of
-from ..core.methods import ATTENTION_SHARING, BASES, METHODS, OFFSETS, Method
+from ..core.methods import ATTENTION_SHARING, BASES, FOREGROUND, METHODS, OFFSETS, Method
+from ..core.offsets.offsets import read_offsets
 from ..core.sharing.attention_sharing import AttentionSharing
 from ..files.whole_files import save_tensors
 from ..standalone.unet_method import method_on_unet
@@ -166,7 +167,10 @@ def _build_units(run: LayerRun) -> TrainedUnits:
         learnt = run.batches.learnt
         shown = run.batches.given_to(learnt[:: max(1, len(learnt) // 16)][:16], torch.device("cpu"))
         spread_signals(units.encoder, shown["control"])
-    units.install(attention_places(unet))
+    places = attention_places(unet)
+    if options.foreground and FOREGROUND in method.frames:
+        units.begin(method.frames.index(FOREGROUND), read_offsets(options.foreground), places)
+    units.install(places)
     return units
 
 

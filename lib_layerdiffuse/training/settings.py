@@ -206,6 +206,10 @@ class LayerOptions(Checked):
     mode: str = setting("lora", "what is tuned for SDXL: lora (attention's projections) or full (all weights)", TUNED)
     checkpointing: bool = setting(False, "recompute activations: less memory, more time")
     control_channels: int = setting(48, "channels of the control signals; published: 256", EIGHTS)
+    foreground: str = setting(
+        "",
+        "file of offsets for single transparent pictures of this model, as which the foreground begins",
+    )
     own_captions: float = setting(
         0.5, "share of sets whose frames are asked for by their own captions; the others by the whole picture's", SHARE
     )

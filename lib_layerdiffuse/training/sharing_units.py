@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ..core.errors import BaseMismatchError, InputError
 from ..core.files.layouts import CONTROL_PREFIX, PROJECTIONS, SHARING_PREFIX, SharingShape
+from ..core.offsets.offsets import OffsetSet
 from ..core.sharing.control_encoder import ControlEncoder
 from ..core.sharing.places import unit_places
-from ..core.sharing.sharing_unit import NORM_EPSILON, Temporal, working_dtype
+from ..core.sharing.sharing_unit import NORM_EPSILON, _attend_across, working_dtype
 from ..unet.ldm_keys import unet_modules
 from .layer_batches import Given
 
@@ -31,12 +32,13 @@ class AttentionPlace:
 
     layer: nn.Module
     depth: int
+    path: str = ""  # in LDM's names
 
 
 def attention_places(unet: nn.Module) -> list[AttentionPlace]:
     """The attention layers of a diffusers UNet in the order of the units; BaseMismatchError where it has none."""
     modules = unet_modules(unet)
-    places = [AttentionPlace(modules[place.path], place.depth) for place in unit_places(modules)]
+    places = [AttentionPlace(modules[place.path], place.depth, place.path) for place in unit_places(modules)]
     if not places:
         raise BaseMismatchError(
             "a UNet without attention layers", "one of Stable Diffusion's layout", "name another --model"
@@ -66,6 +68,15 @@ class FrameLowRank(nn.Module):
         super().__init__()
         self.down = nn.Parameter(torch.randn(frames, width_in, rank) / math.sqrt(width_in))
         self.up = nn.Parameter(torch.zeros(frames, rank, width_out))
+
+    @torch.no_grad()
+    def begin(self, frame: int, offset: Tensor) -> None:
+        """Let a frame begin with the nearest of this rank to a weight's offset [out,in]."""
+        out, values, source = torch.linalg.svd(offset.float(), full_matrices=False)
+        rank = min(self.down.shape[2], len(values))
+        root = values[:rank].sqrt()
+        self.down[frame, :, :rank] = source[:rank].T * root
+        self.up[frame, :rank] = (out[:, :rank] * root).T
 
     def merged(self, weight: Tensor) -> Tensor:
         """A layer's weight [out,in] with the low-rank layers added, [F,in,out]."""
@@ -114,11 +125,16 @@ class TrainedUnit(nn.Module):
         seen = frames if context is None else context.to(dtype).unflatten(0, (-1, self.frames)).transpose(0, 1)
         with torch.autocast(hidden.device.type, enabled=False):  # the weights are small: folded in float32
             weights = {name: self.lora[name].merged(layer.weight).to(dtype) for name, layer in _projections(attention)}
-            temporal = Temporal.of(self._temporal_tensors(), self.frames, 1.0).to(frames)
         attended = _attend(attention, frames, seen, weights)
         result = attended if added is None else attended + added
-        result = result + temporal(frames + attended, attention.heads)
+        result = result + self._across(frames + attended, attention.heads)
         return result.transpose(0, 1).flatten(0, 1)
+
+    def _across(self, frames: Tensor, heads: int) -> Tensor:
+        """Attention across the frames at each token, [F,G,T,C] -> what is added."""
+        hidden = self.temporal["i"](self.norm(frames.float()).to(frames.dtype))
+        split = [self.temporal[name](hidden).flatten(1, 2).unflatten(-1, (heads, -1)) for name in "qkv"]
+        return self.temporal["o"](_attend_across(*split).flatten(2).view(frames.shape))
 
     def _temporal_tensors(self) -> dict[str, Tensor]:
         layers = {"n": self.norm, **self.temporal}
@@ -195,6 +211,22 @@ class TrainedUnits(nn.Module):
             self._on = [(place.layer, self._forward_of(unit, place)) for unit, place in pairs]
         for layer, forward in self._on:
             layer.forward = forward
+
+    def begin(self, frame: int, offsets: OffsetSet, places: Sequence[AttentionPlace]) -> None:
+        """Let a frame begin as a model's offsets are; InputError where these have none for its attention."""
+        begun = 0
+        for unit, place in zip(self.units, places, strict=True):
+            for name, layer in _projections(place.layer):
+                key = f"{place.path}.{name}{'.0' if name == 'to_out' else ''}.weight"
+                for offset in offsets.entries.get(key, ()):
+                    unit.lora[name].begin(frame, offset.dense(layer.weight.shape))
+                    begun += 1
+        if not begun:
+            raise InputError(
+                f"{offsets.source} without offsets of this model's attention",
+                "what `train diffusion --mode lora` wrote for the same model",
+                "name that file, or leave --foreground out",
+            )
 
     def remove(self) -> None:
         """The layers as they were."""
