@@ -17,7 +17,7 @@ from ..unet.images import read_image
 from .samplers import SAMPLERS
 from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, GenerateSettings
 
-GUIDANCE = {"demo": 1.5, "sd15": 7.0, "sdxl": 7.0}
+GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0}
 VAE_TENSORS = 3  # full-size activations that a VAE's decoder holds at once: input, output and one between
 
 

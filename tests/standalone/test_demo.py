@@ -227,7 +227,7 @@ def test_a_long_prompt_has_few_hints_and_costs_no_time():
 
 def test_the_same_number_of_words_stands_everywhere():
     things = [names for group in read_things().values() for names in group]
-    assert len(things) == 139
+    assert len(things) == 221
     root = Path(__file__).parents[2]
     for place in ("README.md", "docs/demo-model.md", "lib_layerdiffuse/demo_model/README.md"):
         assert f"{len(things)} " in (root / place).read_text(encoding="utf-8")
