@@ -23,7 +23,15 @@ from ..standalone.controlnet_files import write_controlnet
 from ..standalone.controlnet_run import control_on_unet
 from .control_data import ControlBatches, ControlSet, drawn_from, encode_pictures
 from .denoising import WeightAverage
-from .diffusion import Conditions, decode_pictures, denoising_loss, draw_noise, encode_captions, use_quickest_attention
+from .diffusion import (
+    Conditions,
+    decode_pictures,
+    denoising_loss,
+    draw_noise,
+    encode_captions,
+    paint_latents,
+    use_quickest_attention,
+)
 from .engine import RunConfig, Task, processes, train
 from .grids import image_grid
 from .settings import ControlOptions
@@ -119,17 +127,8 @@ def paint(
     pipeline: DiffusionPipeline, prompts: list[str], size: tuple[int, int], options: Any, around: Any
 ) -> torch.Tensor:
     """Pictures [B,3,H,W] in [0,1] of prompts, same seeds every time, inside the context `around`."""
-    pipeline.set_progress_bar_config(disable=True)
     with around:
-        latents = pipeline(
-            prompts,
-            height=size[0],
-            width=size[1],
-            num_inference_steps=options.sample_steps,
-            guidance_scale=options.guidance,
-            generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
-            output_type="latent",
-        ).images
+        latents = paint_latents(pipeline, prompts, size, options)
     return torch.stack(decode_pictures(pipeline.vae, latents / pipeline.vae.config.scaling_factor, None)).clamp(0, 1)
 
 

@@ -32,7 +32,7 @@ from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
 from .engine import RunConfig, Task, processes, train, without_accelerator
 from .grids import checkered, image_grid
 from .latents import LatentSet
-from .settings import DiffusionOptions, UNetShape
+from .settings import DenoisingOptions, DiffusionOptions, UNetShape
 from .text import build_text_encoder, encode_tokens, write_clip_files
 
 
@@ -182,7 +182,7 @@ def use_quickest_attention(unet: torch.nn.Module) -> None:
         unet.set_attn_processor(AttnProcessor())
 
 
-def denoising_loss(pipeline: DiffusionPipeline, options: DiffusionOptions) -> DenoisingLoss:
+def denoising_loss(pipeline: DiffusionPipeline, options: DenoisingOptions) -> DenoisingLoss:
     """The loss for a pipeline's own noise schedule and prediction type."""
     scheduler = pipeline.scheduler
     return DenoisingLoss(scheduler.alphas_cumprod, scheduler.config.prediction_type, options.snr_gamma)
@@ -307,6 +307,23 @@ def encode_captions(pipeline: DiffusionPipeline, captions: list[str], size: tupl
 
 
 @torch.no_grad()
+def paint_latents(
+    pipeline: DiffusionPipeline, prompts: list[str], size: tuple[int, int], options: DenoisingOptions
+) -> torch.Tensor:
+    """Latents [B,C,h,w] of prompts at `size` (height, width), sampler's scale; same seeds every time."""
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        prompts,
+        height=size[0],
+        width=size[1],
+        num_inference_steps=options.sample_steps,
+        guidance_scale=options.guidance,
+        generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
+        output_type="latent",
+    ).images
+
+
+@torch.no_grad()
 def sample_grid(
     pipeline: DiffusionPipeline,
     data: LatentSet,
@@ -317,17 +334,8 @@ def sample_grid(
 ) -> Image.Image:
     """A picture for each prompt, same seeds every time; with a codec, RGBA on a checkerboard."""
     prompts = list(options.sample_prompts) or spread_captions(data, 16)
-    pipeline.set_progress_bar_config(disable=True)
     with average.applied() if average is not None else nullcontext():
-        scaled = pipeline(
-            prompts,
-            height=data.image_size[0],
-            width=data.image_size[1],
-            num_inference_steps=options.sample_steps,
-            guidance_scale=options.guidance,
-            generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
-            output_type="latent",
-        ).images
+        scaled = paint_latents(pipeline, prompts, data.image_size, options)
     return image_grid(decode_pictures(pipeline.vae, scaled / data.scale_factor, codec), columns)
 
 

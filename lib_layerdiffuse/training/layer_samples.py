@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method
 from ..standalone.samplers import build_scheduler
 from .codec import Codec
+from .diffusion import paint_latents
 from .grids import checkered, image_grid
 from .layer_batches import FRAMES, given_of
 from .layer_latents import LayerLatents
@@ -24,17 +25,8 @@ def paint_sets(
     prompts = [data.captions[row][FRAMES.index(BLENDED)][0] for row in rows.tolist() for _ in range(count)]
     own = pipeline.scheduler
     pipeline.scheduler = build_scheduler("ddim", own.config)
-    pipeline.set_progress_bar_config(disable=True)
     try:
-        scaled = pipeline(
-            prompts,
-            height=data.image_size[0],
-            width=data.image_size[1],
-            num_inference_steps=options.sample_steps,
-            guidance_scale=options.guidance,
-            generator=[torch.Generator().manual_seed(number) for number in range(len(prompts))],
-            output_type="latent",
-        ).images
+        scaled = paint_latents(pipeline, prompts, data.image_size, options)
     finally:
         pipeline.scheduler = own
     return (scaled.float() / data.scale_factor).unflatten(0, (-1, count))

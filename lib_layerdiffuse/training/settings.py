@@ -156,16 +156,22 @@ class ComposeOptions(Checked):
 
 
 @dataclass(frozen=True)
-class DiffusionOptions(Checked):
-    """Loss, averaging and sample grids of a diffusion run."""
+class DenoisingOptions(Checked):
+    """Loss, averaging and sample grids of whatever learns to denoise latents."""
 
-    caption_dropout: float = setting(0.1, "share of images without their caption, for guidance", SHARE)
+    caption_dropout: float = setting(0.1, "share of images, or sets, without their captions, for guidance", SHARE)
     snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none", WEIGHT)
     average: float = setting(
         0.999, "decay of the averaged weights, which are what is sampled and exported", Range(0, 0.999999)
     )
     guidance: float = setting(1.5, "guidance of the sample grids", Range(0, 100))
     sample_steps: int = setting(20, "steps of the sample grids", Range(1, 1000, whole=True))
+
+
+@dataclass(frozen=True)
+class DiffusionOptions(DenoisingOptions):
+    """What is tuned of a diffusion model, and its sample grids."""
+
     sample_prompts: tuple[str, ...] = setting((), "prompts of the sample grids; none: captions spread over the set")
     mode: str = setting("lora", "what is tuned: lora (attention's projections) or full (all weights)", TUNED)
     rank: int = setting(32, "rank of the low-rank layers; published: 256", WIDTH)
@@ -174,27 +180,21 @@ class DiffusionOptions(Checked):
 
 
 @dataclass(frozen=True)
-class ControlOptions(Checked):
-    """Lines, loss, averaging and sample grids of a ControlNet's run."""
+class ControlOptions(DenoisingOptions):
+    """Lines that a ControlNet learns to follow, and its figures."""
 
     caption_dropout: float = setting(0.2, "share of pictures without their caption, so that the lines must do", SHARE)
     subject_share: float = setting(0.5, "share of pictures that are shown with the lines of their subject alone", SHARE)
     stray_share: float = setting(0.3, "share of backgrounds shown with lines of a thing that is not asked for", SHARE)
     thick_share: float = setting(0.3, "share of drawings with thick lines, as made by hand", SHARE)
     blank_share: float = setting(0.05, "share of pictures without any line", SHARE)
-    snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none", WEIGHT)
-    average: float = setting(
-        0.999, "decay of the averaged weights, which are what is sampled and exported", Range(0, 0.999999)
-    )
-    guidance: float = setting(1.5, "guidance of the sample grids", Range(0, 100))
-    sample_steps: int = setting(20, "steps of the sample grids", Range(1, 1000, whole=True))
     measured: int = setting(64, "pictures that the figures at the end are taken from", Range(1, 10**4, whole=True))
     name: str = setting("control_lines", "name of the ControlNet's file", Stem())
 
 
 @dataclass(frozen=True)
-class LayerOptions(Checked):
-    """Units, captions, loss and sample grids of a run of layers."""
+class LayerOptions(DenoisingOptions):
+    """Units, captions and sample grids of a run of layers."""
 
     method: str = setting(
         "joint",
@@ -213,13 +213,6 @@ class LayerOptions(Checked):
     own_captions: float = setting(
         0.5, "share of sets whose frames are asked for by their own captions; the others by the whole picture's", SHARE
     )
-    caption_dropout: float = setting(0.1, "share of sets without captions, for guidance", SHARE)
-    snr_gamma: float = setting(5.0, "min-SNR weighting's gamma, 0 for none", WEIGHT)
-    average: float = setting(
-        0.999, "decay of the averaged weights, which are what is sampled and exported", Range(0, 0.999999)
-    )
-    guidance: float = setting(1.5, "guidance of the sample grids", Range(0, 100))
-    sample_steps: int = setting(20, "steps of the sample grids", Range(1, 1000, whole=True))
     sample_sets: int = setting(8, "sets of a sample grid, a row each", Range(1, 64, whole=True))
     preload: bool = setting(True, "keep latents, given pictures and encoded captions on the device")
     compile: bool = setting(False, "compile the UNet: minutes at the start, then quicker steps")

@@ -10,13 +10,15 @@ import tiny
 import torch
 from PIL import Image
 
-from lib_layerdiffuse.core.errors import BaseMismatchError, WeightsError
+from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
 from lib_layerdiffuse.core.files.weights import read_header
+from lib_layerdiffuse.core.offsets.offsets import make_lora, write_offsets
 from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
 from lib_layerdiffuse.standalone.unet_method import method_on_unet
 from lib_layerdiffuse.training.diffusion import encode_captions
 from lib_layerdiffuse.training.layer_batches import FRAMES, Captions
 from lib_layerdiffuse.training.layers import LayerOptions, LayerRun, layer_method, train_layers
+from lib_layerdiffuse.training.sharing_units import attention_places
 from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
@@ -187,3 +189,42 @@ def test_units_do_not_fit_another_unet(pipeline, tmp_path):
         read_method(path, unet_modules(wider), method)
     with pytest.raises(WeightsError, match="3 frames.*fg2bg"):
         read_method(path, unet_modules(pipeline.unet), layer_method("fg2bg", "demo"))
+
+
+def low_rank_offsets(unet: torch.nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """(up, down) of rank 3 for each projection of a UNet's attention, by LDM names."""
+    generator, pairs = torch.Generator().manual_seed(3), {}
+    for place in attention_places(unet):
+        for name in ("to_q", "to_k", "to_v", "to_out.0"):
+            out, source = place.layer.get_submodule(name).weight.shape
+            up, down = (torch.randn(*size, generator=generator) / 8 for size in ((out, 3), (3, source)))
+            pairs[f"{place.path}.{name}.weight"] = (up.half().float(), down.half().float())
+    return pairs
+
+
+def test_the_foreground_begins_as_a_single_transparent_picture(pipeline, tmp_path):
+    unet, path = pipeline.unet, tmp_path / "single.safetensors"
+    pairs = low_rank_offsets(unet)
+    write_offsets(path, make_lora(pairs))
+    rows, text = torch.randn(3, 4, 8, 8), torch.randn(3, 77, tiny.CONTEXT)
+    with torch.no_grad():
+        plain = unet(rows, 500, text).sample
+        options = replace(OPTIONS, method="joint", foreground=str(path))
+        run = LayerRun(pipeline, toy_layers(), layer_method("joint", "demo"), options)
+        begun = unet(rows, 500, text).sample
+        run.units.remove()
+        for place in attention_places(unet):
+            for name in ("to_q", "to_k", "to_v", "to_out.0"):
+                up, down = pairs[f"{place.path}.{name}.weight"]
+                place.layer.get_submodule(name).weight += up @ down
+        single = unet(rows, 500, text).sample
+    torch.testing.assert_close(begun[0], single[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(begun[1:], plain[1:], atol=1e-5, rtol=1e-5)
+    assert (single[0] - plain[0]).abs().max() > 0.01
+
+
+def test_offsets_of_something_else_are_no_beginning(pipeline, tmp_path):
+    path = tmp_path / "other.safetensors"
+    write_offsets(path, make_lora({"input_blocks.0.0.weight": (torch.zeros(32, 2), torch.zeros(2, 4, 3, 3))}))
+    with pytest.raises(InputError, match="without offsets of this model's attention"):
+        LayerRun(pipeline, toy_layers(), layer_method("joint", "demo"), replace(OPTIONS, foreground=str(path)))
