@@ -23,9 +23,7 @@ from lib_layerdiffuse.core.codec.decoding import ORIENTATIONS, TransparencyDecod
 @torch.no_grad()
 def plain(network: PlainDecoder, pixel: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
     """Pixels [1,3,H,W] and latent [1,4,H/8,W/8] -> A,R,G,B [1,4,H,W], the way of the original."""
-    passes = []
-    for turn in ORIENTATIONS:
-        passes.append(turn.undo(network(turn.apply(pixel), turn.apply(latent)).clamp(0, 1)))
+    passes = [turn.undo(network(turn.apply(pixel), turn.apply(latent)).clamp(0, 1)) for turn in ORIENTATIONS]
     return torch.median(torch.stack(passes), dim=0).values
 
 

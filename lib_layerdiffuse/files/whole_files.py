@@ -62,12 +62,13 @@ def _take(partial: Path, path: Path) -> bool:
     """Name a finished file `path`, unless somebody has that name."""
     try:
         os.link(partial, path)
-        return True
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
+    else:
+        return True
     try:
         path.open("xb").close()
     except FileExistsError:

@@ -114,7 +114,7 @@ def _image(frame: str, content: bytes) -> Image.Image:
 
 def check_pixels(width: int, height: int) -> None:
     """ValueError for pictures that are too small or too large to be used."""
-    if not 8 <= min(width, height) or width * height > MOST_PIXELS:
+    if min(width, height) < 8 or width * height > MOST_PIXELS:
         raise ValueError(f"{width}x{height} pixels, not 8x8 to {MOST_PIXELS} in all")
 
 

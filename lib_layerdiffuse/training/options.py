@@ -14,7 +14,7 @@ MOST_VALUES = 16  # of an option that takes several
 Rule = Range | Stem | Sequence[str] | None
 
 
-def setting(default: Any, help: str, rule: Rule = None) -> Any:
+def setting(default: Any, help: str, rule: Rule = None) -> Any:  # noqa: A002 as argparse calls it
     """A dataclass field with a default, the help that its option shows, and a range or choices for its values."""
     return field(default=default, metadata={"help": help, "rule": rule})
 

@@ -89,7 +89,7 @@ def _checked(name: str, value: object, default: object) -> object:
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             raise TypeError(f"{name}: no list of texts")
         return tuple(re.compile(text).pattern for text in value)
-    if isinstance(default, bool) or isinstance(default, str):
+    if isinstance(default, (bool, str)):
         if type(value) is not type(default):
             raise TypeError(f"{name}: no {type(default).__name__}")
     elif isinstance(default, (int, float)):

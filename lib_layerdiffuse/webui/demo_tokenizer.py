@@ -19,9 +19,10 @@ MODULE, NAME = "sd_models_config", "find_checkpoint_config"
 
 def install() -> None:
     """Tell it before each checkpoint is loaded, unless the user has done so for the whole WebUI."""
-    if has_module(f"modules.{MODULE}") and hasattr(host_module(MODULE), NAME):
-        if is_wrapped(host_module(MODULE), NAME) or TOKENIZER_VARIABLE not in os.environ:
-            wrap(host_module(MODULE), NAME, before_loading)
+    if not has_module(f"modules.{MODULE}") or not hasattr(host_module(MODULE), NAME):
+        return
+    if is_wrapped(host_module(MODULE), NAME) or TOKENIZER_VARIABLE not in os.environ:
+        wrap(host_module(MODULE), NAME, before_loading)
 
 
 def remove() -> None:

@@ -41,7 +41,7 @@ def test_taps_weigh_one_in_all_and_stay_in_the_picture(size, target, taps):
     assume(taps is not area_taps or target <= size)
     rows, weights = taps(size, target)
     assert len(rows) == len(weights) == target
-    assert 0 <= rows.min() and rows.max() < size
+    assert rows.min() >= 0 and rows.max() < size
     assert np.allclose(weights.sum(axis=1), 1, atol=1e-5)
 
 

@@ -40,7 +40,7 @@ class Opts:
 class AxisOption:
     """An axis of the plot, with the constructor that all WebUIs share."""
 
-    def __init__(self, label, type, apply, format_value=None, confirm=None, cost=0.0, choices=None, prepare=None):  # noqa: PLR0913 as it is there
+    def __init__(self, label, type, apply, format_value=None, confirm=None, cost=0.0, choices=None, prepare=None):  # noqa: A002, PLR0913 as it is there
         self.label, self.type, self.apply, self.confirm, self.choices = label, type, apply, confirm, choices
 
 

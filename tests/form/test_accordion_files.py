@@ -125,4 +125,4 @@ def test_what_is_no_name_is_refused(raw):
 
 @pytest.mark.parametrize("base", BASES)
 def test_arguments_of_files_are_last(base):
-    assert [argument for argument in BY_NAME][-3:] == list(FILES)
+    assert list(BY_NAME)[-3:] == list(FILES)

@@ -188,7 +188,7 @@ def test_files_have_the_mode_that_the_users_files_have(tmp_path, capsys, monkeyp
         run(capsys, *"train latents set.safetensors --vae white --views 1 --out latents.safetensors".split())
     finally:
         os.umask(before)
-    files = [path for path in tmp_path.rglob("*.safetensors")]
+    files = list(tmp_path.rglob("*.safetensors"))
     assert len(files) == 4 and {path.stat().st_mode & 0o777 for path in files} == {0o640}
 
 

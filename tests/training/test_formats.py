@@ -119,5 +119,5 @@ def test_panoramas_give_views(tmp_path):
     module = b"export default 'data:application/exr;base64," + base64.b64encode(path.read_bytes()) + b"'"
     named = loaded("forest.exr.js", module, views=5)
     assert [image.tobytes() for image in named.values()] == [image.tobytes() for image in found.values()]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no data URL"):
         loaded("forest.exr.js", b"export default 7")

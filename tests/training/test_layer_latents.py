@@ -105,8 +105,8 @@ def test_shares_that_leave_nothing_for_things_are_refused(folder, layers):
     with pytest.raises(InputError, match="less than 1 together"):
         Mixture(0.8, 0.2).counts(10)
     small = layers.select([i for i, held in enumerate(layers.held_out) if held])
+    data = toy_set(folder / "fourth")
     with pytest.raises(InputError, match="0 layer sets"):
-        data = toy_set(folder / "fourth")
         encode_mixture(toy_vae(), (data, [[name] for name in data.captions], 1), small, Mixture())
 
 

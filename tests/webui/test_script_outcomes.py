@@ -192,7 +192,7 @@ def test_the_same_p_again(a1111) -> None:
 def test_the_same_p_again_after_a_failure(forge) -> None:
     p = job(forge, {"method": "xl_fg_attn"}, n_iter=2, steps=1)
     assert process_images(p).images == []
-    p.script_args = tuple([False, *p.script_args[1:]])
+    p.script_args = (False, *p.script_args[1:])
     outcome = process_images(p)
     p.close()
     assert len([image for image in outcome.images if image.mode == "RGB"]) >= 2

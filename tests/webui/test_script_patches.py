@@ -150,7 +150,7 @@ def test_regional_prompts_add_rows_to_cross_attention(forge, method, weights) ->
     assert difference(outcome, without) < ROUNDING  # the same prompt in all regions
 
 
-@pytest.mark.parametrize("extra, told", [("two cats", True), ("", False)])
+@pytest.mark.parametrize(("extra", "told"), [("two cats", True), ("", False)])
 def test_regional_prompts_are_told_beside_extra_prompts(forge, extra, told) -> None:
     patched(forge, lambda unet: regions(unet, (0.5, 0.5)))
     row = find_method("sd15_joint")

@@ -44,7 +44,9 @@ SCRIPTS_AND_ARGUMENTS = [
     (UltimateUpscale, ULTIMATE),
 ]
 ENLARGING = (SDUpscale, UltimateUpscale)
-for_scripts = pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2", "ultimate"])
+for_scripts = pytest.mark.parametrize(
+    ("kind", "values"), SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2", "ultimate"]
+)
 
 
 def runner():
@@ -339,7 +341,7 @@ def test_ultimate_upscale_with_several_passes_or_none(listed) -> None:
     assert np.array_equal(seen(never.arrays[0]), seen(np.asarray(image)))
 
 
-@pytest.mark.parametrize("kind, values", SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2", "ultimate"])
+@pytest.mark.parametrize(("kind", "values"), SCRIPTS_AND_ARGUMENTS, ids=["upscale", "poor", "mk2", "ultimate"])
 def test_hidden_colours_of_joined_pictures(listed, kind, values) -> None:
     with listed.settings(layerdiffuse_hidden_colours="cleared"):
         outcome = run_script(listed, kind, SINGLE, *values, init_images=[picture(seed=5)], **ONE)

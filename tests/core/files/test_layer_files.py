@@ -154,7 +154,7 @@ def test_a_unet_is_told_from_another_by_a_sample():
     }
     contents = recognise({}, layout)
     assert 8 < len(contents.sample) < 100 and contents.fits_unet(parameters)
-    assert not contents.fits_unet({name: (1, 1) for name in parameters})
+    assert not contents.fits_unet(dict.fromkeys(parameters, (1, 1)))
     assert not contents.fits_unet({}) and not contents.fits_unet(dict.fromkeys(parameters, ()))
 
 

@@ -214,9 +214,9 @@ def test_frames_of_a_group_see_each_other_and_groups_do_not():
 @pytest.mark.parametrize("rows", [1, 2, 4, 7])
 def test_issue_3_batch_that_the_frames_do_not_divide(rows):
     layers = small_layers()
-    with install(AttentionSharing.from_state_dict(small_state(3)), layers, SharingRun()):
-        with pytest.raises(InputError, match=f"batch of {rows} rows.*multiple of 3"):
-            run_layers(layers, rows)
+    shared = install(AttentionSharing.from_state_dict(small_state(3)), layers, SharingRun())
+    with shared, pytest.raises(InputError, match=f"batch of {rows} rows.*multiple of 3"):
+        run_layers(layers, rows)
 
 
 def test_extra_prompt_replaces_conditional_rows_only_and_may_be_longer():

@@ -21,7 +21,7 @@ def for_bases(*bases: str) -> pytest.MarkDecorator:
 def for_methods(*names: str) -> pytest.MarkDecorator:
     """Run a test with each of these methods, on a checkpoint of its base; without names, with all."""
     methods = [find_method(name) for name in names] or METHODS
-    return pytest.mark.parametrize("base, method", [pytest.param(m.base, m, id=m.id) for m in methods])
+    return pytest.mark.parametrize(("base", "method"), [pytest.param(m.base, m, id=m.id) for m in methods])
 
 
 def check_layers(result: Result, method: Method, groups: int = 1, size: tuple[int, int] = (SIZE, SIZE)) -> None:

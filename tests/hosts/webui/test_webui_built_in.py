@@ -66,7 +66,7 @@ CASES = [
     Case(TILES, tiles("MultiDiffusion"), "sd15_joint", WIDE),
     Case(TILES, tiles("Mixture of Diffusers"), "sd15_bg2fg", WIDE),
 ]
-for_cases = pytest.mark.parametrize("base, case", [pytest.param("sd15", case, id=case.name) for case in CASES])
+for_cases = pytest.mark.parametrize(("base", "case"), [pytest.param("sd15", case, id=case.name) for case in CASES])
 ALONE: dict[str, Result] = {}
 
 
@@ -114,9 +114,8 @@ def test_soft_inpainting_beside_us(host, base):
     start, mask = picture(), Image.linear_gradient("L").resize((64, 64))
     fields = {"mask": as_base64(mask), "inpainting_fill": 1, "inpaint_full_res": False, "mask_blur": 0}
     scripts = layered("sd15_fg")["alwayson_scripts"]
-    results = []
-    for more in ({}, {title: {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}):
-        results.append(host.img2img(start, **fields, alwayson_scripts=scripts | more))
+    soft = {title: {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}
+    results = [host.img2img(start, **fields, alwayson_scripts=scripts | more) for more in ({}, soft)]
     assert [result.error for result in results] == ["", ""]
     assert all(is_transparent(result.images[0]) for result in results)
     assert difference(results[0].images[0], results[1].images[0]) > 0.2

@@ -49,7 +49,7 @@ def test_weights_of_another_method_under_this_name(host, method):
         away.replace(path)
 
 
-@pytest.mark.parametrize("base, wrong", [("sd15", "xl_fg_attn"), ("sdxl", "sd15_fg"), ("demo", "sd15_joint")])
+@pytest.mark.parametrize(("base", "wrong"), [("sd15", "xl_fg_attn"), ("sdxl", "sd15_fg"), ("demo", "sd15_joint")])
 def test_issue_133_70_135_method_of_another_base(host, wrong):
     method = find_method(wrong)
     check_refused(host.txt2img(**layered(method)), BASES[host.base].title, BASES[method.base].title, wrong)
@@ -70,7 +70,7 @@ def images_of(method) -> set[str]:
 
 @for_bases("sd15")
 @pytest.mark.parametrize(
-    "values, word",
+    ("values", "word"),
     [
         ([True, "(SD1.5) Something Else"], "Something Else"),
         ([True, "sd15_fg", 7], "weight"),

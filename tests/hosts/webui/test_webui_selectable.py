@@ -169,7 +169,7 @@ def ultimate_values(redraw: int, seams: int, scale: float) -> list:
 
 
 @for_methods("sd15_fg", "demo_fg")
-@pytest.mark.parametrize("redraw, seams", [(0, 0), (1, 0), (2, 1)])
+@pytest.mark.parametrize(("redraw", "seams"), [(0, 0), (1, 0), (2, 1)])
 def test_the_real_ultimate_sd_upscale(host, method, redraw, seams):
     if ULTIMATE not in host.client.get("/sdapi/v1/scripts")["img2img"]:
         pytest.skip("needs Ultimate SD Upscale: --webui-extension FOLDER")

@@ -69,7 +69,7 @@ def test_each_step_begins_anew() -> None:
 def test_calls_that_tear_a_result_apart(chunk) -> None:
     rows = RowMap(3)
     rows.begin_step(step_rows([2, 2, 2]))
-    with pytest.raises(InputError, match="batching of conditional"):
+    with pytest.raises(InputError, match="batching of conditional"):  # noqa: PT012 one of four calls, by the chunk
         for _ in itertools.repeat(None, 4):
             rows.order(chunk)
 
