@@ -15,7 +15,8 @@ SHARE = 0.08  # of the picture that the board covers at least
 EDGE = 0.6  # share of neighbours that differ where squares meet
 LINES = 3  # edges at least in either direction
 MOST_LOOKED_AT = 2**22  # pixels
-FIT = 0.9  # share of the board's pixels that fit
+FIT = 0.9  # share of the board's edges that lie at even distances
+MATCH = 0.85  # share of pixels in the board's greys that fit; a thing may have greys of its own
 
 
 def has_painted_board(image: Image.Image) -> bool:
@@ -38,7 +39,7 @@ def has_painted_board(image: Image.Image) -> bool:
     rows, columns = (np.cumsum(place) for place in places)
     odd = (rows[:, None] + columns) % 2 == 1
     fits = (odd == light)[known].mean()
-    return bool(max(fits, 1 - fits) > FIT)
+    return bool(max(fits, 1 - fits) > MATCH)
 
 
 def two_greys(levels: np.ndarray) -> tuple[float, float] | None:
