@@ -25,7 +25,7 @@ from lib_layerdiffuse.cli.main import COMMANDS, build_parser, main
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.training import commands as training_commands
-from lib_layerdiffuse.training import layer_commands, nearest
+from lib_layerdiffuse.training import control_commands, layer_commands, nearest
 
 SEED = int(os.environ.get("LAYERDIFFUSE_FUZZ_SEED", "1"))
 CODES = {0, 2, 3, 4, 5, 6}
@@ -52,6 +52,7 @@ NEEDED = {
     "train compose": ["set.safetensors", "--out", "out"], "train read-layers": [".", "--out", "out"],
     "train layer-latents": ["layers.safetensors", "--vae", "vae", "--codec", "vae", "--out", "out"],
     "train layers": ["layers.safetensors", "--model", "demo", "--out", "out"],
+    "layers-report": ["--out", "out"],
     "harmlessness": ["set.safetensors", "--vae", "vae", "--codec", "vae"],
 }  # fmt: skip
 
@@ -95,7 +96,7 @@ def nothing_heavy(place, monkeypatch):
     monkeypatch.setattr(main_module, "build_parser", cached_parser)
     monkeypatch.setattr(loading, "load_checkpoint", reached)
     monkeypatch.setattr(loading, "_demo_host", reached)
-    monkeypatch.setattr("lib_layerdiffuse.page.model.PageModel.load", lambda settings: api.load(settings))
+    monkeypatch.setattr("lib_layerdiffuse.page.model.PageModel.load", lambda settings, *_more: api.load(settings))
     for name in ("open_vae", "load_vae", "load_pipeline"):
         monkeypatch.setattr(training_commands, name, CACHED[name])
     for name in ("train_vae", "train_codec", "train_text2image", "train_diffusion", "evaluate_codec", "export_demo"):
@@ -105,6 +106,8 @@ def nothing_heavy(place, monkeypatch):
     for name in ("encode_mixture", "encode_views", "draw_images", "whiten", "prepare", "pack", "evaluate_vae"):
         monkeypatch.setattr(training_commands, name, reached)
     monkeypatch.setattr(nearest, "prepare", reached)
+    monkeypatch.setattr(control_commands, "load_pipeline", CACHED["load_pipeline"])
+    monkeypatch.setattr(control_commands, "train_controlnet", reached)
 
 
 cached_parser = functools.cache(build_parser)

@@ -15,7 +15,7 @@ from lib_layerdiffuse.core.methods import METHODS, find_method
 from lib_layerdiffuse.form.arguments import from_infotext
 from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR, evened, is_template, spread
 
-SHARING = [method.id for method in METHODS if len(method.frames) > 1]
+SHARING = [method.id for method in METHODS if len(method.frames) > 1 and method.base == "sd15"]
 MAIN, FOREGROUND, BACKGROUND = "a {red|blue} car", "{one|two|three} cats", "in {rain|snow}"
 NAMES = {
     "foreground": "fg_additional_prompt",
