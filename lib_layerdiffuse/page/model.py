@@ -38,7 +38,7 @@ class PageModel:
         self.things = things  # a thing may have several names
         self.scenes = scenes
         self.controlnet: Path | None = None  # by which visitors may let a picture be followed
-        self._turns = Turns()
+        self.turns = Turns()
 
     @classmethod
     def load(cls, settings: ModelSettings, controlnet: str | Path | None = None) -> PageModel:
@@ -95,7 +95,7 @@ class PageModel:
 
     def paint(self, settings: GenerateSettings, watchers: Watchers) -> Pictures:
         """Pictures of a run, when it is its turn; raises what the run raised."""
-        with self._turns.taken(watchers) as its_turn:
+        with self.turns.taken(watchers) as its_turn:
             if not its_turn:
                 return Pictures(notes=["stopped before it was its turn"], stopped=True)
             pictures = api.generate(

@@ -30,11 +30,14 @@ class ServerSettings:
     auth: tuple[str, str] | None = field(default=None, repr=False)
 
 
+STEP_SECONDS = 10.0
+
+
 class Server:
     """A running page; `close` ends it and removes its files. Works in a `with` statement."""
 
     def __init__(self, model: PageModel, settings: ServerSettings | None = None, grace: float = GRACE_SECONDS):
-        self.visits = Visits(grace)
+        self.visits, self.turns = Visits(grace), model.turns
         self.ended = threading.Event()
         try:
             self.blocks = start(model, self.visits, settings or ServerSettings())
@@ -53,9 +56,13 @@ class Server:
             pass
 
     def close(self) -> None:
-        """Ends the page and removes its temporary files."""
+        """Ends the page and removes its temporary files; a step at hand is waited for, for a while.
+
+        Python ends badly under a thread that is inside torch.
+        """
         self.blocks.close(verbose=False)
         self.remove_files()
+        self.turns.wait_for_all(STEP_SECONDS)
 
     def remove_files(self) -> None:
         """Removes all temporary files and makes gradio forget where they were."""

@@ -39,6 +39,11 @@ class Turns:
                 self._line.remove(ticket)
                 self._moved.notify_all()
 
+    def wait_for_all(self, seconds: float) -> bool:
+        """Waits until nobody stands in the line, so many seconds at most; whether that is so."""
+        with self._moved:
+            return self._moved.wait_for(lambda: not self._line, seconds)
+
     def _waited(self, ticket: object, watchers: Watchers) -> bool:
         with self._moved:
             while (before := self._line.index(ticket)) and not watchers.stopping():

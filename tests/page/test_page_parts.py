@@ -278,7 +278,7 @@ def test_turns_are_taken_in_order_and_the_line_has_an_end():
 
 
 def test_stop_works_while_another_visitor_uses_the_model(demo):
-    with demo._turns.taken(Watchers()):
+    with demo.turns.taken(Watchers()):
         stopped = demo.paint(GenerateSettings("banana"), Watchers(should_stop=lambda: True))
     assert stopped.stopped and not len(stopped)
 
