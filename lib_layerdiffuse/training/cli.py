@@ -216,10 +216,14 @@ def _text2image(parser: argparse.ArgumentParser) -> None:
     add_options(parser, DiffusionOptions, skip=("mode", "rank", "checkpointing", "name"))
 
 
-def _diffusion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("latents", type=FILE, help="file that `train latents --codec` wrote")
+def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=SOURCE, required=True, help=MODEL_HELP)
     parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
+
+
+def _diffusion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("latents", type=FILE, help="file that `train latents --codec` wrote")
+    _model(parser)
     parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to show samples as RGBA")
     _run_options(parser)
     add_options(parser, DiffusionOptions)
@@ -227,8 +231,7 @@ def _diffusion(parser: argparse.ArgumentParser) -> None:
 
 def _controlnet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sets", type=FILE, nargs="+", help=f"{SET_HELP}, or {LAYERS_HELP}; several")
-    parser.add_argument("--model", type=SOURCE, required=True, help=MODEL_HELP)
-    parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
+    _model(parser)
     parser.add_argument(
         "--views", default=4, **number(VIEWS), help="random views of each picture of a prepared set (default: 4)"
     )
@@ -238,8 +241,7 @@ def _controlnet(parser: argparse.ArgumentParser) -> None:
 
 def _layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("latents", type=FILE, help="file that `train layer-latents` wrote")
-    parser.add_argument("--model", type=SOURCE, required=True, help=MODEL_HELP)
-    parser.add_argument("--config", type=FOLDER, help=CONFIG_HELP)
+    _model(parser)
     parser.add_argument("--codec", type=FOLDER, help="folder of the codec, to show foregrounds as RGBA")
     _run_options(parser)
     add_options(parser, LayerOptions)

@@ -19,7 +19,7 @@ from ..core.files.layouts import CONTROL_PREFIX, PROJECTIONS, SHARING_PREFIX, Sh
 from ..core.offsets.offsets import OffsetSet
 from ..core.sharing.control_encoder import ControlEncoder
 from ..core.sharing.places import unit_places
-from ..core.sharing.sharing_unit import NORM_EPSILON, _attend_across, working_dtype
+from ..core.sharing.sharing_unit import NORM_EPSILON, attend_across, working_dtype
 from ..unet.ldm_keys import unet_modules
 from .layer_batches import Given
 
@@ -134,7 +134,7 @@ class TrainedUnit(nn.Module):
         """Attention across the frames at each token, [F,G,T,C] -> what is added."""
         hidden = self.temporal["i"](self.norm(frames.float()).to(frames.dtype))
         split = [self.temporal[name](hidden).flatten(1, 2).unflatten(-1, (heads, -1)) for name in "qkv"]
-        return self.temporal["o"](_attend_across(*split).flatten(2).view(frames.shape))
+        return self.temporal["o"](attend_across(*split).flatten(2).view(frames.shape))
 
     def _temporal_tensors(self) -> dict[str, Tensor]:
         layers = {"n": self.norm, **self.temporal}

@@ -104,7 +104,7 @@ class Temporal:
         count, groups, tokens, width = frames.shape
         projected = F.linear(normed, *self.queries_keys_values).view(count, groups * tokens, 3, heads, width // heads)
         query, key, value = projected.unbind(2)  # each [F,N,heads,size]
-        return F.linear(_attend_across(query, key, value).reshape(frames.shape), *self.out)
+        return F.linear(attend_across(query, key, value).reshape(frames.shape), *self.out)
 
 
 def _fold(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ def _fold(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[
     return second[0] @ first[0], second[0] @ first[1] + second[1]
 
 
-def _attend_across(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend_across(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention over the first dimension of [F,N,heads,size], F at most a handful.
 
     Written out on graphics cards: their fused kernels are made for long sequences, and refuse the N of large pictures
