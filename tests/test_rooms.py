@@ -18,6 +18,7 @@ STOREYS = (
     ("__version__",),
     ("core",),
     ("unet", "files"),
+    ("sets",),
     ("form",),
     ("standalone", "webui"),  # a WebUI has no diffusers
     ("api",),

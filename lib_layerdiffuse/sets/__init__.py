@@ -1,0 +1,1 @@
+"""Sets of layers: what they are made of, their files, and how chains and stacks make them."""
