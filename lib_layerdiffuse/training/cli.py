@@ -211,9 +211,12 @@ def _text2image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merges", default=2000, **number(MERGES), help="merges of the tokenizer's vocabulary (default: 2000)"
     )
+    parser.add_argument(
+        "--start", type=SOURCE, help="model to go on from, in place of a fresh one; shape and words are its own"
+    )
     _run_options(parser)
     add_options(parser, UNetShape)
-    add_options(parser, DiffusionOptions, skip=("mode", "rank", "checkpointing", "name"))
+    add_options(parser, DiffusionOptions, skip=("mode", "rank", "checkpointing", "name", "begin"))
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from ..standalone.controlnet_files import read_controlnet, write_controlnet
 from .codec import train_codec
 from .convert import check_layers, check_transparency, export_demo, export_layers, export_transparency
 from .data import PreparedSet, load_captions, prepare
-from .diffusion import build_pipeline, train_diffusion, train_text2image
+from .diffusion import build_pipeline, started_pipeline, train_diffusion, train_text2image
 from .engine import check_tracker, processes
 from .harmlessness import evaluate_codec, load_codec
 from .latents import LatentSet, encode_views
@@ -76,6 +76,8 @@ def vae(arguments: argparse.Namespace) -> None:
         read_options(arguments, VaeShape),
         read_options(arguments, VaeOptions),
     )
+    if options.decoder_only and not arguments.start:
+        raise InputError("--decoder-only alone", "a trained VAE", "name its folder with --start")
     data, scenes = PreparedSet.load(arguments.set), None
     if arguments.layers:
         layers = LayerSet.load(arguments.layers).part(held_out=False)
@@ -165,16 +167,23 @@ def text2image(arguments: argparse.Namespace) -> None:
     config, shape = run_config(arguments), read_options(arguments, UNetShape)
     options = read_options(arguments, DiffusionOptions)
     data, model = LatentSet.load(arguments.latents), load_vae(arguments.vae)
+    if arguments.start:
+        pipeline = started_pipeline(load_pipeline(arguments.start), model, data)
+    else:
+        pipeline = _fresh_pipeline(arguments, config, data, model, shape)
+    figures = train_text2image(pipeline, data, config, options)
+    if processes().is_main_process:
+        _show(figures)
+
+
+def _fresh_pipeline(arguments: argparse.Namespace, config: RunConfig, data: LatentSet, model: Any, shape: UNetShape):
     folder = Path(config.out) / "tokenizer"
     with processes().main_process_first():  # the others read what the first one wrote
         fresh = not (folder / "vocab.json").exists()
         texts = [text for variants in data.captions for text in variants]
         tokenizer = build_tokenizer(texts, folder, arguments.merges) if fresh else load_tokenizer(folder)
     torch.manual_seed(config.seed)
-    pipeline = build_pipeline(model, tokenizer, data, shape)
-    figures = train_text2image(pipeline, data, config, options)
-    if processes().is_main_process:
-        _show(figures)
+    return build_pipeline(model, tokenizer, data, shape)
 
 
 def diffusion(arguments: argparse.Namespace) -> None:

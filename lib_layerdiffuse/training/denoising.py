@@ -90,6 +90,13 @@ class WeightAverage(torch.nn.Module):
         self.values = [value.to(own.device) for value, own in zip(self.values, self.parameters_of, strict=True)]
 
 
+def nearest_pair(offset: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(up [out,r], down [r,in]) whose product is nearest to a weight's offset [out,in], r at most `rank`."""
+    out, values, source = torch.linalg.svd(offset.float(), full_matrices=False)
+    root = values[:rank].sqrt()
+    return out[:, :rank] * root, source[:rank] * root[:, None]
+
+
 class LowRankLayer(torch.nn.Module):
     """up @ down, added to a frozen linear layer's output; `up` starts at zero, so that nothing changes at first."""
 
@@ -98,6 +105,13 @@ class LowRankLayer(torch.nn.Module):
         rank = min(rank, linear.in_features, linear.out_features)
         self.up = torch.nn.Parameter(torch.zeros(linear.out_features, rank))
         self.down = torch.nn.Parameter(torch.randn(rank, linear.in_features) / math.sqrt(linear.in_features))
+
+    @torch.no_grad()
+    def begin(self, offset: torch.Tensor) -> None:
+        """Begin with the nearest of this rank to a weight's offset [out,in]."""
+        self.up.zero_()
+        up, down = nearest_pair(offset, self.up.shape[1])
+        self.up[:, : up.shape[1]], self.down[: len(down)] = up, down
 
     def add(self, module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
         """Forward hook of the frozen layer."""

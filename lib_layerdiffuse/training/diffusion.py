@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 from ..core.errors import InputError
 from ..core.files.layer_files import METHOD, LatentSpace, metadata_of
 from ..core.methods import choose_method
-from ..core.offsets.offsets import make_diff, make_lora, write_offsets
+from ..core.offsets.offsets import OffsetSet, make_diff, make_lora, read_offsets, write_offsets
 from ..standalone.demo import demo_scheduler
 from ..unet.ldm_keys import unet_table, unet_to_ldm
 from .codec import Codec
@@ -71,6 +71,21 @@ def build_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, latents: Latent
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def started_pipeline(pipeline: StableDiffusionPipeline, vae: AutoencoderKL, latents: LatentSet):
+    """A trained pipeline around `vae`, to go on from; InputError where it paints other latents."""
+    channels, found = pipeline.unet.config.in_channels, latents.latents.shape[1]
+    if channels != found:
+        raise InputError(
+            f"latents of {found} channels and a model for {channels}",
+            "latents that this model paints",
+            "make them with its own VAE, or name another --start",
+        )
+    pipeline.vae = vae
+    pipeline.unet.requires_grad_(True).train()
+    pipeline.text_encoder.requires_grad_(True).train()
+    return pipeline
 
 
 class CaptionedLatents:
@@ -166,7 +181,25 @@ class TransparentUNet(torch.nn.Module):
 
 def _tune_low_rank(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:
     unet.requires_grad_(False)
-    return AttentionLowRank(unet, options.rank)
+    tuned = AttentionLowRank(unet, options.rank)
+    if options.begin:
+        _begin(tuned, unet, read_offsets(options.begin))
+    return tuned
+
+
+def _begin(tuned: AttentionLowRank, unet: torch.nn.Module, offsets: OffsetSet) -> None:
+    """Let low-rank layers begin with the nearest of their rank to a file's offsets; InputError where none fits."""
+    table, begun = unet_table(unet.config), 0
+    for name, layer in zip(tuned.names, tuned.layers, strict=True):
+        for offset in offsets.entries.get(table.to_ldm(name) + ".weight", ()):
+            layer.begin(offset.dense(unet.get_submodule(name).weight.shape))
+            begun += 1
+    if not begun:
+        raise InputError(
+            f"{offsets.source} without offsets of this model's attention",
+            "what `train diffusion --mode lora` wrote for the same model",
+            "name that file, or leave --begin out",
+        )
 
 
 def _tune_all(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:

@@ -18,8 +18,9 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core.errors import BaseMismatchError
+from ..core.errors import BaseMismatchError, InputError
 from ..core.files.layer_files import METHOD, metadata_of
+from ..core.files.weights import WeightFile
 from ..core.methods import ATTENTION_SHARING, BASES, FOREGROUND, METHODS, OFFSETS, Method
 from ..core.offsets.offsets import read_offsets
 from ..core.sharing.attention_sharing import AttentionSharing
@@ -170,6 +171,9 @@ def _build_units(run: LayerRun) -> TrainedUnits:
     places = attention_places(unet)
     if options.foreground and FOREGROUND in method.frames:
         units.begin(method.frames.index(FOREGROUND), read_offsets(options.foreground), places)
+    if options.begin:
+        with WeightFile(options.begin) as file:
+            units.take(file.tensors(), options.begin)
     units.install(places)
     return units
 
@@ -187,6 +191,10 @@ def _painting_units(run: LayerRun, given: Given) -> Iterator[None]:
 
 
 def _build_offsets(run: LayerRun) -> WideOffsets:
+    if run.options.begin:
+        raise InputError(
+            f"--begin with --method {run.options.method}", "a method by attention sharing", "leave --begin out"
+        )
     return WideOffsets(run.pipeline.unet, run.batches.concat.shape[1], run.options)
 
 

@@ -131,6 +131,9 @@ class VaeOptions(Cropping):
         " codec, and a channel under much noise is nearly all room",
         Range(0, 100),
     )
+    decoder_only: bool = setting(
+        False, "train the decoder alone, so that latents, and what was trained on them, stay good; with --start"
+    )
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,13 @@ class DiffusionOptions(DenoisingOptions):
     rank: int = setting(32, "rank of the low-rank layers; published: 256", WIDTH)
     checkpointing: bool = setting(False, "recompute activations: less memory, more time")
     name: str = setting("layer_transparent", "name of the offset file", Stem())
+    begin: str = setting("", "file of offsets for this model, of mode lora, to go on from")
+
+    def __post_init__(self) -> None:
+        """InputError where all weights are tuned and a file is to begin with."""
+        super().__post_init__()
+        if self.begin and self.mode != "lora":
+            raise InputError(f"--begin with --mode {self.mode}", "--mode lora", "leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -217,6 +227,7 @@ class LayerOptions(DenoisingOptions):
     preload: bool = setting(True, "keep latents, given pictures and encoded captions on the device")
     compile: bool = setting(False, "compile the UNet: minutes at the start, then quicker steps")
     name: str = setting("", "name of the file; none: the method's usual one", Stem(0))
+    begin: str = setting("", "file of this method for this model to go on from, of the same shape")
 
 
 @dataclass(frozen=True)

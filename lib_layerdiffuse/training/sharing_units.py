@@ -21,6 +21,7 @@ from ..core.sharing.control_encoder import ControlEncoder
 from ..core.sharing.places import unit_places
 from ..core.sharing.sharing_unit import NORM_EPSILON, attend_across, working_dtype
 from ..unet.ldm_keys import unet_modules
+from .denoising import nearest_pair
 from .layer_batches import Given
 
 LAYERS_OF_TEMPORAL = "inqkvo"
@@ -72,11 +73,8 @@ class FrameLowRank(nn.Module):
     @torch.no_grad()
     def begin(self, frame: int, offset: Tensor) -> None:
         """Let a frame begin with the nearest of this rank to a weight's offset [out,in]."""
-        out, values, source = torch.linalg.svd(offset.float(), full_matrices=False)
-        rank = min(self.down.shape[2], len(values))
-        root = values[:rank].sqrt()
-        self.down[frame, :, :rank] = source[:rank].T * root
-        self.up[frame, :rank] = (out[:, :rank] * root).T
+        up, down = nearest_pair(offset, self.down.shape[2])
+        self.down[frame, :, : len(down)], self.up[frame, : len(down)] = down.T, up.T
 
     def merged(self, weight: Tensor) -> Tensor:
         """A layer's weight [out,in] with the low-rank layers added, [F,in,out]."""
@@ -254,14 +252,31 @@ class TrainedUnits(nn.Module):
             )
         self._signals = [] if control is None else list(self.encoder(control).values())
 
+    @torch.no_grad()
+    def take(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Go on from a file's tensors in the published layout; InputError where its shape is another."""
+        own = self._places()
+        if {key: tensor.shape for key, tensor in own.items()} != {key: tensor.shape for key, tensor in state.items()}:
+            raise InputError(
+                f"{source}: {len(state)} tensors of other names or shapes",
+                f"{len(own)} that fit the method, --rank {self.shape.rank} and the model",
+                "name the file of this method for this model, or leave --begin out",
+            )
+        for key, tensor in own.items():
+            tensor.copy_(state[key])
+
     def published(self) -> dict[str, Tensor]:
         """All tensors in the published layout, float16."""
+        return {key: tensor.detach().half().contiguous().cpu() for key, tensor in self._places().items()}
+
+    def _places(self) -> dict[str, Tensor]:
+        """All tensors by their keys in a file, as views of what is trained."""
         state = {}
         for index, unit in enumerate(self.units):
             state.update({f"{SHARING_PREFIX}{index}.{key}": tensor for key, tensor in unit.published().items()})
         if self.encoder is not None:
             state.update({f"{CONTROL_PREFIX}{key}": tensor for key, tensor in self.encoder.state_dict().items()})
-        return {key: tensor.detach().half().contiguous().cpu() for key, tensor in state.items()}
+        return state
 
 
 @torch.no_grad()

@@ -103,6 +103,8 @@ def train_vae(
         raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
     torch.manual_seed(config.seed)
     vae = build_vae(start) if isinstance(start, VaeShape) else start.requires_grad_(True).train()
+    if options.decoder_only:
+        keep_latents(vae)
     vae.to(memory_format=torch.channels_last)
     trainer = VaeTrainer(vae, options)
     shown = held if len(held) else learn
@@ -126,6 +128,12 @@ def train_vae(
         return image_grid([*(image + 1) / 2, *(vae.decode(vae.encode(image).latent_dist.mean).sample + 1) / 2], 8)
 
     return train(Task({"vae": trainer}, loss, lambda out: vae.save_pretrained(out / "vae"), samples), config)
+
+
+def keep_latents(vae: AutoencoderKL) -> None:
+    """Freeze the encoder and both quant convolutions: latents and ignored channels stay as they are."""
+    for part in (vae.encoder, vae.quant_conv, vae.post_quant_conv):
+        part.requires_grad_(False)
 
 
 def _check_noise(options: VaeOptions, shape: VaeShape) -> None:

@@ -105,6 +105,7 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
         ("train vae set.safetensors --out run --channels 7 7", 2, "a multiple of 32 from 32 to 4096"),
         ("train vae set.safetensors --out run --channels 32 32 32 32 32 32 32 --latent-noise 0 0 0 0", 2, "levels"),
         ("train vae set.safetensors --out run --tracker paper", 2, "csv or tensorboard"),
+        ("train vae set.safetensors --out run --decoder-only", 2, "name its folder with --start"),
         ("train vae set.safetensors --out set.safetensors", 5, "no folder"),
         ("train vae set.safetensors --out set.safetensors/run", 5, "Not a directory"),
         ("train vae set.safetensors --out /proc/self/run", 5, "/proc/self/run"),

@@ -17,9 +17,11 @@ from lib_layerdiffuse.training.codec import build_codec, latent_statistics
 from lib_layerdiffuse.training.diffusion import (
     CaptionedLatents,
     DiffusionOptions,
+    TransparentUNet,
     UNetShape,
     build_pipeline,
     encode_captions,
+    started_pipeline,
     train_diffusion,
     train_text2image,
 )
@@ -146,3 +148,32 @@ def test_what_does_not_fit_is_refused_before_training(made, tmp_path):
     with pytest.raises(InputError, match="channels"):
         build_pipeline(toy_vae(latent_channels=3), pipeline.tokenizer, good, SHAPE)
     assert not (tmp_path / "run").exists()
+
+
+def test_low_rank_layers_go_on_from_a_file(tmp_path):
+    pipeline = tiny.sd15_pipeline(tmp_path)
+    inputs = torch.randn(1, 4, 8, 8), torch.tensor([500]), torch.randn(1, 7, tiny.CONTEXT)
+    options = replace(OPTIONS, average=0.0, sample_prompts=("a",))
+    train_diffusion(pipeline, random_latents(scale=0.18215), short_run(tmp_path / "run", 3), options)
+    tuned = pipeline.unet(*inputs).sample.detach()
+    fresh = tiny.sd15_pipeline(tmp_path)
+    fresh.unet.load_state_dict(pipeline.unet.state_dict())
+    plain = fresh.unet(*inputs).sample.detach()
+    TransparentUNet(fresh, replace(options, begin=str(tmp_path / "run" / "layer_transparent.safetensors")))
+    begun = fresh.unet(*inputs).sample.detach()
+    assert (begun - tuned).abs().max() < 0.05 * (tuned - plain).abs().max()
+    with pytest.raises(InputError, match="--mode lora"):
+        replace(options, mode="full", begin="x.safetensors")
+
+
+def test_text2image_goes_on_from_a_model(made, tmp_path):
+    vae, data, captions = made
+    latents = encode_views(vae, data, captions, 1)
+    tokenizer = build_tokenizer([text for texts in captions for text in texts], tmp_path / "tokenizer", 20)
+    pipeline = build_pipeline(vae, tokenizer, latents, SHAPE)
+    before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
+    train_text2image(started_pipeline(pipeline, vae, latents), latents, short_run(tmp_path / "run", 1), OPTIONS)
+    moved = [(tensor - before[name]).abs().max().item() for name, tensor in pipeline.unet.state_dict().items()]
+    assert 0 < max(moved) < 0.02
+    with pytest.raises(InputError, match="for 4"):
+        started_pipeline(pipeline, vae, replace(latents, latents=torch.zeros(2, 16, 8, 8)))

@@ -14,6 +14,7 @@ from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsE
 from lib_layerdiffuse.core.files.weights import read_header
 from lib_layerdiffuse.core.offsets.offsets import make_lora, write_offsets
 from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
+from lib_layerdiffuse.files.whole_files import save_tensors
 from lib_layerdiffuse.standalone.unet_method import method_on_unet
 from lib_layerdiffuse.training.diffusion import encode_captions
 from lib_layerdiffuse.training.layer_batches import FRAMES, Captions
@@ -228,3 +229,19 @@ def test_offsets_of_something_else_are_no_beginning(pipeline, tmp_path):
     write_offsets(path, make_lora({"input_blocks.0.0.weight": (torch.zeros(32, 2), torch.zeros(2, 4, 3, 3))}))
     with pytest.raises(InputError, match="without offsets of this model's attention"):
         LayerRun(pipeline, toy_layers(), layer_method("joint", "demo"), replace(OPTIONS, foreground=str(path)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_goes_on_from_a_methods_file(pipeline, tmp_path, name):
+    run, path = trained(pipeline, name), tmp_path / "begun.safetensors"
+    run.units.remove()
+    state = run.units.published()
+    save_tensors(state, path)
+    again = LayerRun(pipeline, toy_layers(), layer_method(name, "demo"), replace(OPTIONS, method=name, begin=str(path)))
+    again.units.remove()
+    own = again.state()
+    assert own.keys() == state.keys() and all(torch.equal(own[key], tensor) for key, tensor in state.items())
+    for other in ({"rank": 8}, {"method": "joint" if name != "joint" else "fg2bg"}):
+        options = replace(OPTIONS, **{"method": name, "begin": str(path), **other})
+        with pytest.raises(InputError, match="other names or shapes"):
+            LayerRun(pipeline, toy_layers(), layer_method(options.method, "demo"), options)

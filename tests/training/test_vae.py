@@ -87,3 +87,16 @@ def test_training_goes_on_from_an_autoencoder_in_its_own_shape(tmp_path):
     assert after.keys() == before.keys()
     moved = torch.cat([(after[name] - tensor).abs().flatten() for name, tensor in before.items()])
     assert 0 < moved.max() < 1e-4
+
+
+def test_the_decoder_alone_learns_and_latents_stay(tmp_path):
+    start = toy_vae()
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    latents = start.encode(images).latent_dist.mean.detach()
+    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    options = VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0, decoder_only=True)
+    train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 2), start, options)
+    after = load_vae(tmp_path / "run" / "vae")
+    assert torch.equal(after.encode(images).latent_dist.mean, latents)
+    moved = {name.split(".")[0] for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"decoder"}
