@@ -1,0 +1,269 @@
+"""Chains of methods as rows of a table: the steps that make a whole set of layers, and the plan of one such run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from numbers import Integral
+
+from ..core.errors import BaseMismatchError, InputError
+from ..core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, find_method
+
+FRAMES = (FOREGROUND, BACKGROUND, BLENDED)  # in the order in which a user reads them
+MAX_SEED = 2**32 - 1
+SEED_LIKE_SET = -1  # a layer's seed that was not chosen: that of its set
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture that a step sees: its frame, and the number of the step that made it; None where the user gives it."""
+
+    frame: str
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a method within a chain; each frame that it makes has that layer's prompt and seed.
+
+    `others` are methods that do the same as `method`, for those who choose.
+    """
+
+    method: str
+    makes: tuple[str, ...]
+    given: tuple[Given, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def method_row(self, choice: str | None = None) -> Method:
+        """The row of the method table, or that of `choice` where it is one of the others."""
+        return find_method(choice if choice in self.others else self.method)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps that make foreground, background and blended picture, so far as the user does not give them.
+
+    `name` is the same for all bases; `id` and `label` are among those of the methods what a method's own are.
+    """
+
+    id: str
+    name: str
+    label: str
+    title: str
+    base: str
+    steps: tuple[Step, ...]
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """All frames that its steps make, in the order in which they are made."""
+        return tuple(frame for step in self.steps for frame in step.makes)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The pictures that the user must give."""
+        named = (given.frame for step in self.steps for given in step.given if given.step is None)
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """File stems of the layer files that all its steps need, each once."""
+        methods = [step.method_row() for step in self.steps]
+        decoder = [method.decoder for method in methods if method.transparent_frames]
+        return tuple(dict.fromkeys([*(method.weights for method in methods), *decoder]))
+
+    def transparent(self, frame: str) -> bool:
+        """Whether a frame that a step makes comes with alpha."""
+        methods = [step.method_row() for step in self.steps if frame in step.makes]
+        return any(method.is_transparent(method.frames.index(frame)) for method in methods)
+
+
+def _one_step(base: str, name: str, method: str) -> Chain:
+    """A chain of the one method that makes the whole set."""
+    row = find_method(method)
+    given = tuple(Given(frame) for frame in row.images)
+    return Chain(row.id, name, row.label, row.title, base, (Step(row.id, row.frames, given),))
+
+
+CHAIN_ROWS = (
+    Chain(
+        id="xl_joint",
+        name="joint",
+        label="(SDXL) Generate Everything Together (3 steps)",
+        title="Foreground, then blended, then background",
+        base="sdxl",
+        steps=(
+            Step("xl_fg_attn", (FOREGROUND,), others=("xl_fg_conv",)),
+            Step("xl_fg2blend", (BLENDED,), (Given(FOREGROUND, 0),)),
+            Step("xl_fgblend2bg", (BACKGROUND,), (Given(FOREGROUND, 0), Given(BLENDED, 1))),
+        ),
+    ),
+    Chain(
+        id="xl_fg2bg",
+        name="from-foreground",
+        label="(SDXL) From Foreground to Background (2 steps)",
+        title="Foreground to blended, then background",
+        base="sdxl",
+        steps=(
+            Step("xl_fg2blend", (BLENDED,), (Given(FOREGROUND),)),
+            Step("xl_fgblend2bg", (BACKGROUND,), (Given(FOREGROUND), Given(BLENDED, 0))),
+        ),
+    ),
+    Chain(
+        id="xl_bg2fg",
+        name="from-background",
+        label="(SDXL) From Background to Foreground (2 steps)",
+        title="Background to blended, then foreground",
+        base="sdxl",
+        steps=(
+            Step("xl_bg2blend", (BLENDED,), (Given(BACKGROUND),)),
+            Step("xl_bgblend2fg", (FOREGROUND,), (Given(BACKGROUND), Given(BLENDED, 0))),
+        ),
+    ),
+    *(
+        _one_step(base, name, f"{base}_{method}")
+        for base in ("sd15", "demo")
+        for name, method in (("joint", "joint"), ("from-foreground", "fg2bg"), ("from-background", "bg2fg"))
+    ),
+)
+CHAINS = {chain.id: chain for chain in CHAIN_ROWS}
+CHAIN_NAMES = tuple(dict.fromkeys(chain.name for chain in CHAIN_ROWS))
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user gives for a set: prompts and seeds for all its layers and for some, and names of pictures given.
+
+    A layer's prompt stands before the prompt of all; a layer's seed of -1 or none is that of the set.
+    `method` chooses among the methods that do the same in a step.
+    """
+
+    prompt: str = ""
+    seed: int = 0
+    given: Collection[str] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    method: str | None = None
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with all that its run needs; `prompts` and `seeds` are one a frame of the method, for the first set."""
+
+    number: int
+    step: Step
+    method: Method
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    strides: tuple[int, ...]  # how far a frame's seed counts on from one set to the next
+
+    @property
+    def given(self) -> dict[str, int | None]:
+        """Which step made each picture that the method sees, in the order of the method; None is the user."""
+        return {given.frame: given.step for given in self.step.given}
+
+    def seeds_of(self, group: int) -> tuple[int, ...]:
+        """The seeds of the step's frames for the set of this number, from 0."""
+        pairs = zip(self.seeds, self.strides, strict=True)
+        return tuple((seed + group * stride) % (MAX_SEED + 1) for seed, stride in pairs)
+
+
+def chains_for(base: str | None = None) -> tuple[Chain, ...]:
+    """The chains of a base, in table order; None stands for all."""
+    return tuple(chain for chain in CHAIN_ROWS if base in (None, chain.base))
+
+
+def is_chain(name: str) -> bool:
+    """Whether a name is the id or label of a chain that no single method has."""
+    return any(_plain(name) in (_plain(row.id), _plain(row.label)) for row in CHAIN_ROWS if len(row.steps) > 1)
+
+
+def find_chain(base: str, name: str) -> Chain:
+    """The chain of a base by its name, id or label; InputError lists the names, BaseMismatchError names the base."""
+    if base not in BASES:
+        raise InputError(f"base {base!r}", f"one of {', '.join(BASES)}", "choose one of these")
+    wanted = _plain(name) if isinstance(name, str) else name
+    named = [row for row in CHAIN_ROWS if wanted in (row.name, _plain(row.id), _plain(row.label))]
+    if not named:
+        raise InputError(f"chain {name!r}", f"one of {', '.join(CHAIN_NAMES)}", "choose one of these")
+    fitting = [row for row in named if row.base == base]
+    if not fitting:
+        raise BaseMismatchError(
+            f"{BASES[base].title} with chain {named[0].id}, which is made for {BASES[named[0].base].title}",
+            f"a chain for {BASES[base].title}: {', '.join(row.name for row in chains_for(base))}",
+            f"choose one of these, or load a checkpoint of {BASES[named[0].base].title}",
+        )
+    return fitting[0]
+
+
+def plan_chain(chain: Chain, wishes: Wishes) -> tuple[PlannedStep, ...]:
+    """The steps of a chain with methods, prompts and seeds; a typed error for whatever cannot work."""
+    check_given(chain, wishes.given)
+    _check_layers("prompt", wishes.prompts)
+    _check_layers("seed", wishes.seeds)
+    _check_choice(chain, wishes.method)
+    check_seed("seed", wishes.seed, 0)
+    for frame, seed in wishes.seeds.items():
+        check_seed(f"{frame} seed", seed, SEED_LIKE_SET)
+    return tuple(_planned(number, step, wishes) for number, step in enumerate(chain.steps))
+
+
+def layer_prompt(own: str, shared: str) -> str:
+    """The prompt of a layer, "<its own>, <that of all layers>", where both say something."""
+    return ", ".join(text for text in (own.strip(), shared.strip()) if text)
+
+
+def check_given(chain: Chain, given: Collection[str]) -> None:
+    """InputError unless every picture that the user must give is given."""
+    missing = [frame for frame in chain.images if frame not in given]
+    if missing:
+        raise InputError(
+            f"no {' and no '.join(missing)} image for chain {chain.id}",
+            f"{' and '.join(chain.images)} image",
+            f"give the {' and the '.join(missing)} image, or choose chain joint, which needs none",
+        )
+
+
+def check_seed(name: str, seed: int, least: int) -> None:
+    """InputError unless a seed is a whole number from `least` to 2^32 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not least <= seed <= MAX_SEED:
+        raise InputError(
+            f"{name} {seed!r}"[:100], f"a whole number from {least} to {MAX_SEED}", f"choose {name} in that range"
+        )
+
+
+def _planned(number: int, step: Step, wishes: Wishes) -> PlannedStep:
+    method = step.method_row(wishes.method)
+    prompts = tuple(layer_prompt(wishes.prompts.get(frame, ""), wishes.prompt) for frame in method.frames)
+    for frame, prompt in zip(method.frames, prompts, strict=True):
+        if not prompt:
+            raise InputError(
+                f"no prompt for the {frame}", "a prompt for it, or one for all layers", "say what the picture shows"
+            )
+    own = [wishes.seeds.get(frame, SEED_LIKE_SET) for frame in method.frames]
+    # frames that are made together have a seed each, and so count on by as many; those of different steps share one
+    seeds = [(wishes.seed + place) % (MAX_SEED + 1) if seed < 0 else seed for place, seed in enumerate(own)]
+    strides = [len(method.frames) if seed < 0 else 1 for seed in own]
+    return PlannedStep(number, step, method, prompts, tuple(map(int, seeds)), tuple(strides))
+
+
+def _check_layers(what: str, values: Mapping[str, object]) -> None:
+    unknown = [name for name in values if name not in FRAMES]
+    if unknown:
+        raise InputError(f"a {what} for layer {unknown[0]!r}", f"one for {', '.join(FRAMES)}", "correct the name")
+    wrong = [name for name, value in values.items() if what == "prompt" and not isinstance(value, str)]
+    if wrong:
+        raise InputError(f"{wrong[0]} prompt {values[wrong[0]]!r}"[:100], "a text", "write the prompt as a text")
+
+
+def _check_choice(chain: Chain, choice: str | None) -> None:
+    known = [name for step in chain.steps for name in (step.method, *step.others)]
+    if choice is not None and choice not in known:
+        raise InputError(
+            f"method {choice!r} in chain {chain.id}",
+            f"one of its methods: {', '.join(known)}",
+            "choose one of these, or none",
+        )
+
+
+def _plain(text: str) -> str:
+    return "".join(text.casefold().split())
