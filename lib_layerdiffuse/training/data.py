@@ -213,7 +213,9 @@ class _Preparation:
 def fit_square(image: Image.Image, size: int) -> np.ndarray:
     """An RGBA image as uint8 [size,size,4] straight RGBA, longer side fitted, centred."""
     scale = size / max(image.size)
-    fitted = image.convert("RGBa").resize([max(1, round(side * scale)) for side in image.size], Image.LANCZOS)
+    fitted = image.convert("RGBa").resize(
+        [max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS
+    )
     canvas = Image.new("RGBA", (size, size))
     canvas.paste(fitted.convert("RGBA"), ((size - fitted.width) // 2, (size - fitted.height) // 2))
     return np.asarray(canvas)

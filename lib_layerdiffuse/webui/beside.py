@@ -122,7 +122,7 @@ def distance(image: Image.Image, result: Image.Image) -> float:
     if abs(image.width * result.height / (image.height * result.width) - 1) > SAME_SHAPE:
         return 1.0
     values = np.asarray(result.convert("RGBA"), np.float32)
-    seen = np.asarray(image.convert("RGB").resize(result.size, Image.BOX), np.float32)
+    seen = np.asarray(image.convert("RGB").resize(result.size, Image.Resampling.BOX), np.float32)
     weight = values[..., 3:] / 255
     total = float(weight.sum()) * 3
     return float((np.abs(seen - values[..., :3]) * weight).sum()) / 255 / total if total else 1.0

@@ -47,4 +47,4 @@ def alpha_at(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     scale = max(size[0] / picture.width, size[1] / picture.height)
     width, height = min(picture.width, round(size[0] / scale)), min(picture.height, round(size[1] / scale))
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.getchannel("A").crop((left, top, left + width, top + height)).resize(size, Image.BICUBIC)
+    return picture.getchannel("A").crop((left, top, left + width, top + height)).resize(size, Image.Resampling.BICUBIC)

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin, TiffTags, features
 
-from ..core.picture.alpha import checkerboard_preview
+from ..core.picture.alpha import checkerboard_preview, least_alpha
 from ..form.arguments import INFOTEXT_PREFIX
 from .host.modules import option
 from .options import Options
@@ -49,7 +49,7 @@ def is_ours(image: Image.Image, texts: Mapping[str, Any] | None) -> bool:
     if is_marked(image) or f"{INFOTEXT_PREFIX}method" in (texts.get("parameters") or ""):
         return True
     of_extras = hasattr(image, KEPT) or not EXTRAS.isdisjoint(texts)
-    return of_extras and image.mode == "RGBA" and image.getextrema()[3][0] < 255
+    return of_extras and image.mode == "RGBA" and least_alpha(image) < 255
 
 
 def is_layer(image: Image.Image, texts: Mapping[str, Any] | None) -> bool:

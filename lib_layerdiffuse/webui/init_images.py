@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ..core.codec.codec import POINTWISE, TransparencyCodec
-from ..core.picture.alpha import composite_on_grey, pad_rgb, rgba_array, to_tensor
+from ..core.picture.alpha import composite_on_grey, least_alpha, pad_rgb, rgba_array, to_tensor
 from ..core.picture.sizes import check_pixels, reduced
 from .host.modules import host_module, option
 from .host.vae import adjusted_posterior
@@ -147,7 +147,7 @@ def stand_in(picture: Image.Image, given: Image.Image, codec: TransparencyCodec 
 
 def is_solid(picture: Image.Image) -> bool:
     """Whether an RGBA picture is opaque everywhere."""
-    return picture.getextrema()[3][0] == WHITE
+    return least_alpha(picture) == WHITE
 
 
 def look_at_mask(request: Request, picture: Image.Image) -> None:
@@ -155,7 +155,7 @@ def look_at_mask(request: Request, picture: Image.Image) -> None:
     p, mask = request.p, getattr(request.p, "image_mask", None)
     if mask is None or getattr(p, "inpainting_mask_invert", 0) or painted(mask):
         return
-    see_through = picture.getchannel("A").point(lambda level: 255 if level < 255 else 0)
+    see_through = picture.getchannel("A").point([255] * 255 + [0])
     if request.options.fill_transparent and see_through.getbbox():
         request.changes.set("image_mask", see_through)
         return

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageChops
 
+from ..core.picture.alpha import least_alpha
 from ..core.picture.guided import guided_upsampling
 from .pictures import Layer
 
@@ -36,20 +37,20 @@ def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
 
 def is_opaque(image: Image.Image) -> bool:
     """Whether an RGB or RGBA picture shows no transparency."""
-    return image.mode == "RGB" or (image.mode == "RGBA" and image.getextrema()[3][0] >= OPAQUE)
+    return image.mode == "RGB" or (image.mode == "RGBA" and least_alpha(image) >= OPAQUE)
 
 
 def alpha_for(colour: Image.Image, layer: Layer) -> Image.Image:
     """The layer's alpha at the size of a picture that was made from it; guided by its colours where they show it."""
     alpha, opaque = layer.rgba.getchannel("A"), layer.opaque.convert("RGB")
     if colour.width < alpha.width or colour.height < alpha.height:
-        return alpha.resize(colour.size, Image.BOX)
+        return alpha.resize(colour.size, Image.Resampling.BOX)
     return (guided if colours_show_alpha(alpha, opaque) else enlarged)(alpha, opaque, colour)
 
 
 def enlarged(alpha: Image.Image, _opaque: Image.Image, colour: Image.Image) -> Image.Image:
     """Alpha at the size of `colour`, by Lanczos."""
-    return alpha.resize(colour.size, Image.LANCZOS)
+    return alpha.resize(colour.size, Image.Resampling.LANCZOS)
 
 
 def guided(alpha: Image.Image, opaque: Image.Image, colour: Image.Image) -> Image.Image:
@@ -64,7 +65,7 @@ def colours_show_alpha(alpha: Image.Image, opaque: Image.Image) -> bool:
     It does where the opaque picture shows the background, and not where its colours go on beneath transparency.
     """
     half = max(1, alpha.width // 2), max(1, alpha.height // 2)
-    small = alpha.resize(half, Image.BOX), opaque.resize(half, Image.BOX)
+    small = alpha.resize(half, Image.Resampling.BOX), opaque.resize(half, Image.Resampling.BOX)
     errors = [
         np.abs(np.asarray(way(*small, opaque), np.float32) - np.asarray(alpha, np.float32)).mean()
         for way in (guided, enlarged)
@@ -101,7 +102,9 @@ class Inpainting:
         mask = getattr(p if told is None else told, "mask_for_overlay", None)
         if mask is None:
             return None
-        return cls(picture, mask.convert("L").resize(picture.size, Image.LANCZOS), getattr(p, "paste_to", None))
+        return cls(
+            picture, mask.convert("L").resize(picture.size, Image.Resampling.LANCZOS), getattr(p, "paste_to", None)
+        )
 
     def canvas(self, patch: Image.Image) -> Image.Image:
         """The new RGBA pixels at their place, on nothing."""
@@ -124,7 +127,11 @@ class Inpainting:
 
 def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """RGBA at another size; colours keep the weight that their alpha gives them."""
-    return picture if picture.size == size else picture.convert("RGBa").resize(size, Image.LANCZOS).convert("RGBA")
+    return (
+        picture
+        if picture.size == size
+        else picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+    )
 
 
 def blended(below: Image.Image, above: Image.Image, mask: Image.Image) -> Image.Image:

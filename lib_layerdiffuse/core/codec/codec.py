@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from .encoder import OffsetEncoder
 
 # an image [B,3,H,W] in [-1,1] -> mean and standard deviation of the frozen VAE's posterior, both VAE-space [B,C,h,w]
 Posterior = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def padded_rgb(rgba: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(padded).permute(0, 3, 1, 2).to(rgba.device)
 
 
-def _present(part, name: str):
+def _present(part: Part | None, name: str) -> Part:
     if part is None:
         raise InputError(f"a codec without {name}", f"one with {name}", f"load the transparency {name}'s weights too")
     return part

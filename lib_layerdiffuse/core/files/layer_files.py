@@ -133,7 +133,7 @@ def _holds_offsets(shapes: Shapes) -> bool:
 
 
 def _offsets(shapes: Shapes) -> Contents:
-    parameters = {match["parameter"]: None for match in map(OFFSET_KEY.match, shapes)}
+    parameters = {match["parameter"]: None for match in map(OFFSET_KEY.match, shapes) if match}
     matrices = [(name, *matrix) for name in parameters if (matrix := _matrix(shapes, name)) is not None]
     wide = shapes.get(f"diffusion_model.{INPUT_CONVOLUTION}::diff::0", ())
     channels = wide[1] if len(wide) == 4 else LATENT_CHANNELS

@@ -37,6 +37,11 @@ def rgba_array(image: Image.Image) -> np.ndarray:
         ) from error
 
 
+def least_alpha(rgba: Image.Image) -> int:
+    """The least alpha, 0 to 255, of a PIL RGBA image."""
+    return int(np.asarray(rgba.getchannel("A")).min())
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit greys and greys in float scaled down: PIL's own conversion clips them."""
     if image.mode == "F":

@@ -61,8 +61,8 @@ def _gradients(planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     slope = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=planes.device) / 4
     count = planes.shape[1]
     padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
-    sides = (slope, slope.T)
-    return tuple(F.conv2d(padded, side.expand(count, 1, 3, 3), groups=count) for side in sides)
+    across, down = (F.conv2d(padded, side.expand(count, 1, 3, 3), groups=count) for side in (slope, slope.T))
+    return across, down
 
 
 def _thinned(strength: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:

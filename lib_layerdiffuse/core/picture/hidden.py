@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .alpha import pad_rgb
+from .alpha import least_alpha, pad_rgb
 
 PADDED, AS_DECODED, CLEARED = "padded", "as-decoded", "cleared"
 
@@ -35,7 +35,7 @@ def with_hidden_colours(image: Image.Image, rule: str = PADDED) -> Image.Image:
     if rule not in RULES:
         raise InputError(f"hidden colours {rule!r}", f"one of: {', '.join(RULES)}", "choose one of them")
     make = RULES[rule]
-    if make is None or image.mode != "RGBA" or image.getextrema()[3][0] > 0:
+    if make is None or image.mode != "RGBA" or least_alpha(image) > 0:
         return image
     pixels = np.array(image)
     hidden = pixels[..., 3] == 0

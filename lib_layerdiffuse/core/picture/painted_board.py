@@ -33,11 +33,10 @@ def has_painted_board(image: Image.Image) -> bool:
         return False
     near = [grey & (np.abs(levels - level) <= max(CONTRAST, pair[1] - pair[0]) / 2) for level in pair]
     known, light = near[0] | near[1], near[1]
-    places = [edges(known, light, axis) for axis in (0, 1)]
-    if known.mean() < SHARE or any(place is None for place in places):
+    down, across = edges(known, light, 0), edges(known, light, 1)
+    if known.mean() < SHARE or down is None or across is None:
         return False
-    rows, columns = (np.cumsum(place) for place in places)
-    odd = (rows[:, None] + columns) % 2 == 1
+    odd = (np.cumsum(down)[:, None] + np.cumsum(across)) % 2 == 1
     fits = (odd == light)[known].mean()
     return bool(max(fits, 1 - fits) > MATCH)
 
@@ -51,7 +50,7 @@ def two_greys(levels: np.ndarray) -> tuple[float, float] | None:
     second = int((counts * far).argmax())
     if counts[second] < 0.3 * counts[first] or counts[first] + counts[second] < 0.3 * len(levels):
         return None
-    return tuple(sorted((float(first), float(second))))
+    return float(min(first, second)), float(max(first, second))
 
 
 def edges(known: np.ndarray, light: np.ndarray, axis: int) -> np.ndarray | None:

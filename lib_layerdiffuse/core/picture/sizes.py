@@ -39,14 +39,14 @@ def ready(image: Image.Image, name: str, size: Size | None = None) -> Image.Imag
     """The picture upright, of at most LARGE pixels, at least twice as large as `size` where it was; unpacked once."""
     if image.format not in DRAFTED:
         check_pixels(image, name)  # before Exif, for which a PNG is unpacked
-    turn = image.getexif().get(ORIENTATION, UPRIGHT)
-    size = size[::-1] if size and turn in SIDEWAYS else size
+    wanted, turn = size, image.getexif().get(ORIENTATION, UPRIGHT)
+    size = (size[1], size[0]) if size and turn in SIDEWAYS else size  # as the file has it
     factor = factor_for(image, size)
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))
         check_pixels(image, name)
     image = image if turn == UPRIGHT else ImageOps.exif_transpose(image)
-    return reduced(image, size[::-1] if size and turn in SIDEWAYS else size)
+    return reduced(image, wanted)
 
 
 def factor_for(image: Image.Image, size: Size | None) -> int:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from ..methods import Method
 from ..rows import spread_rows
 from .control_encoder import ControlEncoder, encoder_widths
 from .sharing_run import COND, PATCHED, UNCOND, SharingRun
-from .sharing_unit import Mix, Prepared, Seen, SharingUnit, working_dtype
+from .sharing_unit import AttentionLayer, Mix, Prepared, Seen, SharingUnit, working_dtype
 
 __all__ = ["AttentionSharing", "Installation", "SharingRun", "check_layers", "install"]
 
@@ -129,14 +130,18 @@ def install(
         raise InputError(f"{len(run.overrides)} extra prompts", f"{sharing.frames}, one per frame", "use None for none")
     if strength == 0:
         return Installation([])
-    layers = [_Layer(sharing, index, module, run, strength) for index, module in enumerate(attentions)]
+    layers = [
+        _Layer(sharing, index, cast("AttentionLayer", module), run, strength) for index, module in enumerate(attentions)
+    ]
     return Installation([layer.install() for layer in layers])
 
 
 class _Layer:
     """One attention layer with its unit: the replacement of its forward."""
 
-    def __init__(self, sharing: AttentionSharing, index: int, attention: nn.Module, run: SharingRun, strength: float):
+    def __init__(
+        self, sharing: AttentionSharing, index: int, attention: AttentionLayer, run: SharingRun, strength: float
+    ):
         self.sharing, self.index, self.attention = sharing, index, attention
         self.run, self.strength, self.kind = run, strength, PATCHED[index % 2]
         self.former: Callable | None = attention.__dict__.get("forward")
@@ -145,7 +150,7 @@ class _Layer:
     def install(self) -> Callable[[], None]:
         """Replace the forward on the instance; returns what puts the former state back."""
 
-        def forward(hidden: Tensor, context: Tensor | None = None, *others: object, **named: object) -> Tensor:
+        def forward(hidden: Tensor, context: Tensor | None = None, *others: object, **named: Any) -> Tensor:
             if not (self.installed and self.run.active):
                 return self._plain(hidden, context, *others, **named)
             return self._shared(hidden, named.get("encoder_hidden_states", context), others, named)
@@ -177,7 +182,9 @@ class _Layer:
         B, _, _ = hidden.shape
         given, named, count = context, named or {}, self.sharing.frames
         if B % count and given is not None and self.run.adds_rows:
-            return self._shared(*_filled_up(-B % count, hidden, context), others, _filled_named(-B % count, named))[:B]
+            missing = -B % count
+            filled = _filled_up(missing, hidden), _filled_up(missing, given)
+            return self._shared(*filled, others, _filled_named(missing, named))[:B]
         if B % count:
             raise InputError(f"a batch of {B} rows", f"a multiple of {count} frames", "round the batch size up")
         unit = self.sharing.prepared(self.index, self.strength, hidden)
@@ -199,8 +206,9 @@ class _Layer:
         if context is None:
             return Seen(frames, frames, mix=mix)
         keys, mask = self._context(_frames_first(context, self.sharing.frames))
-        same = value is None or value is context or mask is not None
-        return Seen(keys, keys if same else _frames_first(value, self.sharing.frames), mask, mix)
+        if value is None or value is context or mask is not None:
+            return Seen(keys, keys, mask, mix)
+        return Seen(keys, _frames_first(value, self.sharing.frames), mask, mix)
 
     def _mixed_by(self, patch: Callable, options: dict) -> Mix:
         """A patch that replaces self-attention (of guidance, of aligned styles), at work on the frames' projections."""
@@ -268,15 +276,15 @@ def _rows(frames: Tensor) -> Tensor:
     return frames.transpose(0, 1).flatten(0, 1)
 
 
-def _filled_up(missing: int, *parts: Tensor) -> list[Tensor]:
+def _filled_up(missing: int, part: Tensor) -> Tensor:
     """[B,T,C] with rows of zeros to a whole result, which sees no other."""
-    return [nn.functional.pad(part, (0, 0, 0, 0, 0, missing)) for part in parts]
+    return nn.functional.pad(part, (0, 0, 0, 0, 0, missing))
 
 
 def _filled_named(missing: int, named: dict) -> dict:
     names = ("encoder_hidden_states", "value")
     return {
-        name: _filled_up(missing, value)[0] if name in names and value is not None else value
+        name: _filled_up(missing, value) if name in names and value is not None else value
         for name, value in named.items()
     }
 
@@ -336,14 +344,14 @@ def _input_width(attention: nn.Module, name: str) -> int | None:
 def _shape_of(shapes: Mapping[str, Shape], path: Path) -> SharingShape:
     """The numbers that fix the layout, from a few keys; then all keys and shapes are checked against it."""
     indexes = {int(match[1]) for match in map(UNIT_KEY.match, shapes) if match}
-    probe = {
-        key: shapes.get(f"{SHARING_PREFIX}{key}") for key in ("0.to_q_lora.0.down.weight", "1.to_k_lora.0.down.weight")
-    }
-    if not indexes or any(shape is None or len(shape) != 2 for shape in probe.values()):
+    down_q, down_k = (
+        shapes.get(f"{SHARING_PREFIX}{key}", ()) for key in ("0.to_q_lora.0.down.weight", "1.to_k_lora.0.down.weight")
+    )
+    if not indexes or len(down_q) != 2 or len(down_k) != 2:
         raise broken_file(
             path, "no attention sharing units", f"keys {SHARING_PREFIX}0.to_q_lora.0.down.weight and so on"
         )
-    (rank, _), (_, context) = probe.values()
+    rank, context = down_q[0], down_k[1]
     frames = sum(f"{SHARING_PREFIX}0.to_q_lora.{frame}.down.weight" in shapes for frame in range(len(shapes)))
     norms = [
         shapes.get(f"{SHARING_PREFIX}{index}.temporal_n.weight") or (0,) for index in range(0, max(indexes) + 1, 2)

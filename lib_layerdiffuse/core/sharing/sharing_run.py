@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from ..files.layouts import PROJECTIONS
 from ..rows import spread_rows
-from .sharing_unit import Prepared, Projections
+from .sharing_unit import AttentionLayer, Prepared, Projections
 
 COND, UNCOND = "cond", "uncond"
 PATCHED = ("attn1", "attn2")  # self and cross attention, as the options of a UNet call name them; units alternate so
@@ -59,7 +59,7 @@ class SharingRun:
         self.options = {**options, "patches_replace": rest} if self.patches else options
         return self.options
 
-    def patch_of(self, name: str, attention: nn.Module) -> tuple[Callable | None, dict]:
+    def patch_of(self, name: str, attention: AttentionLayer) -> tuple[Callable | None, dict]:
         """The patch of this kind of attention for the block that the UNet is in, with the options that it wants."""
         patches = self.patches.get(name)
         if not patches:
@@ -95,7 +95,7 @@ class SharingRun:
             own = self.signals[have[depth]]
             if have[depth] == tokens:
                 return own
-            grid = grid_of(tokens, tuple(own.shape[-2:]))
+            grid = grid_of(tokens, (own.shape[-2], own.shape[-1]))
             if grid is not None:
                 return self._on_grid(own, grid, (depth, tokens))
         known = ", ".join(str(count) for count in have) or "none at all"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,18 @@ from ..offsets.fingerprint import fingerprint
 NORM_EPSILON = 1e-6
 PROBE = 8  # tokens on which a layer is tried
 
-
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+WeightAndBias = tuple[Tensor, Tensor]
+
+
+class AttentionLayer(nn.Module):
+    """What LDM's and diffusers' attention layers have alike; hosts make them, this class tells types only."""
+
+    to_q: nn.Module
+    to_k: nn.Module
+    to_v: nn.Module
+    to_out: nn.Sequential
+    heads: int
 
 
 @dataclass(frozen=True)
@@ -68,13 +79,13 @@ class FrameDelta:
 class Temporal:
     """Attention across the frames at each token, with temporal_i folded into what follows it.
 
-    One frame attends to itself only, so that its value passes unchanged and all five layers are one (`single`).
+    `inner` makes queries, keys and values. One frame attends to itself only, so that its value passes unchanged and all
+    five layers are one: then `inner` is all of them, and there is no `out`.
     """
 
-    norm: tuple[Tensor, Tensor]
-    single: tuple[Tensor, Tensor] | None = None
-    queries_keys_values: tuple[Tensor, Tensor] | None = None
-    out: tuple[Tensor, Tensor] | None = None
+    norm: WeightAndBias
+    inner: WeightAndBias
+    out: WeightAndBias | None
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], frames: int, strength: float) -> Temporal:
@@ -83,32 +94,37 @@ class Temporal:
             name: (tensors[f"temporal_{name}.weight"].float(), tensors[f"temporal_{name}.bias"].float())
             for name in "inqkvo"
         }
-        out = tuple(part * strength for part in layers["o"])
+        out = layers["o"][0] * strength, layers["o"][1] * strength
         if frames == 1:
-            return cls(layers["n"], single=_fold(_fold(layers["i"], layers["v"]), out))
+            return cls(layers["n"], _fold(_fold(layers["i"], layers["v"]), out), None)
         folded = [_fold(layers["i"], layers[name]) for name in "qkv"]
-        joined = tuple(torch.cat(parts) for parts in zip(*folded, strict=True))
-        return cls(layers["n"], queries_keys_values=joined, out=out)
+        joined = torch.cat([weight for weight, _ in folded]), torch.cat([bias for _, bias in folded])
+        return cls(layers["n"], joined, out)
 
     def to(self, like: Tensor) -> Temporal:
         """In the dtype and on the device of `like`."""
-        parts = (self.norm, self.single, self.queries_keys_values, self.out)
-        return Temporal(*(None if part is None else tuple(tensor.to(like) for tensor in part) for part in parts))
+        out = None if self.out is None else _moved(self.out, like)
+        return Temporal(_moved(self.norm, like), _moved(self.inner, like), out)
 
     def __call__(self, frames: Tensor, heads: int) -> Tensor:
         """[F,G,T,C] -> what is added to it."""
-        norm = (part.to(frames.dtype) for part in self.norm)  # which mixed precision leaves apart
-        normed = F.layer_norm(frames, frames.shape[-1:], *norm, NORM_EPSILON)
-        if self.single is not None:
-            return F.linear(normed, *self.single)
+        weight, bias = (part.to(frames.dtype) for part in self.norm)  # which mixed precision leaves apart
+        projected = F.linear(F.layer_norm(frames, frames.shape[-1:], weight, bias, NORM_EPSILON), *self.inner)
+        if self.out is None:
+            return projected
         count, groups, tokens, width = frames.shape
-        projected = F.linear(normed, *self.queries_keys_values).view(count, groups * tokens, 3, heads, width // heads)
-        query, key, value = projected.unbind(2)  # each [F,N,heads,size]
+        query, key, value = projected.view(count, groups * tokens, 3, heads, width // heads).unbind(
+            2
+        )  # [F,N,heads,size]
         return F.linear(attend_across(query, key, value).reshape(frames.shape), *self.out)
 
 
-def _fold(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Two linear layers, one after the other, as one (weight, bias)."""
+def _moved(layer: WeightAndBias, like: Tensor) -> WeightAndBias:
+    return layer[0].to(like), layer[1].to(like)
+
+
+def _fold(first: WeightAndBias, second: WeightAndBias) -> WeightAndBias:
+    """Two linear layers, one after the other, as one."""
     return second[0] @ first[0], second[0] @ first[1] + second[1]
 
 
@@ -119,8 +135,8 @@ def attend_across(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     as a batch.
     """
     if query.device.type == "cpu":
-        sequences = (part.permute(1, 2, 0, 3) for part in (query, key, value))  # [N,heads,F,size]
-        return F.scaled_dot_product_attention(*sequences).permute(2, 0, 1, 3)
+        queries, keys, values = (part.permute(1, 2, 0, 3) for part in (query, key, value))  # [N,heads,F,size]
+        return F.scaled_dot_product_attention(queries, keys, values).permute(2, 0, 1, 3)
     scale = query.shape[-1] ** -0.5
     scores = torch.stack([(query * other).sum(-1) for other in key]) * scale  # [F of keys, F of queries,N,heads]
     weights = scores.float().softmax(0).to(value.dtype).unsqueeze(-1)
@@ -163,9 +179,8 @@ class MergedProjection:
 
     def serves(self, layer: nn.Module, like: Tensor) -> bool:
         """Whether the layer still is what was merged."""
-        weight = layer.weight
-        same = weight is self.source and _edits(weight) == self.edits and is_plain(layer)
-        return same and _alike(weight, like) and _alike(self.weight, like)
+        same = getattr(layer, "weight", None) is self.source and _edits(self.source) == self.edits and is_plain(layer)
+        return same and _alike(self.source, like) and _alike(self.weight, like)
 
     def __call__(self, source: Tensor) -> Tensor:
         """[F,G,T,in] -> [F,G,T,out]."""
@@ -213,13 +228,14 @@ class Prepared:
 
     def _pairs(self, name: str, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Down [256,in] and up [out,256] of each frame."""
-        return tuple(
+        downs, ups = (
             [
                 self.unit.tensors[f"{name}_lora.{frame}.{part}.weight"].to(like.device)
                 for frame in range(self.unit.frames)
             ]
             for part in ("down", "up")
         )
+        return downs, ups
 
     def control_tokens(self, signal: Tensor) -> Tensor:
         """Signal [N,256,h,w] -> what is added to each frame, [F,N,h*w,C]; the same at every step of a run."""
@@ -229,7 +245,7 @@ class Prepared:
             added.append(F.conv2d(hidden, out_weight, out_bias).flatten(2).transpose(1, 2))
         return torch.stack(added)
 
-    def attend(self, attention: nn.Module, frames: Tensor, seen: Seen, projections: Projections) -> Tensor:
+    def attend(self, attention: AttentionLayer, frames: Tensor, seen: Seen, projections: Projections) -> Tensor:
         """Attention of `attention` with this unit's deltas: [F,G,T,C] -> [F,G,T,C].
 
         `projections` are those of this run that were found plain and merged; it is filled here.
@@ -252,9 +268,9 @@ class Prepared:
             return merged(source)
         rows = source.flatten(0, 1)
         if name not in projections:
-            projections[name] = self._merge(layer, name, rows) if _is_its_weight(layer, rows) else None
-            if projections[name] is not None:
-                return projections[name](source)
+            projections[name] = merged = self._merge(layer, name, rows) if _is_its_weight(layer, rows) else None
+            if merged is not None:
+                return merged(source)
         projected = layer(rows)  # called as a module, so that whatever a host does in it goes on working
         return self._delta(name, source).add_to(projected.view(*source.shape[:3], -1), source)
 
@@ -264,7 +280,7 @@ class Prepared:
         return self._deltas[name]
 
     @torch.no_grad()
-    def _merge(self, layer: nn.Module, name: str, like: Tensor) -> MergedProjection:
+    def _merge(self, layer: nn.Linear, name: str, like: Tensor) -> MergedProjection:
         """The layer's weight with the deltas; computed only if it is another than in the run before."""
         weight = layer.weight
         now = fingerprint(weight)
@@ -289,23 +305,25 @@ Projections = dict[str, "MergedProjection | None"]
 
 def _mixed(heads: int, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of queries [F,G,T,C] to keys and values [F,G,S,C] -> [F,G,T,C]."""
-    split = [part.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)]
-    mixed = F.scaled_dot_product_attention(*split, attn_mask=mask)
+    queries, keys, values = (
+        part.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)
+    )
+    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     return mixed.transpose(1, 2).flatten(2).view(query.shape)
 
 
-def _is_its_weight(layer: nn.Module, rows: Tensor) -> bool:
+def _is_its_weight(layer: nn.Module, rows: Tensor) -> TypeGuard[nn.Linear]:
     """Whether the layer, tried on a few tokens, is its weight and bias and nothing else (no LoRA beside them)."""
     weight = getattr(layer, "weight", None)
     if weight is None or not hasattr(layer, "bias") or not is_plain(layer) or not _alike(weight, rows):
         return False
     probe = rows[:, :PROBE].contiguous()
-    return torch.equal(F.linear(probe, weight, layer.bias), layer(probe))
+    return torch.equal(F.linear(probe, weight, getattr(layer, "bias", None)), layer(probe))
 
 
 def _control_layers(
     tensors: Mapping[str, Tensor], frame: int, strength: float, like: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     first, last = f"control_convs.{frame}.0", f"control_convs.{frame}.2"
-    scaled = [(tensors[f"{last}.{part}"].float() * strength).to(like) for part in ("weight", "bias")]
-    return (tensors[f"{first}.weight"].to(like), tensors[f"{first}.bias"].to(like), *scaled)
+    weight, bias = ((tensors[f"{last}.{part}"].float() * strength).to(like) for part in ("weight", "bias"))
+    return tensors[f"{first}.weight"].to(like), tensors[f"{first}.bias"].to(like), weight, bias
