@@ -82,6 +82,13 @@ def test_nothing_imports_upward(path):
     assert upward(path.read_text(encoding="utf-8"), full_name(path)) == []
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_library_imports_itself_relatively(path):
+    """One way for all, that works under whatever name a WebUI loads the folder."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    assert [node.module for node in nodes if (node.module or "").startswith("lib_layerdiffuse")] == []
+
+
 def defined(path: Path, passed_on: bool) -> set[str]:
     """What a module itself defines, and what it says that it passes on (`__all__`, a package's own file) or imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

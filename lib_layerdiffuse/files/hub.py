@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,10 @@ def _append(url: str, file: WatchedFile, sizes: tuple[int, int | None], token: b
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    http_get(url, file, resume_size=sizes[0], headers=build_hf_headers(token=token), expected_size=sizes[1])
+    # it writes and asks where it is, which a WatchedFile does as every file
+    http_get(
+        url, cast("BinaryIO", file), resume_size=sizes[0], headers=build_hf_headers(token=token), expected_size=sizes[1]
+    )
 
 
 def check_whole(partial: Path, size: int | None, checksum: str) -> None:

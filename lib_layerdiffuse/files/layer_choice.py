@@ -21,9 +21,11 @@ class Files(Protocol):
 
     def find(self, stem: str) -> Path:
         """The file of a stem."""
+        ...
 
     def choice_folders(self) -> list[Path]:
         """The folders whose files can be chosen by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,21 @@ class Chooser:
     loaded: Loaded
     note: Callable[[str], object]
 
+    @property
+    def base(self) -> str:
+        """The loaded base; InputError where none is, for nothing can be chosen for it."""
+        if self.loaded.base is None:
+            raise InputError("layer files without a model", "a loaded model", "load a checkpoint first")
+        return self.loaded.base
+
     def choose(self, wishes: Mapping[str, str | Path], method: Method | None) -> tuple[Method, OwnFiles]:
         """The method, its kind the file's, and the files of `wishes`: by part a name in the folders, or any Path.
 
         Without a method it is the first that the method file can stand for, else the base's own.
         """
-        files = {part: self.file(part, wishes[part], method) for part in PARTS if wishes.get(part)}
-        files = {part: file for part, file in files.items() if file is not None}
-        base, own = self.loaded.base, files.get(METHOD)
+        wished = {part: self.file(part, wishes[part], method) for part in PARTS if wishes.get(part)}
+        files = {part: file for part, file in wished.items() if file is not None}
+        base, own = self.base, files.get(METHOD)
         if method is None:
             method = self.loaded.methods(own)[0] if own else choose_method(base)
         if own:
@@ -125,7 +134,6 @@ class Chooser:
         offered = self._offered(part)
         return BaseMismatchError(
             f"the {part} file {file.name!r}, {why}",
-            f"one for {BASES[self.loaded.base].title} and the chosen method"
-            + (f" (here: {offered})" if offered else ""),
+            f"one for {BASES[self.base].title} and the chosen method" + (f" (here: {offered})" if offered else ""),
             "choose another file or none, another method, or another checkpoint",
         )

@@ -13,18 +13,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_layerdiffuse.core.methods import (
+from ..core.methods import (
     BASES,
     Method,
     find_method,
     methods_for,
 )
-from lib_layerdiffuse.core.modes import MODES
-from lib_layerdiffuse.form.arguments import ARGUMENTS, BY_NAME
-from lib_layerdiffuse.form.components import build_component, build_method
-from lib_layerdiffuse.form.frames import FRAME_OF_IMAGE
-from lib_layerdiffuse.form.pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
-from lib_layerdiffuse.form.values import USUAL_FILE
+from ..core.modes import MODES
+from .arguments import ARGUMENTS, BY_NAME
+from .components import build_component, build_method
+from .frames import FRAME_OF_IMAGE
+from .pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
+from .values import USUAL_FILE
 
 TITLE = "Transparent picture (LayerDiffuse)"
 AUTOMATIC = ("Automatic", "")
@@ -244,7 +244,8 @@ class LayerAccordion:
 
     def use_last(self, frame: str, visitor: str) -> list[Any]:
         """Updates of an image and of its button: the visitor's last result of this frame, if there is one."""
-        image, update = self.place.last_result(visitor, frame), self.gradio.update
+        image = self.place.last_result(visitor, frame) if self.place.last_result else None
+        update = self.gradio.update
         return [update(), update(value=f"No {frame} yet")] if image is None else [image, update(value=USE_LAST)]
 
     def infotext_fields(self) -> list[tuple[Any, PasteKey]]:

@@ -12,11 +12,11 @@ from typing import Any
 
 from PIL import Image
 
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, choose_method, find_method
-from lib_layerdiffuse.core.picture.resize_modes import ResizeMode
-from lib_layerdiffuse.form.frames import FRAMES, Frame
-from lib_layerdiffuse.form.values import PARSERS
+from ..core.errors import InputError
+from ..core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, choose_method, find_method
+from ..core.picture.resize_modes import ResizeMode
+from .frames import FRAMES, Frame
+from .values import PARSERS
 
 INFOTEXT_PREFIX = "layerdiffusion_"
 

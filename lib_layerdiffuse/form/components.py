@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lib_layerdiffuse.form.arguments import Argument
-from lib_layerdiffuse.form.values import USUAL_FILE
+from .arguments import Argument
+from .values import USUAL_FILE
 
 Choices = list[tuple[str, str]]
 Common = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lib_layerdiffuse.core.methods import Method
-from lib_layerdiffuse.form.arguments import BY_NAME, INFOTEXT_PREFIX, Argument, from_infotext
+from ..core.methods import Method
+from .arguments import BY_NAME, INFOTEXT_PREFIX, Argument, from_infotext
 
 Parameters = Mapping[str, Any]
 METHOD_KEY, ENABLED_KEY = BY_NAME["method"].infotext_key, BY_NAME["enabled"].infotext_key
@@ -19,6 +19,8 @@ class PasteKey(str):
 
     WebUIs take a function or a text: they call the one when they paste, and look for the other between tabs.
     """
+
+    read: Callable[[Parameters], Any]
 
     def __new__(cls, key: str, read: Callable[[Parameters], Any]) -> PasteKey:
         """The key with its function."""

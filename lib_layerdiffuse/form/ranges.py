@@ -11,12 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..core.errors import InputError
 
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes
 SHOWN = 60  # characters of a refused value that a message repeats
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a real number, numpy's too, and no switch."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,17 @@ class Range:
 
     def number(self, value: Any) -> int | float:
         """`value` as a plain int or float in the range; ValueError otherwise."""
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if not is_number(value):
             raise ValueError(f"{type(value).__name__} is no number")
         # an int may be too long for a float, and nan fails every comparison
         if not self.low <= value <= self.high or (self.above and value == self.low):
             raise ValueError("out of range")
         if not self.whole:
             return float(value)
-        if value != int(value) or int(value) % self.multiple:
+        whole = int(value)
+        if value != whole or whole % self.multiple:
             raise ValueError("between the numbers that count")
-        return int(value)
+        return whole
 
     def parse(self, text: str) -> int | float:
         """A number written by a user; ArgumentTypeError with the range, for argparse."""

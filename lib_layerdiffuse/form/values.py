@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 import math
-import numbers
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -14,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.methods import find_method, method_at
-from lib_layerdiffuse.core.picture.sizes import MOST_SIDE, ready
+from ..core.errors import InputError
+from ..core.methods import find_method, method_at
+from ..core.picture.sizes import MOST_SIDE, ready
+from .ranges import is_number
 
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 PLACE = re.compile(r"-?[0-9]{1,9}")
@@ -98,7 +98,7 @@ def parse_method(argument: Argument, raw: Any) -> str:
     """Identifier of a method from its identifier, label or place in a list; empty: the loaded base decides."""
     if raw is None:
         return ""
-    if isinstance(raw, numbers.Real) and not isinstance(raw, bool) and raw == raw // 1:
+    if is_number(raw) and raw == raw // 1:
         return method_at(int(raw)).id
     if not isinstance(raw, str):
         raise refuse(argument, raw, "the name of a method")

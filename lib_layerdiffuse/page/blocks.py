@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio
 
-from lib_layerdiffuse.core.errors import InputError, LayerDiffuseError
+from ..core.errors import InputError, LayerDiffuseError
 
 WHAT_TO_DO = "load the page again and use its own fields"
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from lib_layerdiffuse.cli import options
-from lib_layerdiffuse.core.errors import InputError, MissingExtraError
-from lib_layerdiffuse.standalone.extras import install_line
-from lib_layerdiffuse.standalone.settings import GenerateSettings
+from ..cli import options
+from ..core.errors import InputError, MissingExtraError
+from ..standalone.extras import install_line
+from ..standalone.settings import GenerateSettings
 
 HELP = "open a page in the browser: prompt, pictures, downloads"
 END_SIGNALS = ("SIGTERM", "SIGHUP")
@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingExtraError("no module gradio", "the standalone extra", install_line("standalone"))
     say("starting the page; this takes half a minute on a slow machine ...", sys.stderr)
     with ending_on_signals():
-        from lib_layerdiffuse.page.model import PageModel
-        from lib_layerdiffuse.page.server import Server, ServerSettings
+        from .model import PageModel
+        from .server import Server, ServerSettings
 
         say("loading the model ...", sys.stderr)
         model = PageModel.load(options.model_settings(arguments), arguments.controlnet)

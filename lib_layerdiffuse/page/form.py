@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.methods import choose_method
-from lib_layerdiffuse.core.picture.resize_modes import ResizeMode
-from lib_layerdiffuse.form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
-from lib_layerdiffuse.form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS
-from lib_layerdiffuse.form.ranges import Range, shown
-from lib_layerdiffuse.page.uploads import opened
-from lib_layerdiffuse.standalone.settings import MAX_SEED, SIZE_MIN, GenerateSettings
+from ..core.errors import InputError
+from ..core.methods import choose_method
+from ..core.picture.resize_modes import ResizeMode
+from ..form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
+from ..form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS
+from ..form.ranges import Range, shown
+from ..standalone.settings import MAX_SEED, SIZE_MIN, GenerateSettings
+from .uploads import opened
 
 # Names that the accordion's arguments have among the settings of a run.
 SETTING_OF = {

@@ -10,17 +10,17 @@ from typing import Any
 
 import gradio
 
-from lib_layerdiffuse.core.errors import LayerDiffuseError
-from lib_layerdiffuse.form.accordion import LayerAccordion
-from lib_layerdiffuse.form.arguments import BY_NAME, visible_arguments
-from lib_layerdiffuse.page import style
-from lib_layerdiffuse.page.form import Form
-from lib_layerdiffuse.page.layout import Layout
-from lib_layerdiffuse.page.model import PageModel
-from lib_layerdiffuse.page.runs import PictureFile, Run
-from lib_layerdiffuse.page.turns import LIMIT
-from lib_layerdiffuse.page.uploads import opened, path_of
-from lib_layerdiffuse.page.visits import Visit, Visits
+from ..core.errors import LayerDiffuseError
+from ..form.accordion import LayerAccordion
+from ..form.arguments import BY_NAME, visible_arguments
+from . import style
+from .form import Form
+from .layout import Layout
+from .model import PageModel
+from .runs import PictureFile, Run
+from .turns import LIMIT
+from .uploads import opened, path_of
+from .visits import Visit, Visits
 
 LOGGER = logging.getLogger(__name__)
 QUIET = {"show_progress": "hidden", "queue": False}

@@ -9,12 +9,12 @@ from typing import Any
 
 import gradio
 
-from lib_layerdiffuse.form.accordion import TITLE, LayerAccordion, build_accordion
-from lib_layerdiffuse.form.arguments import ARGUMENTS, BY_NAME
-from lib_layerdiffuse.page import style
-from lib_layerdiffuse.page.form import LIMITS, TEXT_LENGTH
-from lib_layerdiffuse.page.model import PageModel
-from lib_layerdiffuse.standalone.settings import MAX_SEED
+from ..form.accordion import TITLE, LayerAccordion, build_accordion
+from ..form.arguments import ARGUMENTS, BY_NAME
+from ..standalone.settings import MAX_SEED
+from . import style
+from .form import LIMITS, TEXT_LENGTH
+from .model import PageModel
 
 # The opaque picture beside the transparent one is something that only the WebUIs offer.
 HIDDEN_ARGUMENTS = ("output_origin",)

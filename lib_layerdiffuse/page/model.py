@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib_layerdiffuse import api
-from lib_layerdiffuse.core.modes import MODES
-from lib_layerdiffuse.files.demo_folder import CONTROLNET
-from lib_layerdiffuse.page.turns import Turns
-from lib_layerdiffuse.standalone.pictures import Pictures, Watchers
-from lib_layerdiffuse.standalone.run_plan import GUIDANCE, own_size
-from lib_layerdiffuse.standalone.settings import GenerateSettings, ModelSettings
-from lib_layerdiffuse.standalone.vocabulary import SCENES, Scene, read_scenes, read_things, unknown_word_hints
+from .. import api
+from ..core.modes import MODES
+from ..files.demo_folder import CONTROLNET
+from ..standalone.pictures import Pictures, Watchers
+from ..standalone.run_plan import GUIDANCE, own_size
+from ..standalone.settings import GenerateSettings, ModelSettings
+from ..standalone.vocabulary import SCENES, Scene, read_scenes, read_things, unknown_word_hints
+from .turns import Turns
 
 SEE_ALL = "the list below has them all"
 EXAMPLES, EXAMPLE_SCENES = 12, 6

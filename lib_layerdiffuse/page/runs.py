@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_layerdiffuse.core.errors import LayerDiffuseError, OutputError
-from lib_layerdiffuse.files.whole_files import write_whole
-from lib_layerdiffuse.standalone.outputs import PictureFolder
-from lib_layerdiffuse.standalone.pictures import Picture, Watchers
-from lib_layerdiffuse.standalone.settings import GenerateSettings
+from ..core.errors import LayerDiffuseError, OutputError
+from ..files.whole_files import write_whole
+from ..standalone.outputs import PictureFolder
+from ..standalone.pictures import Picture, Watchers
+from ..standalone.settings import GenerateSettings
 
 if TYPE_CHECKING:
-    from lib_layerdiffuse.page.model import PageModel
+    from .model import PageModel
 
 # A browser that gets several answers at once may pass over those between.
 PAUSE = 0.2

@@ -7,11 +7,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.page.model import PageModel
-from lib_layerdiffuse.page.turns import LIMIT
-from lib_layerdiffuse.page.uploads import MAX_FILE_SIZE
-from lib_layerdiffuse.page.visits import GRACE_SECONDS, TEMPORARY, Visits
+from ..core.errors import InputError
+from .model import PageModel
+from .turns import LIMIT
+from .uploads import MAX_FILE_SIZE
+from .visits import GRACE_SECONDS, TEMPORARY, Visits
 
 # gradio reads these when it is imported, so they are set before.
 ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -79,9 +79,9 @@ class Server:
 
 def build_page(model: PageModel, visits: Visits) -> Any:
     """The page as gradio Blocks, not yet served."""
-    from lib_layerdiffuse.page.blocks import PageBlocks
-    from lib_layerdiffuse.page.handlers import Handlers
-    from lib_layerdiffuse.page.layout import Layout
+    from .blocks import PageBlocks
+    from .handlers import Handlers
+    from .layout import Layout
 
     with PageBlocks(title="LayerDiffuse", analytics_enabled=False, delete_cache=DELETE_CACHE) as blocks:
         layout = Layout(model)
@@ -99,8 +99,8 @@ def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
     import gradio
     from starlette.middleware import Middleware
 
-    from lib_layerdiffuse.page import style
-    from lib_layerdiffuse.page.doors import Doors
+    from . import style
+    from .doors import Doors
 
     blocks = build_page(model, visits)
     try:

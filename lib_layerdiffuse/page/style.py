@@ -6,11 +6,11 @@ import html
 import re
 from typing import TYPE_CHECKING, Any
 
-from lib_layerdiffuse.core.errors import LayerDiffuseError
-from lib_layerdiffuse.core.methods import BASES
+from ..core.errors import LayerDiffuseError
+from ..core.methods import BASES
 
 if TYPE_CHECKING:
-    from lib_layerdiffuse.page.model import PageModel
+    from .model import PageModel
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONOSPACE = ["ui-monospace", "Consolas", "monospace"]

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.standalone.pictures import Watchers
+from ..core.errors import InputError
+from ..standalone.pictures import Watchers
 
 LIMIT = 16
 LOOK_SECONDS = 0.2  # how often somebody who waits is asked whether to go on

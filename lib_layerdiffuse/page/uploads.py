@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.picture.sizes import MOST_PIXELS, MOST_SIDE
-from lib_layerdiffuse.unet.images import open_image
+from ..core.errors import InputError
+from ..core.picture.sizes import MOST_PIXELS, MOST_SIDE
+from ..unet.images import open_image
 
 TITLES = {
     "init": "the picture to start from",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib_layerdiffuse.core.errors import InputError, OutputError
-from lib_layerdiffuse.page.runs import Run
+from ..core.errors import InputError, OutputError
+from .runs import Run
 
 # gradio keeps what it serves and takes in below the folder that this variable names.
 TEMPORARY = "GRADIO_TEMP_DIR"

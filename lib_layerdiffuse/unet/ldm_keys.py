@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -159,7 +159,7 @@ def _vae_rows(levels: int, blocks: int) -> Iterator[Row]:
 
 def unet_modules(unet: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """Every module of a diffusers UNet that a layer file may name, by its LDM path (without `diffusion_model.`)."""
-    table = unet_table(unet.config)
+    table = unet_table(cast("Mapping[str, Any]", unet.config))  # diffusers' own attribute
     paths = ((table.to_ldm(name), module) for name, module in unet.named_modules() if name)
     return {path: module for path, module in paths if path}
 

@@ -288,3 +288,9 @@ def test_a_path_to_nothing_or_to_something_else_is_refused(tmp_path):
 
 def test_folders_of_the_program_are_those_it_looks_in(tmp_path):
     assert tmp_path in LayerFiles((tmp_path,)).choice_folders()
+
+
+def test_nothing_is_chosen_without_a_loaded_model(tmp_path):
+    method_file(tmp_path / "own.safetensors")
+    with pytest.raises(InputError, match="load a checkpoint first"):
+        Chooser(Catalogue(), Folders(tmp_path), Loaded(), print).choose({}, None)
