@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import BaseMismatchError
 from .installed import ConcatLatents, Installed
-from .offsets import LowRank, Offset, OffsetSet
+from .offsets import LowRank, Offset, OffsetSet, Rows, plain_shape
 
 
 @dataclass
@@ -23,6 +23,7 @@ class _Terms:
     full: Tensor | None = None
     bias: Tensor | None = None
     low_rank: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    of_rows: list[tuple[Tensor, Tensor, Rows]] = field(default_factory=list)  # of a larger layer's outputs
 
 
 class _Source:
@@ -44,17 +45,23 @@ class _Source:
         terms = _Terms(self.concat)
         for attribute, part in self.parts:
             if isinstance(part, LowRank):
-                terms.low_rank.append((self._scaled(part.up, sample), part.down.to(sample)))
+                up = self._scaled(part.up, sample, self.strength * part.scale)
+                pair = up, part.down.to(sample)
+                if part.rows is None:
+                    terms.low_rank.append(pair)
+                else:
+                    terms.of_rows.append((*pair, part.rows))
             elif attribute == "weight":
-                terms.full = self._scaled(part.diff, sample)
+                terms.full = self._scaled(part.diff, sample, self.strength)
             else:
-                terms.bias = self._scaled(part.diff, sample)
+                terms.bias = self._scaled(part.diff, sample, self.strength)
         return terms
 
-    def _scaled(self, tensor: Tensor, sample: Tensor) -> Tensor:
+    @staticmethod
+    def _scaled(tensor: Tensor, sample: Tensor, factor: float) -> Tensor:
         """Scaled in float32: 16-bit offsets of a weak strength would lose their last bits."""
         moved = tensor.to(sample.device)
-        return (moved if self.strength == 1 else moved.float() * self.strength).to(sample.dtype)
+        return (moved if factor == 1 else moved.float() * factor).to(sample.dtype)
 
 
 def _sum(total: Tensor | None, term: Tensor) -> Tensor:
@@ -65,6 +72,11 @@ def _linear_effect(module: nn.Module, terms: _Terms, sample: Tensor) -> Tensor |
     total = None
     for up, down in terms.low_rank:
         total = _sum(total, F.linear(F.linear(sample, down.flatten(1)), up))
+    if terms.of_rows:
+        whole = sample.new_zeros(*sample.shape[:-1], terms.of_rows[0][2].whole)
+        for up, down, rows in terms.of_rows:
+            whole[..., rows.part] += F.linear(F.linear(sample, down), up)
+        total = _sum(total, whole)
     if terms.full is not None:
         total = _sum(total, F.linear(sample, terms.full))
     return total if terms.bias is None else _sum(total, terms.bias)
@@ -97,8 +109,14 @@ Effect = Callable[[Any, _Terms, Tensor], "Tensor | None"]  # of a module of the 
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Hosts with their own storage formats bring linear layers of their own, which are no nn.Linear."""
-    return hasattr(module, "in_features") and hasattr(module, "out_features")
+    """Hosts with their own storage formats bring linear layers of their own, which are no nn.Linear.
+
+    Some of them do not even tell their sides (GGUF, four-bit floats): then the matrix that they stand for does.
+    """
+    if hasattr(module, "in_features") and hasattr(module, "out_features"):
+        return True
+    weight = module._parameters.get("weight")
+    return weight is not None and not isinstance(module, nn.Embedding) and len(plain_shape(module, weight)) == 2
 
 
 EFFECTS: dict[str, tuple[Callable[[nn.Module], bool], Effect]] = {

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError, WeightsError
 from .hooking import Hooked
 from .installed import ConcatLatents, Installed, parameter_at, parameter_of
 from .merging import Merged, MergedCopies
-from .offsets import OffsetSet, checked_offsets, is_quantised
+from .offsets import OffsetSet, checked_offsets, is_quantised, plain_shape
 
 __all__ = [
     "ConcatLatents",
@@ -34,15 +34,9 @@ def parameter_shapes(modules: Mapping[str, nn.Module]) -> dict[str, tuple[int, .
     for path, module in modules.items():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                shapes[f"{path}.{name}" if path else name] = _plain_shape(module, name, parameter)
+                shape = plain_shape(module, parameter) if name == "weight" else tuple(parameter.shape)
+                shapes[f"{path}.{name}" if path else name] = shape
     return shapes
-
-
-def _plain_shape(module: nn.Module, name: str, parameter: Tensor) -> tuple[int, ...]:
-    sides = (getattr(module, "out_features", None), getattr(module, "in_features", None))
-    if name == "weight" and isinstance(sides[0], int) and isinstance(sides[1], int):  # packed weights differ
-        return (sides[0], sides[1])
-    return tuple(parameter.shape)
 
 
 def merge_offsets(

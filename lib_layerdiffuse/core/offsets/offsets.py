@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import OutputError, WeightsError
 from ..files.layouts import OFFSET_KEY
@@ -22,26 +22,54 @@ from ..files.weights import Shape, WeightFile, broken_file
 
 PREFIX = "diffusion_model."
 INDEXES = {"lora": (0, 1), "diff": (0,)}
+QUANTISED = ("quant_state", "quant_type", "gguf_cls", "real_shape")  # what packed weights carry
 STORED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows from `start` to before `stop` of a parameter that has `whole` rows."""
+
+    start: int
+    stop: int
+    whole: int
+
+    @property
+    def part(self) -> slice:
+        """Where they are."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
 class LowRank:
-    """up [out, r] and down [r, in]; the offset is up @ down, reshaped."""
+    """up [out, r] and down [r, in]; the offset is scale * up @ down, reshaped.
+
+    With `rows` it belongs to these rows of a larger parameter.
+    """
 
     up: Tensor
     down: Tensor
+    scale: float = 1.0
+    rows: Rows | None = None
 
     def dense(self, shape: Shape, device: torch.device | str = "cpu") -> Tensor:
         """The whole offset in float32, [*shape], multiplied out on `device`."""
-        return (self.up.to(device).float() @ self.down.to(device).float().flatten(1)).reshape(shape)
+        product = self.scale * (self.up.to(device).float() @ self.down.to(device).float().flatten(1))
+        if self.rows is None:
+            return product.reshape(shape)
+        whole = product.new_zeros(self.rows.whole, product.shape[1])
+        whole[self.rows.part] = product
+        return whole.reshape(shape)
 
     def fits(self, shape: Shape) -> bool:
         """Whether the offset can be added to a parameter of this shape."""
         if len(shape) < 2 or self.up.ndim != 2 or self.down.ndim < 2:
             return False
+        rows = self.rows or Rows(0, shape[0], shape[0])
         flat = (len(self.up), self.down.shape[1:].numel())
-        return self.up.shape[1] == len(self.down) and flat == (shape[0], torch.Size(shape[1:]).numel())
+        wanted = (rows.stop - rows.start, torch.Size(shape[1:]).numel())
+        inside = rows.whole == shape[0] and rows.stop <= rows.whole
+        return self.up.shape[1] == len(self.down) and inside and flat == wanted
 
     @property
     def nbytes(self) -> int:
@@ -51,7 +79,8 @@ class LowRank:
     @property
     def shapes(self) -> str:
         """What an error says about it."""
-        return f"up {list(self.up.shape)}, down {list(self.down.shape)}"
+        at = "" if self.rows is None else f" for rows {self.rows.start} to {self.rows.stop}"
+        return f"up {list(self.up.shape)}, down {list(self.down.shape)}{at}"
 
 
 @dataclass(frozen=True)
@@ -229,7 +258,16 @@ def write_lora(
 
 def is_quantised(parameter: Tensor) -> bool:
     """Whether the values are not plain floating-point numbers of 16 bits or more."""
-    return parameter.dtype not in STORED or any(hasattr(parameter, name) for name in ("quant_state", "quant_type"))
+    return parameter.dtype not in STORED or any(hasattr(parameter, name) for name in QUANTISED)
+
+
+def plain_shape(module: nn.Module, weight: Tensor) -> Shape:
+    """The shape of the weight that a layer computes with, whatever it is packed as."""
+    sides = (getattr(module, "out_features", None), getattr(module, "in_features", None))
+    if isinstance(sides[0], int) and isinstance(sides[1], int):
+        return (sides[0], sides[1])
+    packed = getattr(getattr(weight, "quant_state", None), "shape", None)  # of four bits
+    return tuple(packed or getattr(weight, "real_shape", None) or weight.shape)
 
 
 def _group_keys(keys: Iterable[str], path: Path) -> dict[str, dict[str, dict[int, str]]]:
