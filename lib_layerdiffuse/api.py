@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenerateSettings", "ModelSettings", "Picture", "Pictures", "generate", "load", "words"]
 
-Model = ModelSettings | str | os.PathLike | None
+Model = ModelSettings | str | os.PathLike[str] | None
 
 
 def load(model: Model = None, **choices: Any) -> DiffusersHost:
@@ -92,7 +92,7 @@ def _model_settings(model: Model) -> ModelSettings:
     if model is None or isinstance(model, ModelSettings):
         return model or ModelSettings()
     if isinstance(model, (str, os.PathLike)):
-        return ModelSettings(checkpoint=model)
+        return ModelSettings(checkpoint=os.fspath(model))
     raise InputError(f"model {shown(model)}", "ModelSettings, or a checkpoint's path", "name one of them")
 
 

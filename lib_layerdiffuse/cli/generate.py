@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   generate "in a forest" --checkpoint sd15.safetensors --mode from-foreground --foreground cat.png"""
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: options.Subparsers) -> None:
     """Add the command `generate`."""
     parser = subparsers.add_parser(
         "generate",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..core.errors import LayerDiffuseError, MissingExtraError
@@ -137,7 +138,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 class _Subparser(Parser):
     """A command's parser: takes `--verbose` after the command as well."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         # no default: it would overwrite the one given before the command
         self.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -157,7 +158,7 @@ def naming_the_extra(row: Command | None) -> Iterator[None]:
 def prepare_streams() -> None:
     """What a terminal cannot show is written as an escape: a note must not end the program."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):  # not where somebody put another thing in its place
             stream.reconfigure(errors="backslashreplace")
 
 

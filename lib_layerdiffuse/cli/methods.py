@@ -7,9 +7,10 @@ import sys
 
 from ..core.methods import BASES, Method, methods_for
 from ..core.modes import MODES
+from .options import Subparsers
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add the command `methods`."""
     parser = subparsers.add_parser("methods", help="list the layer methods and what they need")
     parser.add_argument("--base", choices=list(BASES), help="only those for one base model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..core.errors import InputError
 from ..core.modes import MODES
@@ -22,6 +22,8 @@ from ..standalone.settings import (
     ModelSettings,
     parse_size,
 )
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[Any]"  # what `add_subparsers` gives, which argparse has no name for
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import sys
 
 from ..form.ranges import path_option, text_option
 from ..standalone.vocabulary import SCENES, STYLES, read_scenes, read_styles, read_things
+from .options import Subparsers
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add the command `words`."""
     parser = subparsers.add_parser("words", help="list the words that the demo model knows")
     parser.add_argument("--demo", type=path_option, metavar="FOLDER", help="another demo model than the one that ships")

@@ -20,7 +20,7 @@ class PageBlocks(gradio.Blocks):
         for function in self.fns.values():
             function.api_visibility = "private"
 
-    async def preprocess_data(self, block_fn: Any, inputs: Sequence[Any], *more: Any, **options: Any) -> list[Any]:
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **options: Any) -> list[Any]:
         """As gradio does it; what it cannot take is told on the page instead of in a traceback."""
         try:
             refuse_addresses(inputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.methods import choose_method
+from ..core.methods import choose_method, find_method
 from ..core.picture.resize_modes import ResizeMode
 from ..form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
 from ..form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS
@@ -72,7 +72,7 @@ class Form:
             **ordinary,
             **chosen,
             method=layers.method,
-            mode=layers.method_row.mode,
+            mode=find_method(layers.method).mode,
             resize_mode=ResizeMode.named(layers.resize_mode).key,
         )
 

@@ -282,8 +282,9 @@ def messages_of(run: Run) -> str:
     notes = style.hints_html(run.notes)
     if run.error is None:
         return notes
-    typed = isinstance(run.error, LayerDiffuseError)
-    return (style.error_html if typed else style.failure_html)(run.error) + notes
+    if isinstance(run.error, LayerDiffuseError):
+        return style.error_html(run.error) + notes
+    return style.failure_html(run.error) + notes
 
 
 def caption(file: PictureFile) -> str:

@@ -39,7 +39,7 @@ class Layout:
     form: dict[str, Any] = field(default_factory=dict)
     buttons: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
-    accordion: LayerAccordion | None = None
+    accordion: LayerAccordion = field(init=False)
     token: Any = None
 
     def build(self) -> None:

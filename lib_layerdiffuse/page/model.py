@@ -53,8 +53,9 @@ class PageModel:
         if settings.checkpoint is None:
             things = sum(map(len, read_things(settings.demo).values()))
             return cls(pipeline, api.words(settings), things, read_scenes(settings.demo))
-        captions = list(getattr(pipeline, "captions", ()))
-        return cls(pipeline, {"Words": captions} if captions else {}, len(captions))
+        captions: list[str] = list(getattr(pipeline, "captions", ()))
+        words = {"Words": captions} if captions else {}
+        return cls(pipeline, words, len(captions))
 
     def checked_controlnet(self, path: str | Path | None) -> Path | None:
         """A ControlNet's file that fits the model: the one named, or the demo model's own where it has one."""

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -48,18 +48,20 @@ def _is_attention(row: Row) -> bool:
 def write_controlnet(control: ControlNetModel, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """One safetensors file in LDM names, floats stored as `dtype`."""
     table = controlnet_table(control.config)
-    state = {PREFIX + table.to_ldm(name): tensor.to(dtype) for name, tensor in control.state_dict().items()}
+    tensors = ((table.to_ldm(name), tensor) for name, tensor in control.state_dict().items())
+    state = {PREFIX + name: tensor.to(dtype) for name, tensor in tensors if name}
     save_tensors(state, path, {"format": "pt"})
 
 
 def read_controlnet(path: str | Path, unet: UNet2DConditionModel) -> ControlNetModel:
     """The ControlNet of a file, for `unet`, on its device and in its precision; typed errors for anything else."""
-    with WeightFile(checked_file(path)) as file:
+    path = checked_file(path)
+    with WeightFile(path) as file:
         check_kind(file)
         state = _diffusers_names(file.tensors(), unet.config)
     config = _config(unet, state)
     with torch.device("meta"):
-        control = ControlNetModel.from_config(config)
+        control = cast("ControlNetModel", ControlNetModel.from_config(config))
     expected = {name: tuple(tensor.shape) for name, tensor in control.state_dict().items()}
     state = {name: _as_shaped(tensor, expected.get(name)) for name, tensor in state.items()}
     differences = state_differences(expected, {name: tuple(tensor.shape) for name, tensor in state.items()})
@@ -82,7 +84,7 @@ def _mismatch(
 ) -> BaseMismatchError | WeightsError:
     """Which base a file is for, when that is why it does not fit; else what differs."""
     widths = {tensor.shape[1] for name, tensor in state.items() if CONTEXT_KEY.search(name)}
-    own = unet.config.cross_attention_dim
+    own = unet.config["cross_attention_dim"]
     if widths and widths != {own}:
         theirs = ", ".join(CONTEXTS.get(width, f"a text of width {width}") for width in sorted(widths))
         return BaseMismatchError(

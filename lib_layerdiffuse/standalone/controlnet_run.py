@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 
 from ..core.picture.edges import edge_maps
 from ..unet.images import with_alpha
@@ -24,7 +24,7 @@ def control_picture(rgba: np.ndarray, size: tuple[int, int], resize_mode: str, d
 
 @contextmanager
 def control_on_unet(
-    control: ControlNetModel, unet: torch.nn.Module, image: torch.Tensor, strength: float = 1.0
+    control: ControlNetModel, unet: UNet2DConditionModel, image: torch.Tensor, strength: float = 1.0
 ) -> Iterator[None]:
     """Inside, `unet` follows `image` [1 or rows,3,H,W] in [0,1]; guidance doubles the rows, the image with them."""
     image = image.to(unet.device, unet.dtype)

@@ -34,17 +34,13 @@ def load_demo(folder: str | Path | None = None, dtype: torch.dtype = torch.float
     _fill(vae, vae_to_diffusers(_part(state, "first_stage_model."), vae.config))
     text_state = _part(state, "cond_stage_model.transformer.")
     _fill(text_encoder, clip_to_transformers(text_state, text_encoder.state_dict()))
+    networks: dict[str, torch.nn.Module] = {"vae": vae, "unet": unet, "text_encoder": text_encoder}
+    none: dict[str, Any] = dict.fromkeys(("safety_checker", "feature_extractor"))
+    scheduler: Any = demo_scheduler(params)  # diffusers' signature names an enumeration of them
     pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=demo_scheduler(params),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        **networks, **none, tokenizer=tokenizer, scheduler=scheduler, requires_safety_checker=False
     )
-    for module in (vae, unet, text_encoder):
+    for module in networks.values():
         module.requires_grad_(False).eval()
         if dtype != torch.float32:
             module.to(dtype)

@@ -183,7 +183,7 @@ class _Run:
 
     def __init__(self, host: DiffusersHost, plan: Plan, watchers: Watchers, files: Files):
         self.host, self.plan, self.watchers, self.files = host, plan, watchers, files
-        self.position = (0, 1)
+        self.position: tuple[int, int] = (0, 1)
         self.start: torch.Tensor | None = None  # sampler latent of the image to start from
 
     @contextmanager
@@ -198,7 +198,7 @@ class _Run:
             if plan.method.transparent_frames:
                 self.host.decoder_of(self.files)  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)
-            context = method_on_unet(plan.method, weights, pipeline.unet, strengths, self.conditions())
+            context = method_on_unet(plan.method, weights, pipeline.unet, strengths, self.conditions(plan.method))
         self.start = self.start_latent()
         own_scheduler = pipeline.scheduler
         if plan.settings.sampler is not None:
@@ -219,9 +219,8 @@ class _Run:
         network = self.host.controlnet_of(settings.controlnet)
         return control_on_unet(network, self.host.pipeline.unet, picture, settings.control_strength)
 
-    def conditions(self) -> Conditions:
-        """What the method sees of the user's images."""
-        method = self.plan.method
+    def conditions(self, method: Method) -> Conditions:
+        """What a method sees of the user's images."""
         control = None if method.control is None else self.seen(method.control).to(self.host.pipeline.device)
         latents = [VaeLatent(self.host.posterior(self.seen(name))[0]) for name in method.concat]
         scaled = [latent.to_sampler_space(*self.host.scale) for latent in latents]

@@ -51,9 +51,9 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
             resize_mode=ResizeMode.named(settings.resize_mode).value,
             **{argument: getattr(settings, setting) for argument, setting in PROMPT_SETTINGS.items()},
             passes=settings.passes,
-            method_file=settings.layer_file or "",
-            decoder_file=settings.decoder_file or "",
-            encoder_file=settings.encoder_file or "",
+            method_file=str(settings.layer_file or ""),
+            decoder_file=str(settings.decoder_file or ""),
+            encoder_file=str(settings.encoder_file or ""),
         )
     )
 

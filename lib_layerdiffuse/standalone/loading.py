@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,9 @@ from ..core.methods import BASES
 from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, demo_folder
 from ..files.downloads import LayerFiles, first_line
 from .settings import ModelSettings
+
+if TYPE_CHECKING:
+    from .diffusers_host import DiffusersHost
 
 Shape = tuple[int, ...]
 UNET = "model.diffusion_model."
@@ -40,26 +43,27 @@ def base_of(model: ModelSettings) -> str:
     return recognise_base(checkpoint_shapes(Path(model.checkpoint)), Path(model.checkpoint))
 
 
-def load_host(model: ModelSettings):
+def load_host(model: ModelSettings) -> DiffusersHost:
     """The DiffusersHost of a checkpoint, or of the demo model when none is named."""
     from .diffusers_host import DiffusersHost
 
     placement, base = choose_placement(model), base_of(model)
+    if model.checkpoint is None:
+        return _demo_host(demo_folder(model.demo), model, placement)
+    path, files = Path(model.checkpoint), LayerFiles(model.folders, model.offline)
     if base == "demo":
-        folder = Path(model.checkpoint).parent if model.checkpoint is not None else demo_folder(model.demo)
-        return _demo_host(folder, model, placement)
-    path, files = Path(model.checkpoint), LayerFiles(model.models, model.offline)
+        return _demo_host(path.parent, model, placement)
     pipeline = load_checkpoint(path, base, model, placement.dtype).to(placement.device)
     return DiffusersHost(pipeline, base, files, name=path.stem)
 
 
-def _demo_host(folder: Path, model: ModelSettings, placement: Placement):
+def _demo_host(folder: Path, model: ModelSettings, placement: Placement) -> DiffusersHost:
     from .demo import load_demo
     from .diffusers_host import DiffusersHost
     from .vocabulary import read_vocabulary
 
     captions = [caption for group in read_vocabulary(folder).values() for caption in group]
-    files = LayerFiles((*model.models, folder), offline=True)  # the hub has no files for the demo model
+    files = LayerFiles((*model.folders, folder), offline=True)  # the hub has no files for the demo model
     pipeline = load_demo(folder, placement.dtype).to(placement.device)
     return DiffusersHost(pipeline, "demo", files, name="demo", captions=captions)
 

@@ -74,7 +74,7 @@ def _details(picture: Picture) -> str:
     return f"seed {picture.seed}" + (f", {picture.frame}" if picture.frame else "")
 
 
-def shortened(text: str, width: int, font: ImageFont.ImageFont) -> str:
+def shortened(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
     """`text` in one line, cut with an ellipsis where it is wider than `width` pixels."""
     text = " ".join(text[: SLUG_SEEN + width].split())
     text = text.encode("latin-1", "replace").decode("latin-1")  # Pillow's built-in bitmap font knows no more

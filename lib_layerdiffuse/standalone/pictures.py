@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from ..form.ranges import Range, checked_path
 
@@ -57,7 +57,7 @@ class Picture:
         """The picture cut to its `box` and `margin` pixels more, where it has them; whole where the box is empty."""
         from ..core.picture.alpha import trimmed
 
-        return replace(self, image=trimmed(self.image, threshold, MARGIN.checked("margin", margin)))
+        return replace(self, image=trimmed(self.image, threshold, int(MARGIN.checked("margin", margin))))
 
     def cleaned(self) -> Picture:
         """The picture without haze: alpha of 1 and 2 of 255 becomes 0, 253 and 254 become 255, gradients excepted."""
@@ -77,13 +77,17 @@ class Pictures:
     notes: list[str] = field(default_factory=list)
     stopped: bool = False
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Picture]:
         return iter(self.items)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Picture: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Picture]: ...
+    def __getitem__(self, index: int | slice) -> Picture | list[Picture]:
         return self.items[index]
 
 

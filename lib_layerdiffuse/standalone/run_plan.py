@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..core.methods import BASES, Method, check_images, choose_method, frame_pro
 from ..form.frames import FRAMES
 from ..unet.images import read_image
 from .samplers import SAMPLERS
-from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, GenerateSettings
+from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, CompleteSettings, GenerateSettings
 
 GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0}
 VAE_TENSORS = 3  # full-size activations that a VAE's decoder holds at once: input, output and one between
@@ -38,7 +38,7 @@ class Job:
 class Plan:
     """A checked run: complete settings, the method (None: plain pictures), opened images, and notes for the user."""
 
-    settings: GenerateSettings
+    settings: CompleteSettings
     method: Method | None
     images: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -104,8 +104,7 @@ def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
     size = (complete.height, complete.width)
     opened = {name: read_image(getattr(settings, name), name, size) for name in given if name in wanted}
     notes = [note for image in opened.values() for note in image.notes]
-    chosen = replace(settings, guidance=complete.guidance)
-    notes += size_notes(complete, base, own_size(pipeline)) + unused_notes(chosen, method, list(opened))
+    notes += size_notes(complete, base, own_size(pipeline)) + unused_notes(settings, complete, method, list(opened))
     return Plan(complete, method, {name: image.rgba for name, image in opened.items()}, notes)
 
 
@@ -114,7 +113,7 @@ class Unused:
     """Settings that change nothing where `holds(settings, method, names of the images in use)`, and why."""
 
     names: tuple[str, ...]
-    holds: Callable[[GenerateSettings, Method | None, Sequence[str]], bool]
+    holds: Callable[[CompleteSettings, Method | None, Sequence[str]], bool]
     reason: str
 
 
@@ -153,14 +152,16 @@ UNUSED = (
 )
 
 
-def unused_notes(settings: GenerateSettings, method: Method | None, used: Sequence[str]) -> list[str]:
+def unused_notes(
+    settings: GenerateSettings, complete: CompleteSettings, method: Method | None, used: Sequence[str]
+) -> list[str]:
     """A note on each setting that was chosen and changes nothing."""
     usual = {field.name: field.default for field in fields(settings)}
     return [
         f"{name} is not used: {row.reason}"
         for row in UNUSED
         for name in row.names
-        if row.holds(settings, method, used) and getattr(settings, name) not in (usual[name], None)
+        if row.holds(complete, method, used) and getattr(settings, name) not in (usual[name], None)
     ]
 
 
@@ -173,7 +174,7 @@ def own_size(pipeline: Any) -> int:
 SIZE_BOUNDS = {"demo": (1.0, 1.0), "sd15": (0.4, 2.5), "sdxl": (0.4, 2.5)}
 
 
-def size_notes(settings: GenerateSettings, base: str, own: int) -> list[str]:
+def size_notes(settings: CompleteSettings, base: str, own: int) -> list[str]:
     """A note on a size that the model has not learned."""
     low, high = SIZE_BOUNDS[base]
     share = settings.width * settings.height / own**2
@@ -182,19 +183,19 @@ def size_notes(settings: GenerateSettings, base: str, own: int) -> list[str]:
     return [f"the model learned {own}x{own}; at {settings.width}x{settings.height} it may paint things twice, or mush"]
 
 
-def with_defaults(settings: GenerateSettings, base: str, pipeline: Any) -> GenerateSettings:
+def with_defaults(settings: GenerateSettings, base: str, pipeline: Any) -> CompleteSettings:
     """`settings` with the model's own size and guidance where none are chosen, and no more passes than are any good."""
     own = own_size(pipeline)
-    return replace(
-        settings,
-        width=settings.width or own,
-        height=settings.height or own,
-        guidance=GUIDANCE[base] if settings.guidance is None else settings.guidance,
-        passes=min(settings.passes, BASES[base].orientations),
-    )
+    completed = {
+        "width": settings.width or own,
+        "height": settings.height or own,
+        "guidance": GUIDANCE[base] if settings.guidance is None else settings.guidance,
+        "passes": min(settings.passes, BASES[base].orientations),
+    }
+    return CompleteSettings(**{field.name: getattr(settings, field.name) for field in fields(settings)} | completed)
 
 
-def check_memory(settings: GenerateSettings, pipeline: Any) -> None:
+def check_memory(settings: CompleteSettings, pipeline: Any) -> None:
     """InputError when one picture of this size cannot fit into the memory at hand, by a low estimate."""
     widest = pipeline.vae.config.block_out_channels[0]
     value = torch.empty(0, dtype=pipeline.vae.dtype).element_size()

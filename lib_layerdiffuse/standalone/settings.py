@@ -104,6 +104,15 @@ class GenerateSettings:
 
 
 @dataclass(frozen=True)
+class CompleteSettings(GenerateSettings):
+    """Settings with the loaded model's own values where none were chosen."""
+
+    guidance: float = 1.0
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """Which model: nothing at all is the demo model that ships; else a single-file SD1.5 or SDXL checkpoint."""
 
@@ -116,6 +125,12 @@ class ModelSettings:
     offline: bool = False
     device: str | None = None  # cpu, cuda, mps; None: the best there is
     precision: str | None = None  # float32, float16, bfloat16; None: what suits the device
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders with layer files as paths."""
+        models = (self.models,) if isinstance(self.models, (str, os.PathLike)) else self.models
+        return tuple(map(Path, models))
 
     def validated(self) -> ModelSettings:
         """These settings with `models` as a tuple of paths; InputError for what is no path, text or switch."""
