@@ -13,18 +13,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.methods import (
-    BASES,
-    Method,
-    find_method,
-    methods_for,
-)
+from ..core.methods import BASES, Method, methods_for
 from ..core.modes import MODES
+from ..sets.chains import Chain
 from .arguments import ARGUMENTS, BY_NAME
 from .components import build_component, build_method
 from .frames import FRAME_OF_IMAGE
 from .pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
 from .values import USUAL_FILE
+from .ways import Way, find_way, steps_of, ways_for
 
 TITLE = "Transparent picture (LayerDiffuse)"
 AUTOMATIC = ("Automatic", "")
@@ -34,6 +31,7 @@ MAIN: tuple[tuple[str, ...], ...] = (
     ("method",),
     ("fg_image", "bg_image", "blend_image"),
     ("fg_additional_prompt", "bg_additional_prompt", "blend_additional_prompt"),
+    ("fg_seed", "bg_seed", "blend_seed"),
     ("weight",),
     ("passes",),
     ("checkerboard",),
@@ -83,6 +81,7 @@ class Surroundings:
     last_result: Callable[[str, str], Any] | None = None  # a visitor's last picture of a frame, or None
     files: Callable[[str, Method | None], list[str]] | None = None  # names that an argument offers for a method
     offers: Callable[[Method], bool] | None = None  # whether a method's weights can be had; None: all can
+    chains: bool = False  # whether chains stand beside the methods
 
     @property
     def in_webui(self) -> bool:
@@ -99,10 +98,11 @@ class Surroundings:
         """The base model that is loaded now; None when it is not known, which offers all methods."""
         return self.base() if callable(self.base) else self.base
 
-    def methods(self, base: str | None, mode: str | None = None) -> list[Method]:
-        """The methods of a base and a mode whose weights can be had; of an unknown base all."""
-        rows = methods_for(base, mode)
-        return [row for row in rows if base is None or self.offers is None or self.offers(row)]
+    def methods(self, base: str | None, mode: str | None = None) -> list[Way]:
+        """The methods, and chains, of a base and a mode whose weights can be had; of an unknown base all."""
+        rows = (ways_for if self.chains else methods_for)(base, mode)
+        offers = self.offers
+        return [row for row in rows if base is None or offers is None or all(map(offers, steps_of(row)))]
 
     def modes(self, base: str | None) -> list[tuple[str, str]]:
         """Pairs of what is shown and the id for the modes that a base has methods for."""
@@ -131,7 +131,7 @@ class LayerAccordion:
         """The components that `updates` answers: mode, then all arguments but the header's, then note and lines."""
         return [self.mode, *self.inputs[1:], self.note, *(line for line, _ in self.lines)]
 
-    def updates(self, method: Method, automatic: bool = False) -> list[Any]:
+    def updates(self, method: Way, automatic: bool = False) -> list[Any]:
         """Gradio updates of `outputs` that choose a method, or leave it to the checkpoint: choices, values, what shows.
 
         The choices are the loaded base's, or those of the method's own base where another one is loaded.
@@ -149,29 +149,30 @@ class LayerAccordion:
         lines = [update(visible=bool(shown & set(names))) for _, names in self.lines]
         return [self.mode_update(method, base), *arguments, update(value=note, visible=bool(note)), *lines]
 
-    def file_choices(self, method: Method | None) -> dict[str, dict[str, Any]]:
+    def file_choices(self, method: Way | None) -> dict[str, dict[str, Any]]:
         """What the drop-downs of layer files offer for a method, or for any of the loaded base's."""
-        offers = {name: self.place.files(name, method) for name in FILES} if self.place.files else {}
+        one = None if isinstance(method, Chain) else method
+        offers = {name: self.place.files(name, one) for name in FILES} if self.place.files else {}
         return {name: {"choices": [USUAL_FILE, *names]} for name, names in offers.items()}
 
     def refresh_files(self, method: str | None) -> list[Any]:
         """Updates of the drop-downs after files may have come."""
-        choices = self.file_choices(find_method(method) if method else None)
+        choices = self.file_choices(find_way(method) if method else None)
         return [self.gradio.update(**choices[name]) for name in FILES]
 
-    def mode_update(self, method: Method, base: str | None) -> Any:
+    def mode_update(self, method: Way, base: str | None) -> Any:
         """Update that chooses the method's mode among those of a base; a list of one shows nothing."""
         choices = self.place.modes(base)
         return self.gradio.update(choices=choices, value=method.mode, visible=len(choices) > 1)
 
-    def visible_names(self, method: Method) -> set[str]:
+    def visible_names(self, method: Way) -> set[str]:
         """Names of the arguments to show for a method of the loaded base; a list of one method shows nothing."""
         names = {argument.name for argument in ARGUMENTS if argument.needed(method)} - set(self.place.hidden)
         names -= set() if self.place.files else set(FILES)
         alone = len(self.place.methods(self.base_for(method), method.mode)) <= 1
         return names - {"method"} if alone else names
 
-    def base_for(self, method: Method) -> str | None:
+    def base_for(self, method: Way) -> str | None:
         """The base whose methods stand beside this one; None while nothing is loaded, which offers those of all."""
         return None if self.place.loaded_base is None else method.base
 
@@ -186,11 +187,13 @@ class LayerAccordion:
             for row in self.place.methods(base, mode)
         ]
 
-    def note_html(self, method: Method) -> str:
+    def note_html(self, method: Way) -> str:
         """What a user of a WebUI should know about the checkpoint and the method; empty for nothing."""
         notes = [self.place.base_note()] if self.place.base_note else []
-        if self.place.in_webui and len(method.frames) > 1:
-            frames = ", ".join(method.frames)
+        frames = ", ".join(method.frames)
+        if isinstance(method, Chain):
+            notes.append(f"Each result is made in {len(method.steps)} steps: {frames}")
+        elif self.place.in_webui and len(method.frames) > 1:
             notes.append(f"Batch size is rounded up to a multiple of {len(method.frames)}: {frames}")
         return "<br>".join(html.escape(note) for note in notes if note)
 
@@ -205,7 +208,7 @@ class LayerAccordion:
 
     def refresh(self, method: str | None) -> list[Any]:
         """Updates after another checkpoint may have been loaded: keeps the method where the base has it."""
-        kept = method if method and find_method(method) in self.place.methods(self.place.loaded_base) else None
+        kept = method if method and find_way(method) in self.place.methods(self.place.loaded_base) else None
         return self.choose_method(kept)
 
     def watch(self, mode: str, method: str | None) -> list[Any]:
@@ -234,9 +237,9 @@ class LayerAccordion:
         """Updates of `outputs` that leave all as it is."""
         return [self.gradio.update() for _ in self.outputs]
 
-    def row_of(self, method: str | None) -> Method:
+    def row_of(self, method: str | None) -> Way:
         """The row of a method; of none, the one that the loaded base would choose."""
-        return find_method(method) if method else methods_for(self.place.loaded_base, SINGLE)[0]
+        return find_way(method) if method else methods_for(self.place.loaded_base, SINGLE)[0]
 
     def is_automatic(self, method: str | None) -> bool:
         """Whether the method is left to the checkpoint."""
@@ -266,7 +269,7 @@ class LayerAccordion:
         """Keys of what a WebUI carries over when it sends a picture to another tab."""
         return [str(key) for _, key in self.infotext_fields()]
 
-    def _paste_mode(self, method: Method) -> Any:
+    def _paste_mode(self, method: Way) -> Any:
         return self.mode_update(method, method.base)
 
     def _paste_file(self, name: str) -> Any:
@@ -274,7 +277,7 @@ class LayerAccordion:
         choices = [USUAL_FILE, name] if name else [USUAL_FILE]
         return self.gradio.update(choices=choices, value=choices[-1])
 
-    def _paste_method(self, method: Method) -> Any:
+    def _paste_method(self, method: Way) -> Any:
         return self.gradio.update(choices=self.method_choices(method.base, method.mode), value=method.id)
 
 
@@ -297,7 +300,7 @@ def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
     return accordion
 
 
-def build_top(accordion: LayerAccordion, method: Method) -> None:
+def build_top(accordion: LayerAccordion, method: Way) -> None:
     """The choice of the mode, and the note beneath it."""
     gradio, place = accordion.gradio, accordion.place
     choices = place.modes(None if place.in_webui else place.loaded_base)
@@ -311,7 +314,7 @@ def build_top(accordion: LayerAccordion, method: Method) -> None:
         accordion.visitor.do_not_save_to_config = True
 
 
-def build_line(accordion: LayerAccordion, names: tuple[str, ...], method: Method) -> None:
+def build_line(accordion: LayerAccordion, names: tuple[str, ...], method: Way) -> None:
     """Arguments side by side."""
     shown = accordion.visible_names(method)
     element = f"{accordion.place.prefix}_line_{names[0]}"
@@ -330,7 +333,7 @@ def build_refresh(accordion: LayerAccordion) -> None:
     button.click(accordion.refresh_files, [accordion.components["method"]], files, **QUIET)
 
 
-def build_argument(accordion: LayerAccordion, name: str, method: Method) -> Any:
+def build_argument(accordion: LayerAccordion, name: str, method: Way) -> Any:
     """The component of one argument, visible where the method uses it."""
     argument, place = BY_NAME[name], accordion.place
     visible = name in accordion.visible_names(method)

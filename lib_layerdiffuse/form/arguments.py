@@ -13,40 +13,52 @@ from typing import Any
 from PIL import Image
 
 from ..core.errors import InputError
-from ..core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, choose_method, find_method
+from ..core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, choose_method
 from ..core.picture.resize_modes import ResizeMode
+from ..sets.chains import MAX_SEED, SEED_LIKE_SET, Chain
 from .frames import FRAMES, Frame
 from .values import PARSERS
+from .ways import Way, find_way
 
 INFOTEXT_PREFIX = "layerdiffusion_"
 
 
-def always(method: Method) -> bool:
+def always(method: Way) -> bool:
     """The rule of arguments that every method uses."""
     return True
 
 
-def needs_image(frame: str) -> Callable[[Method], bool]:
+def needs_image(frame: str) -> Callable[[Way], bool]:
     """Rule: the method's control image or one of its concatenated latents shows this frame."""
     return lambda method: frame in method.images
 
 
-def needs_any_image(method: Method) -> bool:
+def needs_any_image(method: Way) -> bool:
     """Rule: the method works on at least one given picture."""
     return bool(method.images)
 
 
-def needs_prompt(frame: str) -> Callable[[Method], bool]:
+def needs_prompt(frame: str) -> Callable[[Way], bool]:
     """Rule: this frame of the method may have a prompt of its own."""
     return lambda method: frame in method.extra_prompts
 
 
-def votes_on_transparency(method: Method) -> bool:
+def needs_seed(frame: str) -> Callable[[Way], bool]:
+    """Rule: a step of the chain makes this frame."""
+    return lambda method: isinstance(method, Chain) and frame in method.makes
+
+
+def is_one_method(method: Way) -> bool:
+    """Rule: all of it comes from one file."""
+    return not isinstance(method, Chain)
+
+
+def votes_on_transparency(method: Way) -> bool:
     """Rule: the method gives pictures with transparency, by a decoder that gains from more than one orientation."""
     return method.transparent_frames > 0 and BASES[method.base].orientations > 1
 
 
-def gives_transparency(method: Method) -> bool:
+def gives_transparency(method: Way) -> bool:
     """Rule: some picture of the method goes through the transparency codec."""
     return method.transparent_frames > 0
 
@@ -63,7 +75,7 @@ class Argument:
     minimum: float = 0.0
     maximum: float = 1.0
     step: float = 0.01
-    needed: Callable[[Method], bool] = always
+    needed: Callable[[Way], bool] = always
     name: str = ""
     default: Any = None
 
@@ -96,7 +108,13 @@ def prompt_row(frame: Frame) -> Any:
     return row("", label=f"{frame.title} prompt", kind="text", needed=needs_prompt(frame.name), help=help_text)
 
 
-def file_row(label: str, needed: Callable[[Method], bool] = always) -> Any:
+def seed_row(frame: Frame) -> Any:
+    limits = {"minimum": SEED_LIKE_SET, "maximum": MAX_SEED, "step": 1}
+    needed, help_text = needs_seed(frame.name), "-1: that of the whole set."
+    return row(SEED_LIKE_SET, label=f"{frame.title} seed", kind="seed", needed=needed, help=help_text, **limits)
+
+
+def file_row(label: str, needed: Callable[[Way], bool] = always) -> Any:
     return row("", label=label, kind="file", needed=needed, help="Automatic: the usual one.")
 
 
@@ -143,14 +161,17 @@ class LayerArguments:
         kind="switch",
         help="Shows the pictures on a checkerboard; files stay transparent.",
     )
-    method_file: str = file_row("Method file")
+    method_file: str = file_row("Method file", is_one_method)
     decoder_file: str = file_row("Decoder file", gives_transparency)
     encoder_file: str = file_row("Encoder file", gives_transparency)
+    fg_seed: int = seed_row(FRAMES[FOREGROUND])
+    bg_seed: int = seed_row(FRAMES[BACKGROUND])
+    blend_seed: int = seed_row(FRAMES[BLENDED])
 
     @property
-    def method_row(self) -> Method | None:
-        """The chosen row of the method table; None while the method is left to the loaded base."""
-        return find_method(self.method) if self.method else None
+    def method_row(self) -> Way | None:
+        """The chosen row of the method table, or the chain; None while the method is left to the loaded base."""
+        return find_way(self.method) if self.method else None
 
     def with_method_for(self, base: str) -> LayerArguments:
         """The same values with an empty method replaced by the single-picture method of `base`."""
@@ -178,7 +199,7 @@ ARGUMENTS: tuple[Argument, ...] = tuple(
 BY_NAME: dict[str, Argument] = {argument.name: argument for argument in ARGUMENTS}
 
 
-def visible_arguments(method: Method) -> tuple[Argument, ...]:
+def visible_arguments(method: Way) -> tuple[Argument, ...]:
     """The arguments that a method uses, in positional order."""
     return tuple(argument for argument in ARGUMENTS if argument.needed(method))
 

@@ -27,6 +27,10 @@ def build_number(gradio: Any, argument: Argument, common: Common) -> Any:
     return gradio.Slider(value=argument.default, info=argument.help, **limits, **common)
 
 
+def build_seed(gradio: Any, argument: Argument, common: Common) -> Any:
+    return gradio.Number(argument.default, precision=0, info=argument.help, **common)
+
+
 def build_choice(gradio: Any, argument: Argument, common: Common) -> Any:
     # Texts only: a WebUI takes a number that comes from a list of choices for the place in that list.
     titles = [argument.title_of(choice) for choice in argument.choices]
@@ -56,6 +60,7 @@ def build_image(gradio: Any, argument: Argument, common: Common) -> Any:
 COMPONENTS: dict[str, Callable[[Any, Argument, Common], Any]] = {
     "switch": build_switch,
     "number": build_number,
+    "seed": build_seed,
     "choice": build_choice,
     "text": build_text,
     "file": build_file,

@@ -14,6 +14,7 @@ class Frame:
     name: str
     image: str  # the argument that gives its picture
     prompt: str  # the argument that gives a prompt of its own
+    seed: str  # the argument that gives a seed of its own, in a chain
 
     @property
     def title(self) -> str:
@@ -29,9 +30,9 @@ class Frame:
 FRAMES = {
     frame.name: frame
     for frame in (
-        Frame(FOREGROUND, "fg_image", "fg_additional_prompt"),
-        Frame(BACKGROUND, "bg_image", "bg_additional_prompt"),
-        Frame(BLENDED, "blend_image", "blend_additional_prompt"),
+        Frame(FOREGROUND, "fg_image", "fg_additional_prompt", "fg_seed"),
+        Frame(BACKGROUND, "bg_image", "bg_additional_prompt", "bg_seed"),
+        Frame(BLENDED, "blend_image", "blend_additional_prompt", "blend_seed"),
     )
 }
 FRAME_OF_IMAGE = {frame.image: frame for frame in FRAMES.values()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..core.methods import Method
 from .arguments import BY_NAME, INFOTEXT_PREFIX, Argument, from_infotext
+from .ways import Way
 
 Parameters = Mapping[str, Any]
 METHOD_KEY, ENABLED_KEY = BY_NAME["method"].infotext_key, BY_NAME["enabled"].infotext_key
@@ -38,7 +38,7 @@ def is_ours(parameters: Parameters) -> bool:
     return METHOD_KEY in parameters or ENABLED_KEY in parameters
 
 
-def method_in(parameters: Parameters) -> Method | None:
+def method_in(parameters: Parameters) -> Way | None:
     """The method that generation parameters name, if any."""
     return from_infotext({key: parameters[key] for key in (METHOD_KEY,) if key in parameters}).method_row
 
@@ -71,17 +71,17 @@ def read_enabled(parameters: Parameters) -> bool | None:
     return False if WHOLE in parameters else None
 
 
-def key_of_mode(update: Callable[[Method], Any]) -> PasteKey:
+def key_of_mode(update: Callable[[Way], Any]) -> PasteKey:
     """The key of the choice of a mode, which follows from the method."""
     return PasteKey(MODE_KEY, _of_method(update))
 
 
-def key_of_method(update: Callable[[Method], Any]) -> PasteKey:
+def key_of_method(update: Callable[[Way], Any]) -> PasteKey:
     """The key of the choice of a method."""
     return PasteKey(METHOD_KEY, _of_method(update))
 
 
-def _of_method(update: Callable[[Method], Any]) -> Callable[[Parameters], Any]:
+def _of_method(update: Callable[[Way], Any]) -> Callable[[Parameters], Any]:
     def read(parameters: Parameters) -> Any:
         method = method_in(parameters)
         return None if method is None else update(method)

@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..core.errors import InputError
-from ..core.methods import find_method, method_at
+from ..core.methods import method_at
 from ..core.picture.sizes import MOST_SIDE, ready
+from ..sets.chains import SEED_LIKE_SET
 from .ranges import is_number
+from .ways import find_way
 
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 PLACE = re.compile(r"-?[0-9]{1,9}")
@@ -70,7 +72,7 @@ def parse_switch(argument: Argument, raw: Any) -> bool:
 
 def parse_number(argument: Argument, raw: Any) -> float:
     """A finite number within the argument's range, also as text."""
-    expected = f"a number from {argument.minimum:g} to {argument.maximum:g}"
+    expected = f"a number from {argument.minimum:g} to {argument.maximum:.10g}"
     if isinstance(raw, bool):
         raise refuse(argument, raw, expected)
     try:
@@ -80,6 +82,16 @@ def parse_number(argument: Argument, raw: Any) -> float:
     if not math.isfinite(number) or not argument.minimum <= number <= argument.maximum:
         raise refuse(argument, raw, expected)
     return number
+
+
+def parse_seed(argument: Argument, raw: Any) -> int:
+    """A whole number from -1 to 2^32 - 1, also as text; None and empty text are -1."""
+    if raw is None or isinstance(raw, str) and not raw.strip():
+        return SEED_LIKE_SET
+    number = parse_number(argument, raw)
+    if number != int(number):
+        raise refuse(argument, raw, f"a whole number from {argument.minimum:g} to {argument.maximum:.10g}")
+    return int(number)
 
 
 def parse_choice(argument: Argument, raw: Any) -> Any:
@@ -95,7 +107,7 @@ def parse_choice(argument: Argument, raw: Any) -> Any:
 
 
 def parse_method(argument: Argument, raw: Any) -> str:
-    """Identifier of a method from its identifier, label or place in a list; empty: the loaded base decides."""
+    """Identifier of a method or chain by identifier or label, of a method by its place; empty: the base decides."""
     if raw is None:
         return ""
     if is_number(raw) and raw == raw // 1:
@@ -105,7 +117,7 @@ def parse_method(argument: Argument, raw: Any) -> str:
     text = raw.strip()
     if PLACE.fullmatch(text):
         return method_at(int(text)).id
-    return find_method(raw).id if text else ""
+    return find_way(raw).id if text else ""
 
 
 def parse_text(argument: Argument, raw: Any) -> str:
@@ -195,6 +207,7 @@ IMAGE_READERS: tuple[tuple[type, Callable[[Any], Image.Image]], ...] = (
 PARSERS: dict[str, Callable[[Argument, Any], Any]] = {
     "switch": parse_switch,
     "number": parse_number,
+    "seed": parse_seed,
     "choice": parse_choice,
     "method": parse_method,
     "text": parse_text,

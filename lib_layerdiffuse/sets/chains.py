@@ -65,9 +65,34 @@ class Chain:
         return tuple(dict.fromkeys(named))
 
     @property
+    def mode(self) -> str:
+        """The mode that it belongs to, as a method does."""
+        return self.name
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """What it gives, as a method's frames."""
+        return self.makes
+
+    @property
+    def extra_prompts(self) -> tuple[str, ...]:
+        """The frames that may have a prompt of their own, as a method's."""
+        return self.makes
+
+    @property
+    def transparent_frames(self) -> int:
+        """How many of its frames come with alpha."""
+        return sum(map(self.transparent, self.makes))
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods of its steps."""
+        return tuple(step.method_row() for step in self.steps)
+
+    @property
     def stems(self) -> tuple[str, ...]:
         """File stems of the layer files that all its steps need, each once."""
-        methods = [step.method_row() for step in self.steps]
+        methods = self.methods
         decoder = [method.decoder for method in methods if method.transparent_frames]
         return tuple(dict.fromkeys([*(method.weights for method in methods), *decoder]))
 
@@ -174,7 +199,13 @@ def chains_for(base: str | None = None) -> tuple[Chain, ...]:
 
 def is_chain(name: str) -> bool:
     """Whether a name is the id or label of a chain that no single method has."""
-    return any(_plain(name) in (_plain(row.id), _plain(row.label)) for row in CHAIN_ROWS if len(row.steps) > 1)
+    return chain_named(name) is not None
+
+
+def chain_named(name: str) -> Chain | None:
+    """The chain of several steps, of whatever base, with this id or label; None for any other name."""
+    rows = (row for row in CHAIN_ROWS if len(row.steps) > 1)
+    return next((row for row in rows if _plain(name) in (_plain(row.id), _plain(row.label))), None)
 
 
 def find_chain(base: str, name: str) -> Chain:

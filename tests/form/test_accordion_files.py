@@ -124,5 +124,5 @@ def test_what_is_no_name_is_refused(raw):
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_arguments_of_files_are_last(base):
-    assert list(BY_NAME)[-3:] == list(FILES)
+def test_arguments_of_files_stand_together(base):
+    assert list(BY_NAME)[-6:-3] == list(FILES)

@@ -16,11 +16,12 @@ from fakes import ui
 
 gradio = pytest.importorskip("gradio")
 
-from lib_layerdiffuse.core.methods import BASES, BLENDED, METHODS  # noqa: E402
+from lib_layerdiffuse.core.methods import BASES, BLENDED  # noqa: E402
 from lib_layerdiffuse.core.modes import MODES  # noqa: E402
 from lib_layerdiffuse.core.picture.alpha import AlphaSummary  # noqa: E402
 from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
 from lib_layerdiffuse.form.frames import FRAMES  # noqa: E402
+from lib_layerdiffuse.form.ways import ways_for  # noqa: E402
 from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
 from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
 from lib_layerdiffuse.webui.header import input_accordion_header  # noqa: E402
@@ -84,11 +85,12 @@ def accordion_texts(base: str | None) -> Iterator[str]:
             prefix="txt2img_layerdiffuse",
             last_result=lambda visitor, frame: None,
             files=lambda name, method: [],
+            chains=True,
         )
     for block in blocks.blocks.values():
         if getattr(block, "visible", True) or block in accordion.outputs:
             yield from shown_by(block)
-    answers = [accordion.choose_mode(mode) for mode in MODES] + [accordion.choose_method(row.id) for row in METHODS]
+    answers = [accordion.choose_mode(mode) for mode in MODES] + [accordion.choose_method(row.id) for row in ways_for()]
     for component, update in [pair for answer in answers for pair in zip(accordion.outputs, answer, strict=True)]:
         yield from texts_of(update, type(component).__name__)
     for frame in FRAMES:
