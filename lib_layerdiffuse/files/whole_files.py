@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -34,6 +35,32 @@ def write_new(folder: Path, stem: str, suffix: str, write: Writer) -> Path:
     """
     with _partial(folder / f"{stem}{suffix}", write) as partial:
         return next(path for path in _names(folder, stem, suffix) if _take(partial, path))
+
+
+def write_new_folder(folder: Path, stem: str, contents: Iterable[tuple[str, bytes]]) -> Path:
+    """Write files into a new folder `stem`, or `stem_2` and so on, that is there once it is whole; gives its path."""
+    partial = folder / f".{secrets.token_hex(8)}.partial"
+    try:
+        partial.mkdir()
+        for name, content in contents:
+            (partial / name).write_bytes(content)
+        return next(path for path in _names(folder, stem, "") if _take_folder(partial, path))
+    except OSError as error:
+        raise unwritable(folder / stem, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_folder(partial: Path, path: Path) -> bool:
+    """Name a finished folder `path`, unless somebody has that name."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    if os.name == "nt":  # which names nothing over an empty folder
+        path.rmdir()
+    os.rename(partial, path)
+    return True
 
 
 def save_tensors(state: Mapping[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:

@@ -74,10 +74,13 @@ class Layer:
         """Left, top, right and bottom on the canvas."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
-    @property
-    def is_opaque(self) -> bool:
-        """Whether nothing shines through it anywhere."""
-        return self.opacity == 1 and self.picture.getextrema()[3][0] == 255
+    def fills(self, size: tuple[int, int]) -> bool:
+        """Whether it is opaque all over a canvas of this size."""
+        left, top, right, bottom = self.box
+        if self.opacity < 1 or left > 0 or top > 0 or right < size[0] or bottom < size[1]:
+            return False
+        seen = self.picture.getchannel("A").crop((-left, -top, size[0] - left, size[1] - top))
+        return seen.getextrema()[0] == 255
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class LayerSet:
     @property
     def is_opaque(self) -> bool:
         """Whether an opaque layer covers the canvas, so that the composite has no transparency."""
-        return any(layer.is_opaque and _covers(layer.box, self.size) for layer in self.visible)
+        return any(layer.fills(self.size) for layer in self.visible)
 
     def of_role(self, role: str) -> Layer | None:
         """The lowest layer of a role; None where there is none."""
@@ -212,11 +215,6 @@ def _blend(strip: np.ndarray, layer: Layer, top: int) -> None:
     below *= 1 - alpha
     below[..., :3] += pixels[..., :3] * alpha
     below[..., 3:] += alpha
-
-
-def _covers(box: Box, size: tuple[int, int]) -> bool:
-    left, top, right, bottom = box
-    return left <= 0 and top <= 0 and right >= size[0] and bottom >= size[1]
 
 
 def _check_layers(layers: Sequence[object]) -> None:

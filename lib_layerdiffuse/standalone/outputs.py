@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..core.picture.alpha import checkerboard_preview
+from ..files.names import SLUG_SEEN
 from ..files.whole_files import check_folder
-from .picture_files import SLUG_SEEN, file_stem, write_into
+from .picture_files import file_stem, write_into
 from .pictures import Picture
 
 SHEET_STEM = "contact-sheet"

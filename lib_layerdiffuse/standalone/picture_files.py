@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 
 from PIL import ExifTags, Image, PngImagePlugin
 
 from ..core.errors import InputError
+from ..files.names import slug
 from ..files.whole_files import check_folder, unwritable, write_new, write_whole
-
-SLUG_LENGTH, SLUG_BYTES = 60, 120
-SLUG_SEEN = 1000  # characters that are looked at: a prompt may be a book
 
 
 def file_stem(prompt: str, seed: int, frame: str) -> str:
     """`a-red-apple-1` or `a-red-apple-1-foreground`: prompt, seed and frame, safe on every file system."""
     return "-".join(part for part in (slug(prompt), str(seed), frame) if part)
-
-
-def slug(text: str) -> str:
-    """Lower-case words of any script, joined by hyphens, at most 60 characters and 120 bytes; "picture" for none."""
-    # marks are parts of letters in many scripts, and no letters to regular expressions
-    plain = unicodedata.normalize("NFC", text[:SLUG_SEEN].lower())
-    kept = "".join(letter if unicodedata.category(letter)[0] in "LNM" else " " for letter in plain)
-    words = "-".join(kept.split())[:SLUG_LENGTH].encode()[:SLUG_BYTES].decode(errors="ignore")
-    return words.strip("-") or "picture"
 
 
 def write_picture(path: Path, image: Image.Image, parameters: str, stem: str) -> Path:

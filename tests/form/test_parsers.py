@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import METHODS, find_method, round_up_batch
 from lib_layerdiffuse.files.layer_catalogue import split_hash, with_hash
+from lib_layerdiffuse.files.names import SLUG_BYTES, SLUG_LENGTH, slug
 from lib_layerdiffuse.form.arguments import (
     ARGUMENTS,
     BY_NAME,
@@ -24,7 +25,6 @@ from lib_layerdiffuse.form.arguments import (
 )
 from lib_layerdiffuse.form.ranges import LONGEST_NAME, Range, Stem, is_path, is_text
 from lib_layerdiffuse.form.values import shown
-from lib_layerdiffuse.standalone.picture_files import SLUG_BYTES, SLUG_LENGTH, slug
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=40)
 anything = st.recursive(

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
-from lib_layerdiffuse.training import layered_files
+from lib_layerdiffuse.sets import archives
 from lib_layerdiffuse.training.layer_sets import FRAMES, LayerSet
 from lib_layerdiffuse.training.layer_sources import captions_of_name, read_layers
 from lib_layerdiffuse.training.layered_files import read_ora, read_psd
@@ -140,10 +140,13 @@ def test_an_openraster_file_is_a_set(tmp_path):
 
 
 def test_groups_and_hidden_layers_of_openraster():
-    group = f'<stack opacity="0.5"><layer name="x" visibility="hidden" src="9.png"/>{STACK}</stack>'
-    layers = read_ora(ora(group, {"0.png": WALL, "1.png": BALL}))
-    assert [layer.name for layer in layers] == ["beach", "red ball"]
-    assert [layer.image.getpixel((8, 8))[3] for layer in layers] == pytest.approx([128, 64], abs=1)
+    """A stack of half opacity is one layer: its lower layers must not shine through the upper ones."""
+    for opacity, names, wanted in (("1", ["beach", "red ball"], [255, 128]), ("0.5", ["all"], [128])):
+        hidden = '<layer name="x" visibility="hidden" src="9.png"/>'
+        group = f'<stack name="all" opacity="{opacity}">{hidden}{STACK}</stack>'
+        layers = read_ora(ora(group, {"0.png": WALL, "1.png": BALL}))
+        assert [layer.name for layer in layers] == names
+        assert [layer.image.getpixel((8, 8))[3] for layer in layers] == pytest.approx(wanted, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_entities_are_not_expanded():
 
 
 def test_a_member_that_would_fill_the_memory_is_not_read(monkeypatch):
-    monkeypatch.setattr(layered_files, "MOST_BYTES", 50)
+    monkeypatch.setattr(archives, "MOST_BYTES", 50)
     with pytest.raises(ValueError, match="more than 50"):
         read_ora(ora(STACK, {"0.png": WALL, "1.png": BALL}))
 

@@ -1,0 +1,125 @@
+"""Photoshop files, by psd-tools: pixels of layers in mode normal, masks, groups; what blends otherwise is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image, ImageChops
+
+from ..core.errors import LayerDiffuseError, MissingExtraError
+from .layer_set import LONGEST_NAME, MOST_LAYERS, MOST_PIXELS, Layer, LayerSet
+from .placing import assembled, check_canvas, merged, with_roles
+
+DEEPEST = 16
+NORMAL = ("NORMAL", "PASS_THROUGH")
+MODES = ("RGB", "GRAYSCALE")
+DEPTHS = (8, 16)
+INSTALL = 'pip install "psd-tools>=1.18" with the Python that runs this, or pip install ".[psd]" in a clone'
+Size = tuple[int, int]
+
+
+def read_psd(content: bytes) -> LayerSet:
+    """The layers of a Photoshop file, hidden ones too; ValueError says why not, MissingExtraError without psd-tools."""
+    try:
+        from psd_tools import PSDImage
+    except ImportError as error:
+        raise MissingExtraError("no module psd_tools", "psd-tools, to read PSD files", INSTALL) from error
+    try:
+        document = PSDImage.open(io.BytesIO(content))
+        _check_document(document)
+        size = document.width, document.height
+        layers = _layers(document, size, 0) or [Layer("Background", document.topil().convert("RGBA"))]
+        return assembled(*size, with_roles(layers, size))
+    except (ValueError, OSError, LayerDiffuseError):
+        raise
+    except Exception as error:  # the reader raises whatever a broken file meets first
+        raise ValueError(f"not readable as PSD: {type(error).__name__}: {error}") from error
+
+
+def _check_document(document: Any) -> None:
+    """ValueError for what has other colours or more layers than are read; no pixel is unpacked."""
+    check_canvas(document.width, document.height)
+    mode = document.color_mode.name
+    if mode not in MODES or document.depth not in DEPTHS:
+        raise ValueError(f"a PSD in {mode} of {document.depth} bits; convert it to RGB of 8 bits (Image > Mode)")
+    leaves = [layer for layer in document.descendants() if not layer.is_group()]
+    if len(leaves) > MOST_LAYERS:
+        raise ValueError(f"{len(leaves)} layers, more than {MOST_LAYERS}")
+    pixels = sum(layer.width * layer.height for layer in leaves)
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"layers of {pixels} pixels in all, more than {MOST_PIXELS}")
+
+
+def _layers(group: Any, size: Size, depth: int) -> list[Layer]:
+    """The layers of a group or document, bottom first; of the hidden ones those that can be read."""
+    if depth > DEEPEST:
+        raise ValueError(f"groups more than {DEEPEST} deep")
+    found: list[Layer] = []
+    for layer in group:
+        if not layer.is_group() and 0 in layer.size:  # nothing to see
+            continue
+        reason = next(_reasons(layer), None)
+        if reason is not None and layer.visible:
+            raise ValueError(f"layer {layer.name[:60]!r} {reason}")
+        if reason is None:
+            found += _group(layer, size, depth) if layer.is_group() else [_leaf(layer)]
+    return found
+
+
+def _group(group: Any, size: Size, depth: int) -> list[Layer]:
+    inner = _layers(group, size, depth + 1)
+    if not group.visible:
+        inner = [replace(layer, visible=False) for layer in inner]
+    return merged(group.name[:LONGEST_NAME], inner, size, group.opacity / 255)
+
+
+def _reasons(layer: Any) -> Iterator[str]:
+    """Why a layer cannot be read for what it shows."""
+    mode = getattr(layer.blend_mode, "name", str(layer.blend_mode)).upper()
+    if mode not in NORMAL:
+        yield f"with blend mode {mode.lower()}; only normal is read"
+    if layer.clipping if hasattr(layer, "clipping") else layer.clipping_layer:
+        yield "is clipped to the one below it"
+    if layer.has_effects():
+        yield "with effects; rasterize its style"
+    if layer.is_group():
+        if layer.has_mask():
+            yield "is a group with a mask"
+        return
+    if not layer.has_pixels():
+        yield f"without pixels ({layer.kind}); rasterize it"
+    if layer.has_vector_mask() and layer.kind == "pixel":
+        yield "with a vector mask; rasterize it"
+    told = layer.mask.parameters if layer.has_mask() and not layer.mask.disabled else None
+    if told is not None and (told.user_mask_density not in (None, 255) or told.user_mask_feather):
+        yield "with a soft or thin mask; apply it"
+
+
+def _leaf(layer: Any) -> Layer:
+    """A layer with pixels, its mask in its alpha."""
+    check_canvas(layer.width, layer.height)
+    picture = layer.topil().convert("RGBA")
+    if layer.has_mask() and not layer.mask.disabled:
+        picture.putalpha(ImageChops.multiply(picture.getchannel("A"), _mask(layer)))
+    opacity = layer.opacity / 255 * _fill_opacity(layer) / 255
+    return Layer(layer.name[:LONGEST_NAME], picture, layer.left, layer.top, opacity=opacity, visible=layer.visible)
+
+
+def _fill_opacity(layer: Any) -> int:
+    from psd_tools.constants import Tag
+
+    return int(layer.tagged_blocks.get_data(Tag.BLEND_FILL_OPACITY, 255))
+
+
+def _mask(layer: Any) -> Image.Image:
+    """A layer's mask where the layer lies."""
+    mask = Image.new("L", layer.size, layer.mask.background_color)
+    if 0 not in layer.mask.size:
+        check_canvas(*layer.mask.size)
+        shape = layer.mask.topil()
+        if shape is not None:
+            mask.paste(shape.convert("L"), (layer.mask.left - layer.left, layer.mask.top - layer.top))
+    return mask

@@ -1,0 +1,6 @@
+"""Tests of layer sets share `examples`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
