@@ -51,14 +51,15 @@ def is_old(requirement: str) -> bool:
 
 def numbers(version: str) -> tuple[int, ...]:
     """`1.26.2` -> (1, 26, 2); what follows the numbers does not count."""
-    return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*", version).group().split("."))
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 def install(project: Path) -> None:
     """Install what is missing, and say so."""
     for requirement in requirements(project):
         if is_missing(requirement):
-            import launch
+            launch = importlib.import_module("launch")  # the WebUI's
 
             logger.info("%s is missing and will be installed", requirement)
             launch.run_pip(f'install "{requirement}"', f"{split(requirement)[0]} for LayerDiffuse")

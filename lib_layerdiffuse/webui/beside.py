@@ -19,7 +19,7 @@ from .host.modules import option
 from .job import Job, job_of
 from .keeping import is_opaque, with_alpha
 from .outcome import Named
-from .pictures import Layer
+from .pictures import Layer, clear
 
 ALIKE = 0.12  # mean difference of visible colours, of 1, up to which a picture counts as made from a layer
 SAME_SHAPE = 0.02
@@ -68,9 +68,10 @@ def remade(job: Job, parameters: Any) -> Image.Image | None:
     if found is None:
         job.request.note(f"{Path(parameters.filename).name} was saved by another script, and has no transparency")
         return None
-    if found.rgba is None:  # made from an opaque layer
+    layer = clear(found)
+    if layer is None:  # made from an opaque one
         return None
-    result = as_layer(job, found.frame, with_alpha(image, found))
+    result = as_layer(job, layer.frame, with_alpha(image, layer))
     job.outcome.remake(image, result)
     return result
 
@@ -91,8 +92,8 @@ def give_back_alpha(job: Job, processed: Any, known: list[Any]) -> None:
         if id(image) in job.outcome.remade:
             images[place] = job.outcome.remade[id(image)][1]
         elif is_opaque(image):
-            found = made_from(image, job)
-            if found is not None and found.rgba is not None:
+            found = clear(made_from(image, job))
+            if found is not None:
                 images[place] = as_layer(job, found.frame, with_alpha(image, found))
     give_cut_outs(job, images, known)
 

@@ -58,7 +58,7 @@ class HostLayerFiles(LayerFiles):
 
     def choice_folders(self) -> list[Path]:
         """The settings' folder and models/layer_model: the models folder itself is full of other files."""
-        return [folder for folder in (*self.named, self.target) if folder.is_dir()]
+        return [folder for folder in (*self.named, self.target) if folder is not None and folder.is_dir()]
 
     def fetch(self, name: str, target: Path) -> Path:
         """The transfer, shown in the WebUI."""

@@ -12,7 +12,7 @@ from .host.modules import host_module, option
 from .job import Job
 from .keeping import Inpainting, with_alpha
 from .outcome import Named
-from .pictures import Layer
+from .pictures import ClearLayer, clear
 
 
 def as_layer(job: Job, frame: str, image: Image.Image) -> Image.Image:
@@ -21,7 +21,7 @@ def as_layer(job: Job, frame: str, image: Image.Image) -> Image.Image:
     return files.mark(picture, frame, several=len(job.run.method.frames) > 1)
 
 
-def finished(job: Job, layer: Layer, composite: Image.Image) -> Image.Image:
+def finished(job: Job, layer: ClearLayer, composite: Image.Image) -> Image.Image:
     """The RGBA picture: the composite that the WebUI made, with alpha; an inpainting in place in its own picture."""
     if job.init_images and getattr(job.p, "_ad_skip_img2img", False):  # ADetailer works on the start picture instead
         return with_alpha(composite, job.init_images.as_layer(job.p.batch_index))
@@ -36,7 +36,7 @@ def inpainting_of(job: Job) -> Inpainting | None:
     return job.init_images.inpainting(job.p.batch_index, job.outcome.overlay)
 
 
-def patch_of(job: Job, layer: Layer, corrected: bool = True) -> Image.Image:
+def patch_of(job: Job, layer: ClearLayer, corrected: bool = True) -> Image.Image:
     """What was painted, RGBA, before it is put in place; with the WebUI's colour correction, or without."""
     edited = layer.opaque if job.outcome.edited is None else job.outcome.edited.image
     return with_alpha(colour_corrected(job.p, edited) if corrected else edited, layer)
@@ -53,10 +53,9 @@ def colour_corrected(p: Any, image: Image.Image) -> Image.Image:
 # --- beside the result
 
 
-def layer_at_hand(job: Job) -> Layer | None:
+def layer_at_hand(job: Job) -> ClearLayer | None:
     """The layer of the picture that the WebUI is at, where it has alpha."""
-    layer = job.outcome.layer_at(job.p.batch_index)
-    return None if layer is None or layer.rgba is None else layer
+    return clear(job.outcome.layer_at(job.p.batch_index))
 
 
 def bare(job: Job, image: Image.Image) -> Named | None:

@@ -40,8 +40,9 @@ def tell_about_images(run: Run, starts: Sequence[Image.Image]) -> None:
 def tell_about_the_tab(request: Request, given: list[Any]) -> None:
     """A note where the page's tab has laid the start picture on white; an API does no such thing."""
     first = given[0] if given else None
-    is_flat = isinstance(first, Image.Image) and first.mode == "RGB"
-    if request.visitor and not request.is_tile and is_flat and is_on_white(first):
+    if not request.visitor or request.is_tile or not isinstance(first, Image.Image):
+        return
+    if first.mode == "RGB" and is_on_white(first):
         request.note(FLATTENED)
 
 

@@ -19,7 +19,7 @@ from ..core.picture.sizes import check_pixels, reduced
 from .host.modules import host_module, option
 from .host.vae import adjusted_posterior
 from .keeping import Inpainting
-from .pictures import Layer
+from .pictures import ClearLayer
 from .request import Request
 from .run import Run, RunPart
 from .wrapping import once
@@ -92,7 +92,7 @@ class InitImages(RunPart):
 
         return adjust
 
-    def _offset(self, codec: TransparencyCodec, place: int, size: tuple[int, int]) -> torch.Tensor:
+    def _offset(self, codec: TransparencyCodec, place: int, size: tuple[int, ...]) -> torch.Tensor:
         """Raw offset [1,4,h,w] of the picture at this place in the batch, at the latent's size."""
         picture = self.pictures[min(place, len(self.pictures) - 1)]
         return offset_at(codec, self._to_size(picture), size)
@@ -108,10 +108,10 @@ class InitImages(RunPart):
             return picture
         return resized(picture, p.resize_mode, p.width, p.height)
 
-    def as_layer(self, place: int) -> Layer:
+    def as_layer(self, place: int) -> ClearLayer:
         """The start picture at this place in the batch, as if it were decoded."""
         number = min(place, len(self.pictures) - 1)
-        return Layer("", self.p.init_images[number], self.pictures[number])
+        return ClearLayer("", self.p.init_images[number], self.pictures[number])
 
     def inpainting(self, place: int, overlay: Any) -> Inpainting | None:
         """Where the new pixels of the picture at this place in the batch go, `overlay` being the WebUI's word on it."""
@@ -192,7 +192,7 @@ def _flattened(picture: Image.Image, codec: TransparencyCodec | None) -> Image.I
     return Image.fromarray((rgb[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8))
 
 
-def offset_at(codec: TransparencyCodec, picture: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+def offset_at(codec: TransparencyCodec, picture: Image.Image, size: tuple[int, ...]) -> torch.Tensor:
     """Raw offset [1,4,h,w] of an RGBA picture, at the latent's size (h, w)."""
     offset = codec.offset(to_tensor(picture))
     if offset.shape[-2:] != size:  # a WebUI that encodes at another size than it says

@@ -11,14 +11,14 @@ from PIL import Image, ImageChops
 
 from ..core.picture.alpha import least_alpha
 from ..core.picture.guided import guided_upsampling
-from .pictures import Layer
+from .pictures import ClearLayer
 
 SAME_LEVELS = 2  # of 255: what rounding may change
 VISIBLE = 0.5 / 255  # what is less is 0 in a file
 OPAQUE = 254  # and above: a text may be hidden in the last bit of an alpha that shows nothing
 
 
-def with_alpha(theirs: Image.Image, layer: Layer) -> Image.Image:
+def with_alpha(theirs: Image.Image, layer: ClearLayer) -> Image.Image:
     """What another script made of the opaque picture, with our alpha; our own colours where it changed nothing."""
     ours = layer.rgba
     if theirs.mode == "RGBA" and not is_opaque(theirs):  # somebody knows better
@@ -40,7 +40,7 @@ def is_opaque(image: Image.Image) -> bool:
     return image.mode == "RGB" or (image.mode == "RGBA" and least_alpha(image) >= OPAQUE)
 
 
-def alpha_for(colour: Image.Image, layer: Layer) -> Image.Image:
+def alpha_for(colour: Image.Image, layer: ClearLayer) -> Image.Image:
     """The layer's alpha at the size of a picture that was made from it; guided by its colours where they show it."""
     alpha, opaque = layer.rgba.getchannel("A"), layer.opaque.convert("RGB")
     if colour.width < alpha.width or colour.height < alpha.height:

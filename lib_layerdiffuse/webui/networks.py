@@ -78,7 +78,8 @@ class Networks:
 
 def _codec(path: Path, part: str) -> TransparencyCodec:
     with WeightFile(path) as file:
-        return TransparencyCodec.from_state_dicts(**{part: file.tensors()}, metadata=file.metadata)
+        tensors: dict[str, Any] = {part: file.tensors()}
+        return TransparencyCodec.from_state_dicts(**tensors, metadata=file.metadata)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

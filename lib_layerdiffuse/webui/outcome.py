@@ -21,7 +21,7 @@ class Outcome:
     overlay: Any = None  # the WebUI's object with the mask of the picture at hand, which scripts edit
     results: list[Named] = field(default_factory=list)  # frames and layers as they went out, of all batches
     cut_outs: list[Named | None] = field(default_factory=list)  # what of them lies in the mask, where that goes out too
-    remade: dict[int, Named] = field(default_factory=dict)
+    remade: dict[int, tuple[Image.Image, Image.Image]] = field(default_factory=dict)  # by id, with its layer
     origins: list[tuple[int, Image.Image]] = field(default_factory=list)  # opaque pictures, with their place in the job
     is_over: bool = False  # scripts work on the finished pictures
 

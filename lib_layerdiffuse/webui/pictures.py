@@ -31,7 +31,19 @@ class Layer:
 
     frame: str
     opaque: Image.Image
-    rgba: Image.Image | None = None
+    rgba: Image.Image | None
+
+
+@dataclass(frozen=True)
+class ClearLayer(Layer):
+    """A layer that has alpha."""
+
+    rgba: Image.Image
+
+
+def clear(layer: Layer | None) -> ClearLayer | None:
+    """The layer where it has alpha; None for any other."""
+    return None if layer is None or layer.rgba is None else ClearLayer(layer.frame, layer.opaque, layer.rgba)
 
 
 def decode_batch(run: Run, pixels: list[torch.Tensor], latents: torch.Tensor) -> list[Layer]:

@@ -25,9 +25,9 @@ from .keeping import with_alpha
 from .last_result import LastResults, visitor_in
 from .networks import Networks
 from .options import read_options
-from .pictures import Layer, check_latents, decode_batch
+from .pictures import ClearLayer, check_latents, clear, decode_batch
 from .request import Request
-from .tile_scripts.selected import selected_of
+from .tile_scripts.selected import selected_of, way_of
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +130,9 @@ class LayerDiffuseScript(Scripts.Script):
             return
         job.prepare()
         if getattr(job.p, "init_images", None):
-            if job.request.is_tile:
-                selected_of(job.p).way.give(job.p)
+            way = way_of(job.p)
+            if way is not None:
+                way.give(job.p)
             tell_about_the_tab(job.request, job.p.init_images)
         job.take_part()
         tell_about_images(job.run, job.init_images.pictures if job.init_images else ())
@@ -186,8 +187,10 @@ class LayerDiffuseScript(Scripts.Script):
         layer = job.outcome.layer_at(place)
         if layer is None:
             return
-        if layer.rgba is not None:
-            picture.image = with_alpha(picture.image, Layer(layer.frame, composite, finished(job, layer, composite)))
+        found = clear(layer)
+        if found is not None:
+            made = ClearLayer(layer.frame, composite, finished(job, found, composite))
+            picture.image = with_alpha(picture.image, made)
             if job.run.arguments.output_origin and not job.request.is_tile:
                 job.outcome.add_origin(job.p.iteration * job.p.batch_size + place, layer.opaque)
         picture.image = as_layer(job, layer.frame, picture.image)
@@ -207,8 +210,9 @@ class LayerDiffuseScript(Scripts.Script):
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
         tell_late(job.p, processed)
-        if job.request.is_tile:
-            selected_of(job.p).way.take(processed.images[processed.index_of_first_image :])
+        way = way_of(job.p)
+        if way is not None:
+            way.take(processed.images[processed.index_of_first_image :])
             return
         for place, image in job.outcome.deliver():
             add_picture(job.p, processed, place, image)

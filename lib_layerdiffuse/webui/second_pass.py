@@ -7,6 +7,7 @@ Latent upscalers carry the transparency by themselves.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,7 +35,7 @@ class SecondPass(RunPart):
 
     def __init__(self, run: Run):
         super().__init__(run)
-        self.codec: TransparencyCodec | None = None
+        self.codec: TransparencyCodec  # read by `install`, before anything here is called
         self._wrapped: list[Callable[[], None]] = []  # each undoes one
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
         self._first: torch.Tensor | None = None  # the first pass's latents, where nobody has decoded them
@@ -64,7 +65,7 @@ class SecondPass(RunPart):
         picture = Image.fromarray(rgba_array(self.p.firstpass_image))
         self.run.request.changes.set("firstpass_image", flattened(picture, self.codec))
         self.layers = [picture]
-        self._wrap("sample", self._sample_given)
+        self._wrap("sample", functools.partial(self._sample_given, picture.size))
 
     def _wrap(self, name: str, around: Callable[..., Any]) -> None:
         """Let the method of this `p` be `around(original, ...)`; `remove` takes it off."""
@@ -75,11 +76,11 @@ class SecondPass(RunPart):
         while self._wrapped:
             self._wrapped.pop()()
 
-    def _sample_given(self, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    def _sample_given(self, size: tuple[int, int], original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """A latent upscaler has the chosen picture encoded at its own size, before the second pass."""
         if getattr(self.p, "latent_scale_mode", None) is None:
             return original(*arguments, **named)
-        with self._adjusting(self.layers[0].size):
+        with self._adjusting(size):
             return original(*arguments, **named)
 
     def next_first(self, image: Image.Image) -> tuple[str, Image.Image] | None:

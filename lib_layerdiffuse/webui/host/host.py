@@ -76,7 +76,7 @@ class WebuiHost:
         known = getattr(self.sd_model, "is_sdxl", False) or getattr(self.sd_model, "is_sd1", False)
         if found or not known:
             return found[0] if found else f"a checkpoint of the architecture {type(self.sd_model).__name__}"
-        first = self.unet.input_blocks[0][0]
+        first: Any = self.unet.get_submodule("input_blocks.0.0")
         if first.out_channels == REFINER_WIDTH and getattr(self.sd_model, "is_sdxl", False):
             return "the SDXL refiner as the main checkpoint"
         if first.in_channels != LATENT_CHANNELS:
@@ -134,7 +134,9 @@ class WebuiHost:
     def settle(self, modules: Iterable[nn.Module]) -> None:
         """Let the WebUI's own Lora, which alters a layer's weights at its first use, finish now."""
         apply = getattr(sys.modules.get("networks"), "network_apply_weights", None)  # of the built-in Lora extension
-        for module in modules if apply is not None else ():
+        if apply is None:
+            return
+        for module in modules:
             if hasattr(module, "network_layer_name") and isinstance(getattr(module, "weight", None), torch.Tensor):
                 apply(module)
 

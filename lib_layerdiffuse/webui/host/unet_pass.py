@@ -82,16 +82,16 @@ class UnetPass:
         with ExitStack() as stack:
             if needs_all_tokens(self.run.method):
                 host.plain_attention()
-            modules = dict(self.unet.named_modules())
+            modules = dict(host.unet.named_modules())
             host.settle(modules.values())
             method = stack.enter_context(ExitStack())
             on_unet = put_method(method, self.run.method, self.run.weights, modules, self.run.weight, self.conditions)
             self.suppressed = [*on_unet.suppressed]
-            for handle in self._hooks(on_unet):
+            for handle in self._hooks(host.unet, on_unet):
                 stack.callback(handle.remove)
             self._method, self._stack = method, stack.pop_all()
 
-    def _hooks(self, on_unet: OnUnet) -> list[torch.utils.hooks.RemovableHandle]:
+    def _hooks(self, unet: nn.Module, on_unet: OnUnet) -> list[torch.utils.hooks.RemovableHandle]:
         stop = stop_timestep(self.run.stop_at)
 
         def before(_unet: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -102,7 +102,7 @@ class UnetPass:
                 if active and named.get("transformer_options") is not None:
                     named = {**named, "transformer_options": on_unet.adopt(named["transformer_options"])}
                 if active and on_unet.set_boxes is not None and self.whole is not None:
-                    on_unet.set_boxes(self._parts(inputs[0]), tuple(self.whole.shape[-2:]))
+                    on_unet.set_boxes(self._parts(inputs[0], self.whole), (self.whole.shape[-2], self.whole.shape[-1]))
             self._order = self.rows.order(len(inputs[0])) if self.rows.frames > 1 else None
             return (inputs, named) if self._order is None else reordered(inputs, named, self._order)
 
@@ -110,19 +110,20 @@ class UnetPass:
             return None if self._order is None else output[torch.tensor(self._order).argsort().to(output.device)]
 
         return [
-            self.unet.register_forward_pre_hook(before, with_kwargs=True),
-            self.unet.register_forward_hook(after),
-            self.unet._register_load_state_dict_pre_hook(self._before_loading),
+            unet.register_forward_pre_hook(before, with_kwargs=True),
+            unet.register_forward_hook(after),
+            unet._register_load_state_dict_pre_hook(self._before_loading),
         ]
 
-    def _parts(self, rows: torch.Tensor) -> list[Box] | None:
-        """Which part of the picture each row [C,h,w] of a UNet call is; None where all are the whole."""
-        if rows.shape[-2:] == self.whole.shape[-2:]:
+    def _parts(self, rows: torch.Tensor, wholes: torch.Tensor) -> list[Box] | None:
+        """Which part of the wholes [B,4,H,W] each row [C,h,w] of a UNet call is; None where all are whole."""
+        if rows.shape[-2:] == wholes.shape[-2:]:
             return None
         if self.rows.rows:
             raise in_tiles("prompts joined by AND", "one prompt", "use no AND in this prompt")
-        found = [find_box(row, self.whole, self._boxes) for row in rows]
-        if None in found:
+        boxes = [find_box(row, wholes, self._boxes) for row in rows]
+        found = [box for box in boxes if box is not None]
+        if len(found) < len(boxes):
             raise in_tiles(
                 f"a part of {rows.shape[-1]}x{rows.shape[-2]} that was not cut from the picture", "plain tiles", ADVICE
             )

@@ -15,8 +15,9 @@ basic = HTTPBasic()
 
 def credentials() -> dict[str, str]:
     """Names and passwords of `--api-auth name:password,name:password`; a password may hold colons."""
-    pairs = (getattr(host_module("shared").cmd_opts, "api_auth", None) or "").split(",")
-    return dict(pair.split(":", 1) for pair in pairs if ":" in pair)
+    option: str = getattr(host_module("shared").cmd_opts, "api_auth", None) or ""
+    pairs = (pair.partition(":") for pair in option.split(","))
+    return {name: password for name, colon, password in pairs if colon}
 
 
 def check(given: HTTPBasicCredentials = Depends(basic)) -> None:  # noqa: B008  FastAPI's way of asking for them

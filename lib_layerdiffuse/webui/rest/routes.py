@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException
 from ... import __version__
 from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
 from ...core.files.weights import SUFFIX
-from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, methods_for, stems_of
+from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, Method, methods_for, stems_of
 from ...form.arguments import describe
 from ...form.values import image_to_base64
 from ..downloads import HostLayerFiles
@@ -76,10 +76,10 @@ def methods(base: str | None = None) -> list[dict[str, Any]]:
     return [row_of(method) for method in (METHODS if base is None else methods_for(known(base)))]
 
 
-def row_of(method: Any) -> dict[str, Any]:
+def row_of(method: Method) -> dict[str, Any]:
     """A method of the table as data."""
     names = ("id", "label", "title", "mode", "base", "transparent_frames")
-    stems = dict.fromkeys([method.weights, *([method.decoder] if method.transparent_frames else [])])
+    stems = dict.fromkeys((method.weights, method.decoder) if method.transparent_frames else (method.weights,))
     lists = {"frames": list(method.frames), "images": list(method.images)}
     return {name: getattr(method, name) for name in names} | lists | {"files": [stem + SUFFIX for stem in stems]}
 

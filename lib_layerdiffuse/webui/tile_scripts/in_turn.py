@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import InputError, LayerDiffuseError
-from ..pictures import Layer
+from ..pictures import ClearLayer
 from .joining import enlarged
 
 SMALL = (16, 16)  # pixels at which pictures are compared
@@ -23,7 +23,7 @@ ALIKE = 24  # of 255, on average: what an upscaler may change of a picture's loo
 class InTurn:
     """Such a script at work: its first picture gets the start picture's alpha, and so does one that no job painted."""
 
-    def __init__(self, selected: Any, start: Layer):
+    def __init__(self, selected: Any, start: ClearLayer):
         self.selected, self.start = selected, start
         self.lost = False
 

@@ -15,31 +15,30 @@ from PIL import Image
 from ...core.errors import InputError
 from ...core.picture.alpha import pad_rgb, rgba_array
 from ..keeping import with_alpha
-from ..pictures import Layer
+from ..pictures import ClearLayer
 
 ROWS = 256
 ROUNDING = 3  # of 255, in premultiplied colours: what joining in 8 bits may change
 
 
-def start_layer(picture: Any) -> Layer:
+def start_layer(picture: Any) -> ClearLayer:
     """The start picture as RGBA, and what a script gets instead of it: padded colours without alpha."""
     pixels = rgba_array(picture)
     colours = (pad_rgb(pixels) * 255).round().astype(np.uint8)
     for corner in ((0, 0), (-1, -1)):  # never black, so that its place on a black canvas shows
         colours[corner] = colours[corner].clip(1)
-    return Layer("", Image.fromarray(colours), Image.fromarray(pixels))
+    return ClearLayer("", Image.fromarray(colours), Image.fromarray(pixels))
 
 
-def enlarged(image: Image.Image, start: Layer) -> Image.Image:
+def enlarged(image: Image.Image, start: ClearLayer) -> Image.Image:
     """What an upscaler made of the start picture's colours, with its alpha."""
     return with_alpha(image, start)
 
 
-def on_canvas(image: Image.Image, start: Layer) -> Image.Image:
+def on_canvas(image: Image.Image, start: ClearLayer) -> Image.Image:
     """A canvas, black but for the start picture somewhere in it -> the same as RGBA, transparent but for it."""
     box = image.getbbox()
-    found = box is not None and (box[2] - box[0], box[3] - box[1]) == start.rgba.size
-    if not found or not np.array_equal(np.asarray(image.crop(box)), np.asarray(start.opaque)):
+    if box is None or not np.array_equal(np.asarray(image.crop(box)), np.asarray(start.opaque)):
         raise InputError(
             f"a canvas of {image.width}x{image.height} without the start picture in it",
             "the start picture on black",

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...core.errors import InputError
-from ..pictures import Layer
+from ..pictures import ClearLayer
 
 SIDES = (("left", "right"), ("up", "down"))  # by axis, in the script's order
 MULTIPLE = 64  # of the script's canvas
@@ -71,7 +71,7 @@ def sides_of(size: tuple[int, int], pixels: int, directions: list[str]) -> list[
 class Outpainting:
     """The script's canvases as RGBA, from the start picture to the finished ones."""
 
-    def __init__(self, start: Layer, arguments: Mapping[str, Any]):
+    def __init__(self, start: ClearLayer, arguments: Mapping[str, Any]):
         try:
             pixels, directions = int(arguments["pixels"]), list(arguments["direction"])
         except (KeyError, TypeError, ValueError) as error:
@@ -82,8 +82,8 @@ class Outpainting:
             ) from error
         self.start, self.sides = start, sides_of(start.rgba.size, pixels, directions)
         self.number = 0  # of sides painted
-        self.canvases: list[Layer] = []  # of the batch at hand
-        self.done: list[Layer] = [] if self.sides else [start]
+        self.canvases: list[ClearLayer] = []  # of the batch at hand
+        self.done: list[ClearLayer] = [] if self.sides else [start]
 
     @property
     def side(self) -> Side:
@@ -99,7 +99,7 @@ class Outpainting:
         kept = ImageOps.invert(mask.convert("L"))
         return [self._tile(canvas, tile, kept) for canvas, tile in zip(self.canvases, given, strict=True)]
 
-    def _tile(self, canvas: Layer, tile: Image.Image, kept: Image.Image) -> Image.Image:
+    def _tile(self, canvas: ClearLayer, tile: Image.Image, kept: Image.Image) -> Image.Image:
         """The alpha of the canvas, which goes on as it is at its edge where there is nothing yet."""
         size = canvas.rgba.size
         place, corner = self.side.place(size), self.side.tile_place(size, tile.size)
@@ -123,16 +123,17 @@ class Outpainting:
         if self.number % len(self.sides) == 0:
             self.done += self.canvases
 
-    def _grown(self, canvas: Layer, result: Image.Image) -> Layer:
+    def _grown(self, canvas: ClearLayer, result: Image.Image) -> ClearLayer:
         size = canvas.rgba.size
         place, corner = self.side.place(size), self.side.tile_place(size, result.size)
-        layers = []
-        for below, above in ((canvas.opaque, result.convert("RGB")), (canvas.rgba, result.convert("RGBA"))):
+
+        def grown(below: Image.Image) -> Image.Image:
             whole = Image.new(below.mode, self.side.grown(size))
             whole.paste(below, place)
-            whole.paste(above, corner)
-            layers.append(whole)
-        return Layer("", *layers)
+            whole.paste(result.convert(below.mode), corner)
+            return whole
+
+        return ClearLayer("", grown(canvas.opaque), grown(canvas.rgba))
 
     def finished(self, image: Image.Image) -> Image.Image | None:
         """The RGBA picture in place of one that the script has joined; None for any other picture."""

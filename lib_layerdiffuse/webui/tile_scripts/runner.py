@@ -51,6 +51,7 @@ def ticked(runner: Any, p: Any, arguments: tuple[Any, ...]) -> bool:
 def run_selected(p: Any, script: Any, arguments: tuple[Any, ...], run: Callable[[], Any]) -> Any:
     """The script's result, with what it would lose of transparency; the reason instead, where its jobs failed."""
     with Selected(p, script.title(), named_arguments(p, script, arguments)) as selected:
+        processed: Any = None
         try:
             processed = run()
         except Exception:  # whatever a script makes of the pictures that its failed job did not give it

@@ -22,7 +22,7 @@ from ..changes import Changes
 from ..host.modules import host_module
 from ..job import Job
 from ..options import read_options
-from ..pictures import ADVICE, Layer
+from ..pictures import ADVICE, ClearLayer
 from ..telling import NOTE_KEY
 from ..wrapping import until_removed
 from .in_turn import InTurn
@@ -157,7 +157,7 @@ LOSS = (
 class Joining:
     """A script that cuts by `images.split_grid` and joins by `images.combine_grid`."""
 
-    def __init__(self, selected: Selected, start: Layer, place: Callable[[Image.Image, Layer], Image.Image]):
+    def __init__(self, selected: Selected, start: ClearLayer, place: Callable[[Image.Image, ClearLayer], Image.Image]):
         self.selected, self.start, self.place = selected, start, place
 
     def functions(self) -> Functions:
@@ -197,7 +197,7 @@ class Joining:
 class SideBySide:
     """A script that paints side by side, and joins by itself."""
 
-    def __init__(self, selected: Selected, start: Layer):
+    def __init__(self, selected: Selected, start: ClearLayer):
         self.selected, self.canvases = selected, Outpainting(start, selected.arguments)
         self.lost = False
 
@@ -246,3 +246,9 @@ WAYS: dict[str, Callable[..., Way]] = {  # by title, in small letters
 def selected_of(p: Any) -> Selected | None:
     """The script that `p` is a job of, if one was chosen."""
     return getattr(p, ATTRIBUTE, None)
+
+
+def way_of(p: Any) -> Way | None:
+    """How the chosen script joins what `p` makes, where `p` is a job of it that makes tiles."""
+    selected = selected_of(p)
+    return None if selected is None else selected.way
