@@ -67,11 +67,11 @@ def generate(
 def _load_for(settings: GenerateSettings, model: ModelSettings, watchers: Watchers) -> DiffusersHost:
     """The model, after checks that its file's header allows: the wrong base is told in a second, not in a minute."""
     require_standalone()
+    from .standalone.course import checked_course
     from .standalone.loading import base_of, load_host
-    from .standalone.run_plan import checked_method
 
     watchers.report(0.0, "loading the model")
-    checked_method(settings, base_of(model))
+    checked_course(settings, base_of(model))
     return load_host(model)
 
 

@@ -26,6 +26,11 @@ class Frame:
         """The setting that gives a prompt of its own."""
         return f"{self.name}_prompt"
 
+    @property
+    def seed_setting(self) -> str:
+        """The setting that gives a seed of its own."""
+        return f"{self.name}_seed"
+
 
 FRAMES = {
     frame.name: frame

@@ -28,11 +28,11 @@ from ..files.demo_folder import CONTROLNET
 from ..files.downloads import LayerFiles
 from ..files.layer_catalogue import Catalogue, Loaded
 from ..files.layer_choice import Chooser, Files
-from ..unet.images import on_grey, with_alpha
 from ..unet.ldm_keys import unet_modules
-from ..unet.method_kinds import Conditions, read_method
+from ..unet.method_kinds import OnUnet, read_method
 from .controlnet_files import checked_file, read_controlnet
 from .controlnet_run import control_on_unet, control_picture
+from .given_images import GivenImages, given_layers
 from .infotext import parameters_text
 from .pictures import Picture, Pictures, Watchers
 from .run_plan import Job, Plan, make_plan
@@ -75,10 +75,12 @@ class DiffusersHost:
         watchers = watchers or Watchers()
         watchers.report(0.0, "preparing")
         plan = make_plan(settings, self.base, self.pipeline)
-        pictures = Pictures(notes=[*plan.notes, *self.hints(settings.prompts)])
+        pictures = Pictures(notes=[*plan.notes, *self.hints(settings.prompts)], given=given_layers(plan))
         plan, files = self.with_own_files(plan, pictures.notes)
         with torch.inference_mode(False), torch.no_grad(), out_of_memory_advice(self.pipeline.device):
-            self._paint(_Run(self, plan, watchers, files), pictures)
+            self._check_later_steps(plan, files)
+            self._paint(plan, watchers, files, pictures)
+        pictures.sort()
         pictures.notes += _alpha_notes(pictures)
         return pictures
 
@@ -86,19 +88,37 @@ class DiffusersHost:
         """Hints for words that the demo model does not know; none for other models."""
         return unknown_word_hints(prompts, self.captions) if self.captions else []
 
-    def _paint(self, run: _Run, pictures: Pictures) -> None:
-        jobs = run.plan.jobs()
+    def _check_later_steps(self, plan: Plan, files: Files) -> None:
+        """Errors in files of later steps are told before the first one begins, not after its work."""
+        modules = unet_modules(self.pipeline.unet)
+        for step in range(1, plan.course.steps):
+            method = plan.at_step(step, {}).method
+            read_method(files.find(method.weights), modules, method)  # tensors are read when they are used
+            if method.transparent_frames:
+                self.decoder_of(files)
+
+    def _paint(self, plan: Plan, watchers: Watchers, files: Files, pictures: Pictures) -> None:
+        """All sets, step by step, so that each method's weights are read and put on the UNet once."""
+        wanted = 0
         try:
-            with run.ready():
-                for number, job in enumerate(jobs):
-                    run.position = (number, len(jobs))
-                    for picture in run.paint(job):
-                        pictures.items.append(picture)
-                        run.watchers.deliver(picture)
+            for step in range(plan.course.steps):
+                if step:
+                    release(self.pipeline.device)
+                run = _Run(self, plan.at_step(step, pictures.made), watchers, files)
+                wanted = plan.course.steps * sum(map(len, run.jobs))
+                self._paint_step(run, pictures)
         except Stopped:
             pictures.stopped = True
-            pictures.notes.append(f"stopped after {len(pictures)} of {sum(map(len, jobs))} pictures")
-        run.watchers.report(1.0, "stopped" if pictures.stopped else "done")
+            pictures.notes.append(f"stopped after {len(pictures)} of {wanted} pictures")
+        watchers.report(1.0, "stopped" if pictures.stopped else "done")
+
+    def _paint_step(self, run: _Run, pictures: Pictures) -> None:
+        with run.ready():
+            for number, job in enumerate(run.jobs):
+                run.begin(number)
+                for picture in run.paint(job):
+                    pictures.items.append(picture)
+                    run.watchers.deliver(picture)
 
     def with_own_files(self, plan: Plan, notes: list[str]) -> tuple[Plan, Files]:
         """The plan with the files that its settings name, told as an infotext tells them, and where all files are."""
@@ -183,8 +203,11 @@ class _Run:
 
     def __init__(self, host: DiffusersHost, plan: Plan, watchers: Watchers, files: Files):
         self.host, self.plan, self.watchers, self.files = host, plan, watchers, files
-        self.position: tuple[int, int] = (0, 1)
+        self.jobs = plan.jobs()
+        self.number = 0  # of the present job
         self.start: torch.Tensor | None = None  # sampler latent of the image to start from
+        self.images_in = GivenImages(host, plan, files)
+        self.on_unet: OnUnet | None = None
 
     @contextmanager
     def ready(self) -> Iterator[None]:
@@ -198,14 +221,15 @@ class _Run:
             if plan.method.transparent_frames:
                 self.host.decoder_of(self.files)  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)
-            context = method_on_unet(plan.method, weights, pipeline.unet, strengths, self.conditions(plan.method))
-        self.start = self.start_latent()
+            conditions = self.images_in.conditions(self.jobs[0])
+            context = method_on_unet(plan.method, weights, pipeline.unet, strengths, conditions)
+        self.start = self.images_in.start()
         own_scheduler = pipeline.scheduler
         if plan.settings.sampler is not None:
             pipeline.scheduler = build_scheduler(plan.settings.sampler, own_scheduler.config)
         self.sampler_label = sampler_label(pipeline.scheduler, plan.settings.sampler)
         try:
-            with context, control:
+            with context as self.on_unet, control:
                 yield
         finally:
             pipeline.scheduler = own_scheduler
@@ -219,29 +243,11 @@ class _Run:
         network = self.host.controlnet_of(settings.controlnet)
         return control_on_unet(network, self.host.pipeline.unet, picture, settings.control_strength)
 
-    def conditions(self, method: Method) -> Conditions:
-        """What a method sees of the user's images."""
-        control = None if method.control is None else self.seen(method.control).to(self.host.pipeline.device)
-        latents = [VaeLatent(self.host.posterior(self.seen(name))[0]) for name in method.concat]
-        scaled = [latent.to_sampler_space(*self.host.scale) for latent in latents]
-        return Conditions(torch.cat(scaled, dim=1) if scaled else None, control)
-
-    def seen(self, name: str) -> torch.Tensor:
-        """A user's image at the size of the pictures, on grey, [1,3,H,W] in [-1,1]."""
-        return on_grey(self.plan.images[name], *self.plan.size, self.plan.settings.resize_mode)
-
-    def start_latent(self) -> torch.Tensor | None:
-        """Sampler latent of the image to start from; with its transparency where the method makes transparency."""
-        image = self.plan.images.get("init")
-        if image is None:
-            return None
-        method = self.plan.method
-        if method is not None and method.transparent_frames:
-            rgba = with_alpha(image, *self.plan.size, self.plan.settings.resize_mode)
-            latent = self.host.encoder_of(self.files).encode(rgba, self.host.posterior)
-        else:
-            latent = VaeLatent(self.host.posterior(self.seen("init"))[0])
-        return latent.to_sampler_space(*self.host.scale)
+    def begin(self, number: int) -> None:
+        """Go on to the job of this number; the method sees the layers of its sets."""
+        self.number = number
+        if number and self.plan.made:
+            self.on_unet.see(self.images_in.conditions(self.jobs[number]).concat)
 
     def paint(self, job: Job) -> list[Picture]:
         """One passage: sampling, VAE, transparency."""
@@ -309,9 +315,11 @@ class _Run:
     def picture(self, job: Job, row: int, image: Image.Image) -> Picture:
         """A finished picture with its place and its text."""
         method, seed = self.plan.method, job.seeds[row]
-        frame = method.frame_of(row) if method is not None and len(method.frames) > 1 else ""
-        text = parameters_text(self.plan, job.prompt, seed, self.sampler_label, self.host.name)
-        return Picture(image, job.prompt, seed, job.first_group + row // self.plan.frames, frame, text)
+        frame = method.frame_of(row) if self.plan.named_frames else ""
+        place, own = row // self.plan.frames, job.prompts[row]
+        group = job.first_group + place
+        text = parameters_text(self.plan, job.prompt, (seed, group), self.sampler_label, self.host.name)
+        return Picture(image, job.prompt or own, seed, group, frame, text, job.first_set + place, own)
 
     def check_stop(self) -> None:
         """Leaves the run when somebody wants it to stop."""
@@ -319,9 +327,11 @@ class _Run:
             raise Stopped
 
     def report(self, share: float, text: str) -> None:
-        """Tell the watchers; `share` in [0,1] is of the present job."""
-        number, total = self.position
-        self.watchers.report((number + share) / total, text)
+        """Tell the watchers; `share` in [0,1] is of the present job, a job of one step of a chain."""
+        plan, steps, jobs = self.plan, self.plan.course.steps, len(self.jobs)
+        done = (plan.step * jobs + self.number + share) / (steps * jobs)
+        told = f"{' and '.join(plan.method.frames)}, step {plan.step + 1} of {steps}: {text}" if steps > 1 else text
+        self.watchers.report(done, told)
 
 
 def check_decoder(file: WeightFile, channels: int) -> None:

@@ -14,14 +14,17 @@ from ..form.frames import PROMPT_SETTINGS
 from .run_plan import Plan
 
 
-def parameters_text(plan: Plan, prompt: str, seed: int, sampler: str, model: str) -> str:
-    """`prompt`, the negative prompt, and a line of settings; the method's under the keys that the WebUI restores."""
-    settings = plan.settings
+def parameters_text(plan: Plan, prompt: str, place: tuple[int, int], sampler: str, model: str) -> str:
+    """`prompt`, the negative prompt, and a line of settings; the method's under the keys that the WebUI restores.
+
+    `place` is the picture's seed and the number of its set; the layers of a chain tell the seed of their set.
+    """
+    settings, (seed, group) = plan.settings, place
     values: dict[str, Any] = {
         "Steps": settings.steps,
         "Sampler": sampler,
         "CFG scale": f"{settings.guidance:g}",
-        "Seed": seed,
+        "Seed": plan.set_seed(group) if plan.course.steps > 1 else seed,
         "Size": f"{settings.width}x{settings.height}",
         "Model": model,
     }

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from ..core.methods import BACKGROUND, FOREGROUND
+from ..form.frames import FRAMES
 from ..form.ranges import Range, checked_path
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..sets.layer_set import LayerSet
 
 VISIBLE = 16  # of 255: alpha below it is haze that nobody sees
 MARGIN = Range(0, 16_384, whole=True)
@@ -20,8 +24,9 @@ MARGIN = Range(0, 16_384, whole=True)
 class Picture:
     """One image: RGBA (straight alpha) where the method gives transparency, else RGB.
 
-    `group` numbers the results of a prompt, `frame` names the layer ("" where a result is one picture);
-    `parameters` is the text that a WebUI writes into PNG files.
+    `group` numbers the results of a prompt, `set_number` those of all prompts, `frame` names the layer ("" where a
+    result is one picture) and `layer_prompt` is what it was painted from; `parameters` is the text that a WebUI writes
+    into PNG files.
     """
 
     image: Image.Image
@@ -30,6 +35,8 @@ class Picture:
     group: int = 0
     frame: str = ""
     parameters: str = ""
+    set_number: int = 0
+    layer_prompt: str = ""
 
     @property
     def transparent(self) -> bool:
@@ -71,11 +78,15 @@ class Picture:
 
 @dataclass
 class Pictures:
-    """A list of pictures in order of prompt, group and frame, with notes for the user; `stopped` when cut short."""
+    """A list of pictures in order of prompt, group and frame, with notes for the user; `stopped` when cut short.
+
+    `given` are the user's layers by frame, RGBA at the size of the pictures.
+    """
 
     items: list[Picture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stopped: bool = False
+    given: dict[str, Image.Image] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Picture]:
         return iter(self.items)
@@ -89,6 +100,37 @@ class Pictures:
     def __getitem__(self, index: slice) -> list[Picture]: ...
     def __getitem__(self, index: int | slice) -> Picture | list[Picture]:
         return self.items[index]
+
+    @property
+    def made(self) -> dict[str, list[Image.Image]]:
+        """The images of each layer, in the order in which they were made."""
+        frames = dict.fromkeys(picture.frame for picture in self)
+        return {frame: [picture.image for picture in self if picture.frame == frame] for frame in frames}
+
+    def sort(self) -> None:
+        """Put the layers of each set beside each other, in the order of the form."""
+        order = [*FRAMES, ""]
+        self.items.sort(key=lambda picture: (picture.set_number, order.index(picture.frame)))
+
+    def layer_sets(self) -> list[LayerSet]:
+        """What was painted and given as layers, a set for each result; one that was cut short has fewer layers."""
+        from ..sets.layer_set import set_of_frames
+
+        numbers = dict.fromkeys(picture.set_number for picture in self)
+        groups = [{layer_of(p): p for p in self if p.set_number == number} for number in numbers]
+        return [
+            set_of_frames(
+                {**self.given, **{frame: picture.image for frame, picture in group.items()}},
+                {frame: picture.layer_prompt for frame, picture in group.items()},
+                {frame: picture.seed for frame, picture in group.items()},
+            )
+            for group in groups
+        ]
+
+
+def layer_of(picture: Picture) -> str:
+    """The layer that a picture is: one without a name is a foreground where it has alpha, else a background."""
+    return picture.frame or (FOREGROUND if picture.transparent else BACKGROUND)
 
 
 @dataclass(frozen=True)

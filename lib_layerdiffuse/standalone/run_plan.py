@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..core.errors import InputError
 from ..core.memory import free_bytes
-from ..core.methods import BASES, Method, check_images, choose_method, frame_prompts
+from ..core.methods import BASES, Method
 from ..form.frames import FRAMES
+from ..sets.chains import plan_chain
 from ..unet.images import read_image
-from .samplers import SAMPLERS
+from .course import Course, checked_course, wishes_of
 from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, CompleteSettings, GenerateSettings
 
 GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0}
@@ -29,6 +31,7 @@ class Job:
     prompts: tuple[str, ...]  # one a row, with the frames' extra words
     seeds: tuple[int, ...]
     first_group: int
+    first_set: int = 0  # counted over all prompts
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -36,12 +39,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run: complete settings, the method (None: plain pictures), opened images, and notes for the user."""
+    """A checked run: complete settings, the method (None: plain pictures), opened images, and notes for the user.
+
+    Of a chain it is one step, the first one at first; `made` are the layers of earlier steps, one a set.
+    """
 
     settings: CompleteSettings
     method: Method | None
     images: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    course: Course = field(default_factory=Course)
+    step: int = 0
+    made: Mapping[str, Sequence[Image.Image]] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
@@ -53,107 +62,103 @@ class Plan:
         """Height and width in pixels."""
         return self.settings.height, self.settings.width
 
+    @property
+    def named_frames(self) -> bool:
+        """Whether a picture is a layer that has a name."""
+        return self.course.chain is not None or self.frames > 1
+
+    def at_step(self, step: int, made: Mapping[str, Sequence[Image.Image]]) -> Plan:
+        """The plan of a step of the chain, with what was made so far; images of one's own go into the first alone."""
+        if step == 0:
+            return self
+        images = {name: image for name, image in self.images.items() if name in FRAMES}
+        return replace(self, method=self.course.method_of(step), step=step, images=images, made=made)
+
     def jobs(self) -> list[Job]:
         """All passages, in order of prompt and group."""
-        return [job for prompt in self.settings.prompts for job in self._jobs_of(prompt)]
+        return [job for place, prompt in enumerate(self.settings.prompts) for job in self._jobs_of(place, prompt)]
 
-    def _jobs_of(self, prompt: str) -> Iterator[Job]:
+    def set_seed(self, group: int) -> int:
+        """The seed that the set of this number of a prompt begins with."""
+        return (self.settings.seed + group * self.frames) % (MAX_SEED + 1)
+
+    def _jobs_of(self, place: int, prompt: str) -> Iterator[Job]:
         settings = self.settings
-        extra = {name: getattr(settings, frame.prompt_setting) for name, frame in FRAMES.items()}
-        rows = frame_prompts(self.method, prompt, extra) if self.method else (prompt,)
+        prompts, seeds_of = (prompt,), lambda group: (self.set_seed(group),)
+        if self.course.chain:
+            planned = plan_chain(self.course.chain, wishes_of(settings, prompt, list(self.course.images)))[self.step]
+            prompts, seeds_of = planned.prompts, planned.seeds_of
         for first in range(0, settings.count, settings.batch):
-            groups = min(settings.batch, settings.count - first)
-            start = settings.seed + first * self.frames
-            seeds = tuple((start + row) % (MAX_SEED + 1) for row in range(groups * self.frames))
-            yield Job(prompt, rows * groups, seeds, first)
-
-
-def checked_method(settings: GenerateSettings, base: str) -> Method | None:
-    """The method of validated `settings` on `base`, None for plain pictures; typed errors that need no model."""
-    if settings.sampler is not None and settings.sampler not in SAMPLERS:
-        raise InputError(f"sampler {settings.sampler!r}", f"one of {', '.join(SAMPLERS)}", "choose one of these")
-    check_control(settings, base)
-    if not settings.transparent:
-        return None
-    method = choose_method(base, settings.mode, settings.method)
-    check_images(method, [name for name in IMAGE_FIELDS if getattr(settings, name) is not None])
-    return method
-
-
-def check_control(settings: GenerateSettings, base: str) -> None:
-    """InputError for a ControlNet without a picture to follow, or a picture without a ControlNet."""
-    if settings.controlnet is not None and settings.control_image is None:
-        raise InputError(
-            f"ControlNet {settings.controlnet} without a picture", "what it shall follow", "name --control-image FILE"
-        )
-    if settings.control_image is not None and settings.controlnet is None and base != "demo":
-        raise InputError(
-            "a control image without a ControlNet",
-            f"a ControlNet for {BASES[base].title} (only the demo model has one of its own)",
-            "name --controlnet FILE",
-        )
+            groups = range(first, min(first + settings.batch, settings.count))
+            seeds = tuple(seed for group in groups for seed in seeds_of(group))
+            yield Job(prompt, prompts * len(groups), seeds, first, place * settings.count + first)
 
 
 def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
     """The plan of validated `settings` on a pipeline of `base`; a typed error for whatever cannot work."""
-    method = checked_method(settings, base)
+    course = checked_course(settings, base)
     given = [name for name in IMAGE_FIELDS if getattr(settings, name) is not None]
     complete = with_defaults(settings, base, pipeline)
     check_memory(complete, pipeline)
-    wanted = {"init", "control_image", *(method.images if method else ())}
+    wanted = {"init", "control_image", *course.images}
     size = (complete.height, complete.width)
     opened = {name: read_image(getattr(settings, name), name, size) for name in given if name in wanted}
     notes = [note for image in opened.values() for note in image.notes]
-    notes += size_notes(complete, base, own_size(pipeline)) + unused_notes(settings, complete, method, list(opened))
-    return Plan(complete, method, {name: image.rgba for name, image in opened.items()}, notes)
+    notes += size_notes(complete, base, own_size(pipeline)) + unused_notes(settings, complete, course, list(opened))
+    return Plan(complete, course.method, {name: image.rgba for name, image in opened.items()}, notes, course)
 
 
 @dataclass(frozen=True)
 class Unused:
-    """Settings that change nothing where `holds(settings, method, names of the images in use)`, and why."""
+    """Settings that change nothing where `holds(settings, course, names of the images in use)`, and why."""
 
     names: tuple[str, ...]
-    holds: Callable[[CompleteSettings, Method | None, Sequence[str]], bool]
+    holds: Callable[[CompleteSettings, Course, Sequence[str]], bool]
     reason: str
 
 
 UNUSED = (
     *(
         Unused(
-            (frame,), lambda settings, method, used, frame=frame: frame not in used, "the method takes no such image"
+            (frame,), lambda settings, course, used, frame=frame: frame not in used, "the method takes no such image"
         )
         for frame in FRAMES
     ),
     *(
         Unused(
-            (frame.prompt_setting,),
-            lambda settings, method, used, name=name: method is None or name not in method.extra_prompts,
-            "the method has no such layer with a prompt of its own",
+            (frame.prompt_setting, frame.seed_setting),
+            lambda settings, course, used, name=name: name not in course.layers,
+            "the method has no such layer with a prompt and a seed of its own",
         )
         for name, frame in FRAMES.items()
     ),
     Unused(
-        ("mode", "method", "weight", "stop_at", "passes", "clear_haze", "hidden_colours", *FILE_FIELDS),
-        lambda settings, method, used: method is None,
+        ("mode", "method", "chain", "weight", "stop_at", "passes", "clear_haze", "hidden_colours", *FILE_FIELDS),
+        lambda settings, course, used: course.method is None,
         "a plain picture has no method",
     ),
-    Unused(("denoise",), lambda settings, method, used: "init" not in used, "there is no image to start from"),
+    Unused(
+        ("mode",),
+        lambda settings, course, used: course.method is not None and settings.chain is not None,
+        "a chain was chosen",
+    ),
+    Unused(("denoise",), lambda settings, course, used: "init" not in used, "there is no image to start from"),
     Unused(
         ("control_strength", "draw_lines"),
-        lambda settings, method, used: "control_image" not in used,
+        lambda settings, course, used: "control_image" not in used,
         "there is no control image",
     ),
-    Unused(("resize_mode",), lambda settings, method, used: not used, "there is no image to bring to size"),
+    Unused(("resize_mode",), lambda settings, course, used: not used, "there is no image to bring to size"),
     Unused(
         ("negative_prompt",),
-        lambda settings, method, used: settings.guidance <= 1,
+        lambda settings, course, used: settings.guidance <= 1,
         "with a guidance of 1 or less the model does not look at it",
     ),
 )
 
 
 def unused_notes(
-    settings: GenerateSettings, complete: CompleteSettings, method: Method | None, used: Sequence[str]
+    settings: GenerateSettings, complete: CompleteSettings, course: Course, used: Sequence[str]
 ) -> list[str]:
     """A note on each setting that was chosen and changes nothing."""
     usual = {field.name: field.default for field in fields(settings)}
@@ -161,7 +166,7 @@ def unused_notes(
         f"{name} is not used: {row.reason}"
         for row in UNUSED
         for name in row.names
-        if row.holds(complete, method, used) and getattr(settings, name) not in (usual[name], None)
+        if row.holds(complete, course, used) and getattr(settings, name) not in (usual[name], None)
     ]
 
 

@@ -32,7 +32,8 @@ class GenerateSettings:
     """One run: prompts, method, sampling and images; `None` means the model's own value.
 
     Images are PIL images or paths. `transparent=False` is the box ticked off: ordinary opaque pictures.
-    Image i of a prompt uses the seed `seed + i`, whatever the batch; -1 draws a seed.
+    Image i of a prompt uses the seed `seed + i`, whatever the batch; -1 draws a seed. The layers of a chain of several
+    methods share the seed of their set. A prompt may be empty where each layer that is painted has one of its own.
     """
 
     prompt: str | Sequence[str]
@@ -40,6 +41,7 @@ class GenerateSettings:
     transparent: bool = True
     mode: str = "single"
     method: str | None = None  # an id or a label; None: the first method of the mode for the loaded base
+    chain: str | None = None  # joint, from-foreground or from-background: whole sets, by as many methods as it takes
     count: int = 4  # pictures (or groups of layers) a prompt
     seed: int = -1
     steps: int = 20
@@ -62,6 +64,9 @@ class GenerateSettings:
     foreground_prompt: str = ""
     background_prompt: str = ""
     blended_prompt: str = ""
+    foreground_seed: int = -1  # of this layer of the first set, the next ones count on; -1: that of its set
+    background_seed: int = -1
+    blended_seed: int = -1
     layer_file: str | Path | None = None  # in place of the usual file: a name in the folders, or the Path of any file
     decoder_file: str | Path | None = None
     encoder_file: str | Path | None = None
@@ -95,6 +100,8 @@ class GenerateSettings:
             value = getattr(self, name)
             checked_path(name, None if value == "" else value)
         checked_path("controlnet", self.controlnet)
+        if not any(getattr(self, name).strip() for name in PROMPT_SETTINGS.values()):
+            check_no_empty_prompt(self.prompts)
         notes: list[str] = []
         for name in ("width", "height"):
             changes[name] = _rounded_size(name, changes[name], notes)
@@ -159,6 +166,7 @@ class ModelSettings:
 NUMBER_RULES = {
     "count": Range(1, 1000, whole=True),
     "seed": Range(-1, MAX_SEED, whole=True),
+    **{frame.seed_setting: Range(-1, MAX_SEED, whole=True) for frame in FRAMES.values()},
     "steps": Range(1, 1000, whole=True),
     "batch": Range(1, 1000, whole=True),
     "guidance": Range(0, 100),
@@ -178,7 +186,7 @@ CHOICE_RULES: dict[str, Sequence[Any]] = {
 }
 FILE_FIELDS = ("layer_file", "decoder_file", "encoder_file")
 SWITCHES = ("transparent", "clear_haze", "draw_lines")
-OPTIONAL_TEXTS = ("method", "sampler")
+OPTIONAL_TEXTS = ("method", "chain", "sampler")
 TEXT_FIELDS = ("negative_prompt", *PROMPT_SETTINGS.values(), *OPTIONAL_TEXTS)
 
 
@@ -189,7 +197,13 @@ def _check_prompts(prompt: Any) -> None:
     prompts = tuple(prompts)
     for each in prompts:
         checked_text("prompt", each)
-    if not prompts or not all(each.strip() for each in prompts):
+    if not prompts:
+        check_no_empty_prompt([""])
+
+
+def check_no_empty_prompt(prompts: Iterable[str]) -> None:
+    """InputError where a prompt says nothing."""
+    if not all(each.strip() for each in prompts):
         raise InputError("an empty prompt", "a few words", 'say what the picture shows, such as "a red apple"')
 
 

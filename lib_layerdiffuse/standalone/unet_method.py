@@ -11,13 +11,13 @@ import torch
 from ..core.memory import is_roomy
 from ..core.methods import Method, stop_timestep
 from ..unet.ldm_keys import unet_modules
-from ..unet.method_kinds import Conditions, put_method
+from ..unet.method_kinds import Conditions, OnUnet, put_method
 
 
 @contextmanager
 def method_on_unet(
     method: Method, weights: Any, unet: torch.nn.Module, strengths: tuple[float, float], conditions: Conditions
-) -> Iterator[None]:
+) -> Iterator[OnUnet]:
     """`weights` on the UNet inside the context, with (weight, stop at); then the UNet is what it was, bit by bit."""
     strength, stop_at = strengths
     with ExitStack() as stack:
@@ -30,7 +30,7 @@ def method_on_unet(
             on_unet.set_active(float(torch.as_tensor(timestep).flatten()[0]) > stop)
 
         stack.callback(unet.register_forward_pre_hook(before_call, with_kwargs=True).remove)
-        yield
+        yield on_unet
 
 
 def _rest(weights: Any, unet: torch.nn.Module) -> None:

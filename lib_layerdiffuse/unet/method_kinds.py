@@ -43,7 +43,10 @@ ROOM = 1.5  # times the size of the merged parameters that must be free beside t
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a method sees: latents [1,4 or 8,h,w] in sampler scale, or a control image [1,3,H,W] in [-1,1]."""
+    """What a method sees: latents [N,4 or 8,h,w] in sampler scale, or a control image [1,3,H,W] in [-1,1].
+
+    N is 1, or the pictures of the batch.
+    """
 
     concat: torch.Tensor | None = None
     control: torch.Tensor | None = None
@@ -60,12 +63,14 @@ class OnUnet:
 
     `suppressed` says whose functions have no effect beside it. `set_boxes` is there where the method sees pictures: it
     takes the part of the whole, of size (h, w), that each row of the coming UNet call is; None where all are whole.
+    `see` is there where it sees latents: it takes those for the calls to come.
     """
 
     set_active: Callable[[bool], object]
     adopt: Callable[[dict[str, Any]], dict[str, Any]] = untouched
     suppressed: Sequence[str] = ()
     set_boxes: Callable[[Sequence[Box] | None, tuple[int, int]], object] | None = None
+    see: Callable[[torch.Tensor], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,12 @@ def _put_offsets(
     concat = None if conditions.concat is None else ConcatLatents(conditions.concat)
     installed = stack.enter_context(install_offsets(kept, modules, strength, concat))
     if concat is None or not strength:
-        return OnUnet(installed.set_active)
+        return OnUnet(installed.set_active, see=None if concat is None else concat.see)
 
     def set_boxes(boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
         concat.boxes, concat.whole = boxes, whole
 
-    return OnUnet(installed.set_active, set_boxes=set_boxes)
+    return OnUnet(installed.set_active, set_boxes=set_boxes, see=concat.see)
 
 
 def install_offsets(kept: KeptOffsets, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.sets.chains import CHAINS
+from lib_layerdiffuse.standalone.course import Course
 from lib_layerdiffuse.standalone.run_plan import Plan
 from lib_layerdiffuse.standalone.settings import MAX_SEED, GenerateSettings
 
 
 def seeds(method: str | None, **settings) -> list[int]:
     """Seeds of all rows of a run, in order."""
-    plan = Plan(GenerateSettings("a cat", **settings), find_method(method) if method else None)
+    row = find_method(method) if method else None
+    plan = Plan(GenerateSettings("a cat", **settings), row, course=Course(row, CHAINS.get(method)))
     return [seed for job in plan.jobs() for seed in job.seeds]
 
 

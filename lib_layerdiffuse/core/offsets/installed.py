@@ -26,6 +26,10 @@ class ConcatLatents:
     whole: tuple[int, int] | None = None
     _shaped: dict = field(default_factory=dict, repr=False)
 
+    def see(self, latents: Tensor) -> None:
+        """Take other latents for the calls to come, of the same channels."""
+        self.latents, self._shaped = latents, {}
+
     def beside(self, sample: Tensor) -> Tensor:
         """The latents for the rows and size of `sample` [B,C,H,W], in its dtype and on its device."""
         size = tuple(sample.shape[2:]) if self.boxes is None else self.whole
