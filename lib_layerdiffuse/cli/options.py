@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..core.errors import InputError
 from ..core.modes import MODES
 from ..form.ranges import file_option, path_option, shown, text_option
+from ..sets.chains import CHAIN_NAMES
 from ..standalone.settings import (
     HIDDEN_COLOURS,
     NUMBER_RULES,
@@ -52,6 +53,12 @@ WHAT = (
         "--mode", "mode", "; ".join(f"{mode.id}: {mode.gives}" for mode in MODES.values()), {"choices": list(MODES)}
     ),
     Option("--method", "method", "a method by id or label (see the command `methods`); default: the first of the mode"),
+    Option(
+        "--chain",
+        "chain",
+        "whole sets of foreground, background and blended picture, by as many methods as it takes",
+        {"choices": CHAIN_NAMES},
+    ),
     Option("--negative", "negative_prompt", "what the picture should not show", TEXT),
     Option("--count", "count", "pictures, or groups of layers, for each prompt", short="-n"),
     Option("--seed", "seed", "seed of the first picture, the next ones count on; -1 draws one"),
@@ -87,6 +94,9 @@ IMAGES = (
     Option("--foreground-prompt", "foreground_prompt", "extra words for the foreground", TEXT),
     Option("--background-prompt", "background_prompt", "extra words for the background", TEXT),
     Option("--blended-prompt", "blended_prompt", "extra words for the blended picture", TEXT),
+    Option("--foreground-seed", "foreground_seed", "its own seed in the first set; -1: that of the set"),
+    Option("--background-seed", "background_seed", "likewise"),
+    Option("--blended-seed", "blended_seed", "likewise"),
 )
 FILES = (
     Option(
