@@ -246,7 +246,23 @@ def test_methods(capsys):
     text = capsys.readouterr().out
     assert text.startswith("sd15_joint:") and "foreground (RGBA), background (RGB), blended (RGB)" in text
     assert main(["methods"]) == 0
-    assert capsys.readouterr().out.count("  needs ") == 14
+    text = capsys.readouterr().out
+    assert text.count("  needs ") == 17 and "xl_fg2bg: Foreground to blended, then background, SDXL, --chain" in text
+
+
+@pytest.mark.parametrize("names", [("--chain", "joint"), ("--mode", "joint")])
+def test_a_chain_writes_every_layer_once(demo, tmp_path, capsys, names):
+    seeds = ("--seed", "1", "--background-seed", "9")
+    assert generate(demo, tmp_path, "a red apple", "-n", "1", *seeds, *names) == 0
+    named = ["1-foreground", "9-background", "3-blended"]
+    expected = {*(f"a-red-apple-{name}.png" for name in named), "contact-sheet.png"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    assert "3 pictures" in capsys.readouterr().out
+
+
+def test_a_chain_that_lacks_its_image(demo, tmp_path, capsys):
+    assert generate(demo, tmp_path, "a red apple", "--chain", "from-background") == 2
+    assert "no background image for chain demo_bg2fg" in only_error(capsys)
 
 
 def test_version_and_help(capsys):

@@ -1,4 +1,4 @@
-"""The examples of docs/python.md are run, and its tables name what there is."""
+"""The examples of docs/python.md and docs/layers.md are run, and the tables of the first name what there is."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 from lib_layerdiffuse import api
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+TEXT, LAYERS = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("python.md", "layers.md"))
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", TEXT + LAYERS, re.DOTALL))
 def test_examples_run(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     demo = tiny.write_demo_folder(tmp_path / "demo")

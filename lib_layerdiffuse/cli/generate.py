@@ -14,7 +14,8 @@ EXAMPLES = """examples:
   generate "a red apple" -n 4 --seed 1 --out out/
   generate "a glass of water" "a cloud" --steps 30
   generate "a cat" --checkpoint sdxl.safetensors --models /path/to/webui/models
-  generate "in a forest" --checkpoint sd15.safetensors --mode from-foreground --foreground cat.png"""
+  generate "in a forest" --checkpoint sd15.safetensors --mode from-foreground --foreground cat.png
+  generate "in a forest" --checkpoint sdxl.safetensors --chain joint --foreground-prompt "a cat" --blended-prompt "a cat\""""
 
 
 def add_parser(subparsers: options.Subparsers) -> None:

@@ -1,12 +1,14 @@
-"""`methods`: the table of layer methods."""
+"""`methods`: the tables of layer methods, and of chains of them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from ..core.methods import BASES, Method, methods_for
+from ..core.methods import BASES, Method
 from ..core.modes import MODES
+from ..form.ways import ways_for
+from ..sets.chains import Chain
 from .options import Subparsers
 
 
@@ -19,9 +21,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the methods, a paragraph each."""
-    for method in methods_for(arguments.base, arguments.mode):
-        sys.stdout.write(described(method))
+    """Print the methods and chains, a paragraph each."""
+    for row in ways_for(arguments.base, arguments.mode):
+        sys.stdout.write(described_chain(row) if isinstance(row, Chain) else described(row))
 
 
 def described(method: Method) -> str:
@@ -33,4 +35,17 @@ def described(method: Method) -> str:
         f"  gives   {', '.join(gives)}\n"
         f"  file    {method.weights}.safetensors\n"
         f"  known as {method.label}\n"
+    )
+
+
+def described_chain(chain: Chain) -> str:
+    """A paragraph on one chain: id, base, name, what goes in and comes out, and the methods of its steps."""
+    gives = [f"{frame} ({'RGBA' if chain.transparent(frame) else 'RGB'})" for frame in chain.makes]
+    steps = [" or ".join((step.method, *step.others)) for step in chain.steps]
+    return (
+        f"{chain.id}: {chain.title}, {BASES[chain.base].title}, --chain {chain.name}\n"
+        f"  needs   {', '.join(f'--{name}' for name in chain.images) or 'a prompt only'}\n"
+        f"  gives   {', '.join(gives)}\n"
+        f"  steps   {', then '.join(steps)}\n"
+        f"  known as {chain.label}\n"
     )

@@ -44,3 +44,4 @@ FRAME_OF_IMAGE = {frame.image: frame for frame in FRAMES.values()}
 # Names that the arguments of frames have among the settings of a run.
 IMAGE_SETTINGS = {frame.image: frame.name for frame in FRAMES.values()}
 PROMPT_SETTINGS = {frame.prompt: frame.prompt_setting for frame in FRAMES.values()}
+SEED_SETTINGS = {frame.seed: frame.seed_setting for frame in FRAMES.values()}

@@ -19,6 +19,13 @@ class Course:
     method: Method | None = None
     chain: Chain | None = None
 
+    @property
+    def id(self) -> str:
+        """What it is called by in a text of settings: the chain where several methods work, else the method."""
+        if self.chain and self.steps > 1:
+            return self.chain.id
+        return self.method.id if self.method else ""
+
     def method_of(self, step: int) -> Method | None:
         """The method of a step, that of the first one where others do the same."""
         others = self.chain is not None and step > 0

@@ -9,28 +9,31 @@ from typing import Any
 from .. import __version__
 from ..core.picture.resize_modes import ResizeMode
 from ..files.demo_folder import CONTROLNET
-from ..form.arguments import LayerArguments, to_infotext
-from ..form.frames import PROMPT_SETTINGS
+from ..form.arguments import BY_NAME, LayerArguments, to_infotext
+from ..form.frames import FRAMES, PROMPT_SETTINGS
 from .run_plan import Plan
+from .settings import MAX_SEED
 
 
 def parameters_text(plan: Plan, prompt: str, place: tuple[int, int], sampler: str, model: str) -> str:
     """`prompt`, the negative prompt, and a line of settings; the method's under the keys that the WebUI restores.
 
-    `place` is the picture's seed and the number of its set; the layers of a chain tell the seed of their set.
+    `place` is the picture's seed and the number of its set. Where steps or layers have seeds of their own, all layers
+    tell those of their set: each of them brings back the whole.
     """
     settings, (seed, group) = plan.settings, place
+    seeds = _layer_seeds(plan, group)
     values: dict[str, Any] = {
         "Steps": settings.steps,
         "Sampler": sampler,
         "CFG scale": f"{settings.guidance:g}",
-        "Seed": plan.set_seed(group) if plan.course.steps > 1 else seed,
+        "Seed": plan.set_seed(group) if seeds or plan.course.steps > 1 else seed,
         "Size": f"{settings.width}x{settings.height}",
         "Model": model,
     }
     if "init" in plan.images:
         values["Denoising strength"] = f"{settings.denoise:g}"
-    values.update(_layer_values(plan))
+    values.update(_layer_values(plan) | seeds)
     if "control_image" in plan.images:
         name = Path(settings.controlnet).stem if settings.controlnet else CONTROLNET
         values["ControlNet 0"] = f"Module: none, Model: {name}, Weight: {settings.control_strength:g}"
@@ -48,7 +51,7 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
     return to_infotext(
         LayerArguments(
             enabled=True,
-            method=plan.method.id,
+            method=plan.course.id,
             weight=settings.weight,
             ending_step=settings.stop_at,
             resize_mode=ResizeMode.named(settings.resize_mode).value,
@@ -59,6 +62,13 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
             encoder_file=str(settings.encoder_file or ""),
         )
     )
+
+
+def _layer_seeds(plan: Plan, group: int) -> dict[str, int]:
+    """The seeds that layers of a set have of their own, by their keys."""
+    own = {frame: getattr(plan.settings, frame.seed_setting) for frame in map(FRAMES.get, plan.course.layers)}
+    chosen = {frame: (seed + group) % (MAX_SEED + 1) for frame, seed in own.items() if seed >= 0}
+    return {BY_NAME[frame.seed].infotext_key: seed for frame, seed in chosen.items()}
 
 
 def _quoted(value: Any) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, OutputError, WeightsError
 from lib_layerdiffuse.core.offsets import merging
 from lib_layerdiffuse.files.downloads import LayerFiles
+from lib_layerdiffuse.form.arguments import from_infotext
 from lib_layerdiffuse.standalone import unet_method
 from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
@@ -174,6 +175,19 @@ def test_another_method_of_the_first_step(sdxl):
         run(sdxl, chain="from-background", background=Image.new("RGB", (64, 64)), method="xl_fg2blend")
 
 
+def test_the_text_of_every_layer_brings_back_the_set(sdxl):
+    pictures = run(sdxl, chain="joint", count=2, background_seed=70, foreground_prompt="a red one", negative_prompt="x")
+    assert [p.seed for p in pictures] == [5, 70, 5, 6, 71, 6]
+    for place, picture in enumerate(pictures):
+        prompt, negative, line = picture.parameters.splitlines()
+        assert (prompt, negative) == ("a cat", "Negative prompt: x")
+        told = dict(part.split(": ", 1) for part in line.split(", ") if ": " in part)
+        assert told["Seed"] == str(5 + place // 3)
+        pasted = from_infotext(told)
+        assert (pasted.method, pasted.bg_seed, pasted.fg_seed) == ("xl_joint", 70 + place // 3, -1)
+        assert pasted.fg_additional_prompt == "a red one"
+
+
 @pytest.mark.parametrize("roomy", [True, False])
 def test_weights_are_put_on_once_a_step(sdxl, monkeypatch, roomy):
     monkeypatch.setattr(unet_method, "is_roomy", lambda device: roomy)
@@ -311,6 +325,9 @@ def test_chains_of_the_demo_model_are_its_methods(demo, given, chain, frames):
 def test_seeds_of_layers_that_are_made_together(demo):
     pictures = run(demo, chain="joint", count=2, background_seed=70)
     assert [picture.seed for picture in pictures] == [5, 70, 7, 8, 71, 10]
+    for picture in pictures:
+        set_seed, own = (8, 71) if picture.group else (5, 70)
+        assert f"Seed: {set_seed}, " in picture.parameters and f"layerdiffusion_bg_seed: {own}" in picture.parameters
 
 
 def test_thirty_sets_in_a_row_leave_nothing(sdxl, untouched):
