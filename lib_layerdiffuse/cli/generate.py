@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   generate "a glass of water" "a cloud" --steps 30
   generate "a cat" --checkpoint sdxl.safetensors --models /path/to/webui/models
   generate "in a forest" --checkpoint sd15.safetensors --mode from-foreground --foreground cat.png
-  generate "in a forest" --checkpoint sdxl.safetensors --chain joint --foreground-prompt "a cat" --blended-prompt "a cat\""""
+  generate "in a forest" --checkpoint sdxl.safetensors --chain from-foreground --foreground cat.png"""
 
 
 def add_parser(subparsers: options.Subparsers) -> None:
