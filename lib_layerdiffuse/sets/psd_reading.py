@@ -15,6 +15,8 @@ from .placing import assembled, check_canvas, merged, with_roles
 
 DEEPEST = 16
 NORMAL = ("NORMAL", "PASS_THROUGH")
+PAINTED = ("pixel", "type")
+WITH_PIXELS = (*PAINTED, "smartobject", "shape", "solidcolorfill", "patternfill", "gradientfill")  # as last drawn
 MODES = ("RGB", "GRAYSCALE")
 DEPTHS = (8, 16)
 INSTALL = 'pip install "psd-tools>=1.18" with the Python that runs this, or pip install ".[psd]" in a clone'
@@ -59,7 +61,7 @@ def _layers(group: Any, size: Size, depth: int) -> list[Layer]:
         raise ValueError(f"groups more than {DEEPEST} deep")
     found: list[Layer] = []
     for layer in group:
-        if not layer.is_group() and 0 in layer.size:  # nothing to see
+        if _is_empty(layer):
             continue
         reason = next(_reasons(layer), None)
         if reason is not None and layer.visible:
@@ -69,11 +71,18 @@ def _layers(group: Any, size: Size, depth: int) -> list[Layer]:
     return found
 
 
+def _is_empty(layer: Any) -> bool:
+    """Whether there is nothing to see; an adjustment layer has no size either, and changes all below it."""
+    from psd_tools.constants import Tag
+
+    return layer.kind in PAINTED and 0 in layer.size and Tag.BRIGHTNESS_AND_CONTRAST not in layer.tagged_blocks
+
+
 def _group(group: Any, size: Size, depth: int) -> list[Layer]:
     inner = _layers(group, size, depth + 1)
     if not group.visible:
         inner = [replace(layer, visible=False) for layer in inner]
-    return merged(group.name[:LONGEST_NAME], inner, size, group.opacity / 255)
+    return merged(group.name[:LONGEST_NAME], inner, size, group.opacity / 255 * _fill_opacity(group) / 255)
 
 
 def _reasons(layer: Any) -> Iterator[str]:
@@ -83,19 +92,31 @@ def _reasons(layer: Any) -> Iterator[str]:
         yield f"with blend mode {mode.lower()}; only normal is read"
     if layer.clipping if hasattr(layer, "clipping") else layer.clipping_layer:
         yield "is clipped to the one below it"
-    if layer.has_effects():
-        yield "with effects; rasterize its style"
+    if _has_effects(layer):
+        yield "with effects; rasterize them"
+    if layer.kind == "artboard":
+        yield "is an artboard; export it as a file of its own"
     if layer.is_group():
         if layer.has_mask():
-            yield "is a group with a mask"
+            yield "is a group with a mask; apply it, or merge the group"
         return
-    if not layer.has_pixels():
+    if layer.kind not in WITH_PIXELS or not layer.has_pixels():
         yield f"without pixels ({layer.kind}); rasterize it"
     if layer.has_vector_mask() and layer.kind == "pixel":
         yield "with a vector mask; rasterize it"
     told = layer.mask.parameters if layer.has_mask() and not layer.mask.disabled else None
     if told is not None and (told.user_mask_density not in (None, 255) or told.user_mask_feather):
         yield "with a soft or thin mask; apply it"
+
+
+def _has_effects(layer: Any) -> bool:
+    """Whether a shadow, an outline or the like is drawn; psd-tools passes over those that older Photoshops wrote."""
+    from psd_tools.constants import Tag
+
+    told = layer.tagged_blocks.get_data(Tag.OBJECT_BASED_EFFECTS_LAYER_INFO)
+    if layer.has_effects() or not told or not told.get(b"masterFXSwitch", True):
+        return bool(layer.has_effects())
+    return any(hasattr(effect, "keys") and bool(effect.get(b"enab")) for effect in told.values())
 
 
 def _leaf(layer: Any) -> Layer:

@@ -36,7 +36,7 @@ def read_zip(content: bytes) -> LayerSet:
         return _of_table(member(archive, TABLE, LONGEST_TABLE), lambda name: member(archive, name))
 
 
-READERS: dict[str, Reader] = {".psd": read_psd, ".ora": read_ora, ".zip": read_zip}
+READERS: dict[str, Reader] = {".psd": read_psd, ".psb": read_psd, ".ora": read_ora, ".zip": read_zip}
 
 
 def is_layered(path: str | Path) -> bool:
@@ -72,16 +72,13 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-MAGIC: tuple[tuple[bytes, str], ...] = ((b"8BPS\0\1", ".psd"), (b"8BPS\0\2", ".psb"))
-
-
 def _reader(name: str, content: bytes) -> Reader:
     """By what the file is rather than by its name, which pages lose."""
-    kind = next((suffix for magic, suffix in MAGIC if content.startswith(magic)), None)
-    if kind is None and content.startswith(b"PK"):
+    kind = Path(name).suffix.lower()
+    if content.startswith(b"8BPS"):
+        kind = ".psd"
+    elif content.startswith(b"PK") and kind != ".ora":
         kind = ".ora" if b"image/openraster" in content[:200] else ".zip"
-        kind = ".ora" if Path(name).suffix.lower() == ".ora" else kind
-    kind = kind or Path(name).suffix.lower()
     if kind not in READERS:
         raise InputError(f"a file of kind {kind or 'unknown'}", f"one of {', '.join(READERS)}", "convert it")
     return READERS[kind]
@@ -89,6 +86,10 @@ def _reader(name: str, content: bytes) -> Reader:
 
 def read_folder(folder: Path) -> LayerSet:
     """The set of a folder with layers.json; nothing outside of it is opened."""
+    if not (folder / TABLE).is_file():
+        raise InputError(f"a folder without {TABLE}", "a folder that was saved as layers", "choose another one")
+    if not (folder / TABLE).is_file():
+        raise InputError(f"a folder without {TABLE}", "a folder that was saved as layers", "choose another one")
 
     def content(name: str) -> bytes:
         if Path(name).name != name or name in ("", ".", ".."):
