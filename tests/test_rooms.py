@@ -28,6 +28,7 @@ STOREYS = (
 )
 CORE_STOREYS = (
     ("errors", "memory", "modes"),
+    ("bases",),
     ("methods", "rows"),
     ("picture", "files"),
     ("codec", "offsets"),

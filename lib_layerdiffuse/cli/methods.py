@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..core.methods import BASES, Method
+from ..core.bases import BASES
+from ..core.methods import Method
 from ..core.modes import MODES
 from ..form.ways import ways_for
 from ..sets.chains import Chain

@@ -6,32 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .bases import BASES, SD_HUB, Hub
 from .errors import BaseMismatchError, InputError
 from .modes import MODES
 
-HUB_REPOSITORY = "LayerDiffusion/layerdiffusion-v1"
-HUB_LICENCE = "creativeml-openrail-m"  # of the files there, as its page says
 FOREGROUND, BACKGROUND, BLENDED = "foreground", "background", "blended"
-OFFSETS, ATTENTION_SHARING = "offsets", "attention sharing"
-LATENT_CHANNELS = 4
+OFFSETS, ATTENTION_SHARING, LORA = "offsets", "attention sharing", "LoRA"
 LAST_TIMESTEP = 999
-
-
-@dataclass(frozen=True)
-class Base:
-    """A base model family: its transparency networks (file stems) and the factor between VAE and sampler latents.
-
-    `orientations` is how many of the decoder's orientations are worth a vote: the demo model's decoder is best upright.
-    `shipped`: its files come with this package, and the hub has none of them.
-    """
-
-    id: str
-    title: str
-    decoder: str
-    encoder: str
-    scale_factor: float
-    orientations: int = 8
-    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +44,7 @@ class Method:
     @property
     def input_channels(self) -> int:
         """Input channels of the UNet with the concat latents."""
-        return LATENT_CHANNELS * (1 + len(self.concat))
+        return BASES[self.base].latents.channels * (1 + len(self.concat))
 
     @property
     def mode_title(self) -> str:
@@ -92,15 +73,6 @@ class Method:
         """Whether the image at this place in the batch goes through the transparency decoder."""
         return image % len(self.frames) < self.transparent_frames
 
-
-BASES = {
-    base.id: base
-    for base in (
-        Base("sd15", "SD1.5", "layer_sd15_vae_transparent_decoder", "layer_sd15_vae_transparent_encoder", 0.18215),
-        Base("sdxl", "SDXL", "vae_transparent_decoder", "vae_transparent_encoder", 0.13025),
-        Base("demo", "the demo model", "demo_vae_transparent_decoder", "demo_vae_transparent_encoder", 1.0, 1, True),
-    )
-}
 
 METHODS: tuple[Method, ...] = (
     Method(
@@ -220,6 +192,17 @@ METHODS: tuple[Method, ...] = (
         concat=(BACKGROUND, BLENDED),
     ),
     Method(
+        id="flux_fg",
+        label="(Flux) Only Generate Transparent Image",
+        title="Transparent image",
+        mode="single",
+        base="flux",
+        weights="layerlora",
+        kind=LORA,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+    ),
+    Method(
         id="demo_fg",
         label="(Demo) Only Generate Transparent Image",
         title="Transparent image",
@@ -306,12 +289,25 @@ def stems_of(base: str) -> dict[str, str]:
     """File stems of all layer files of a base, and what each is for."""
     row = BASES[base]
     named = {method.weights: method.title for method in methods_for(base)}
+    if row.decoder == row.encoder:
+        return {**named, row.decoder: "transparency decoder and encoder"}
     return {**named, row.decoder: "transparency decoder", row.encoder: "transparency encoder"}
+
+
+def base_of_stem(stem: str) -> str | None:
+    """The base of a published file, or one of the demo model's, by its name."""
+    return next((base for base in BASES if stem in stems_of(base)), None)
 
 
 def is_shipped(stem: str) -> bool:
     """Whether a layer file belongs to a base whose files come with this package."""
     return any(stem in stems_of(base.id) for base in BASES.values() if base.shipped)
+
+
+def hub_of(stem: str) -> Hub | None:
+    """Where a layer file may be fetched from; None where this program fetches it from nowhere."""
+    base = base_of_stem(stem)
+    return SD_HUB if base is None else BASES[base].hub
 
 
 def modes_of(base: str) -> tuple[str, ...]:

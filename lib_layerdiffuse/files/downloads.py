@@ -8,9 +8,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ..core.bases import SD_HUB, Hub
 from ..core.errors import LayerDiffuseError, OutputError, WeightsError
 from ..core.files.weights import SUFFIX, find_weights
-from ..core.methods import HUB_LICENCE, HUB_REPOSITORY, Method, is_shipped
+from ..core.methods import Method, hub_of
 from .hub import fetch_file
 
 logger = logging.getLogger(__name__)
@@ -69,46 +70,48 @@ class LayerFiles:
     def find(self, stem: str) -> Path:
         """The file of `stem`; WeightsError that says how to get it by hand when it is nowhere."""
         # the hub has no file of a base that ships
-        return find_weights(stem, self.places_of(stem), None if is_shipped(stem) else self.download)
+        return find_weights(stem, self.places_of(stem), None if hub_of(stem) is None else self.download)
 
     def offers(self, method: Method) -> bool:
         """Whether the weights of a method are there or may be downloaded."""
-        return not is_shipped(method.weights) or self.present(method.weights) is not None
+        return hub_of(method.weights) is not None or self.present(method.weights) is not None
 
     def download(self, name: str) -> Path:
-        """Fetch one file of the repository into `download_folder`, going on where an earlier try stopped."""
+        """Fetch the file called `name` here into `download_folder`, going on where an earlier try stopped."""
         from huggingface_hub import constants
 
-        target = self.download_folder()
+        hub, target = hub_of(name.removesuffix(SUFFIX)) or SD_HUB, self.download_folder()
         if self.offline or constants.HF_HUB_OFFLINE:
-            raise self._missing(name, "offline mode forbids the download")
-        logger.info("downloading %s from %s (licence %s) to %s", name, HUB_REPOSITORY, HUB_LICENCE, target)
+            raise self._missing(hub, name, "offline mode forbids the download")
+        name = hub.name_of(name)
+        logger.info("downloading %s from %s (licence %s) to %s", name, hub.repository, hub.licence, target)
         try:
-            return self.fetch(name, target)
+            return self.fetch(hub, name, target)
         except LayerDiffuseError:
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in LOCAL_FAULTS:
                 raise unwritable(target / name, error, self.elsewhere) from error
-            raise self._missing(name, first_line(error)) from error
+            raise self._missing(hub, name, first_line(error)) from error
 
-    def fetch(self, name: str, target: Path) -> Path:
+    def fetch(self, hub: Hub, name: str, target: Path) -> Path:
         """The transfer itself."""
-        return fetch_file(HUB_REPOSITORY, name, target)
+        return fetch_file(hub.repository, name, target)
 
-    def by_hand(self, name: str) -> str:
+    def by_hand(self, hub: Hub, name: str) -> str:
         """How a user gets a file without this program."""
         return (
-            f"get {name} from {HUB_REPOSITORY} by hand (or set HF_ENDPOINT to a mirror), put it into "
+            f"get {name} from {hub.repository} by hand (or set HF_ENDPOINT to a mirror), put it into "
             f"{self.download_folder()} or any folder, and name that with --models FOLDER"
         )
 
-    def _missing(self, name: str, reason: str) -> WeightsError:
+    def _missing(self, hub: Hub, name: str, reason: str) -> WeightsError:
         looked = ", ".join(str(folder) for folder in self.search_folders()) or "no folder yet"
+        name = hub.name_of(name)
         return WeightsError(
             f"no {name} (looked in {looked}; {reason})",
-            f"the file {name} of the hub repository {HUB_REPOSITORY}",
-            self.by_hand(name),
+            f"the file {name} of the hub repository {hub.repository}",
+            self.by_hand(hub, name),
         )
 
 

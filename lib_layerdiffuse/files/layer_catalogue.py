@@ -88,7 +88,7 @@ class Catalogue:
     def offered(self, folders: Iterable[Path], part: str, loaded: Loaded, method: Method | None = None) -> list[str]:
         """Names of the files that hold a part and fit what is loaded, and the method where it is known."""
         files = self.scan(folders).values()
-        return [file.name for file in files if file.contents.part == part and not loaded.misfit(file, method)]
+        return [file.name for file in files if file.contents.holds(part) and not loaded.misfit(file, method)]
 
     def checksum(self, file: LayerFile) -> str:
         """The file's SHA-256 in hexadecimal digits."""

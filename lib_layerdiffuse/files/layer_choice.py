@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError
-from ..core.files.layer_files import DECODER, ENCODER, METHOD, read_contents, stands_for
-from ..core.methods import BASES, Method, choose_method
+from ..core.files.codec_parts import DECODER, ENCODER
+from ..core.files.layer_files import METHOD, read_contents, stands_for
+from ..core.methods import Method, choose_method
 from .layer_catalogue import Catalogue, LayerFile, Loaded, find_named, is_there, split_hash, with_hash
 
 PARTS = (METHOD, DECODER, ENCODER)
@@ -82,7 +84,7 @@ class Chooser:
         file, digits = self._opened(part, wish) if isinstance(wish, Path) else self._named(part, wish)
         if file is None:
             return None
-        why = f"which is for the {file.contents.part}" if file.contents.part != part else ""
+        why = f"which is for the {file.contents.part}" if not file.contents.holds(part) else ""
         why = why or self.loaded.misfit(file, method)
         if why:
             raise self._unfit(part, file, why)

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.methods import BASES, Method, methods_for
+from ..core.bases import BASES
+from ..core.methods import Method, methods_for
 from ..core.modes import MODES
 from ..sets.chains import Chain
 from .arguments import ARGUMENTS, BY_NAME

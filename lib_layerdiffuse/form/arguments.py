@@ -12,8 +12,9 @@ from typing import Any
 
 from PIL import Image
 
+from ..core.bases import BASES
 from ..core.errors import InputError
-from ..core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, choose_method
+from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, choose_method
 from ..core.picture.resize_modes import ResizeMode
 from ..sets.chains import MAX_SEED, SEED_LIKE_SET, Chain
 from .frames import FRAMES, Frame

@@ -6,8 +6,8 @@ import html
 import re
 from typing import TYPE_CHECKING, Any
 
+from ..core.bases import BASES
 from ..core.errors import LayerDiffuseError
-from ..core.methods import BASES
 
 if TYPE_CHECKING:
     from .model import PageModel

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 
+from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError
-from ..core.methods import BACKGROUND, BASES, BLENDED, FOREGROUND, Method, find_method
+from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, find_method
 
 FRAMES = (FOREGROUND, BACKGROUND, BLENDED)  # in the order in which a user reads them
 MAX_SEED = 2**32 - 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.bases import BASES
 from ..core.errors import InputError
-from ..core.methods import BASES, Method, check_images, choose_method, find_method, methods_for
+from ..core.methods import Method, check_images, choose_method, find_method, methods_for
 from ..form.frames import FRAMES
 from ..sets.chains import CHAINS, Chain, Wishes, chains_for, find_chain, is_chain, plan_chain
 from .samplers import SAMPLERS

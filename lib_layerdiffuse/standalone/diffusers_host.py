@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..core.bases import BASES
 from ..core.codec.codec import TransparencyCodec, VaeLatent, to_vae_space
+from ..core.codec.reading import read_codec
 from ..core.errors import InputError, WeightsError
-from ..core.files.layer_files import DECODER, ENCODER, METHOD
-from ..core.files.weights import WeightFile, keep_latest, stamp
+from ..core.files.codec_parts import DECODER, ENCODER, prefix_of
+from ..core.files.layer_files import METHOD
+from ..core.files.weights import keep_latest, read_header, stamp
 from ..core.memory import is_out_of_memory, release
-from ..core.methods import BASES, Method
+from ..core.methods import Method
 from ..core.offsets.install import parameter_shapes
 from ..core.picture.alpha import AlphaSummary, from_tensor
 from ..core.picture.alpha_care import AlphaCare, care_for
@@ -139,27 +142,19 @@ class DiffusersHost:
     def decoder_of(self, files: Files) -> TransparencyCodec:
         """The transparency decoder among files, kept until another is wanted."""
         path = files.find(BASES[self.base].decoder)
-        pipeline = self.pipeline
+        pipeline, rule = self.pipeline, BASES[self.base].codec.rule
 
         def read() -> TransparencyCodec:
-            with WeightFile(path) as file:
-                check_decoder(file, pipeline.vae.config.latent_channels)
-                return TransparencyCodec.from_state_dicts(
-                    decoder=file.tensors(), device=pipeline.device, dtype=pipeline.unet.dtype
-                )
+            check_decoder(path, pipeline.vae.config.latent_channels)
+            return read_codec(path, DECODER, rule, pipeline.device, pipeline.unet.dtype)
 
         return keep_latest(self._kept, DECODER, stamp(path), read)
 
     def encoder_of(self, files: Files) -> TransparencyCodec:
         """The transparency encoder among files with its rule, kept until another is wanted; float32."""
         path = files.find(BASES[self.base].encoder)
-        device = self.pipeline.device
-
-        def read() -> TransparencyCodec:
-            with WeightFile(path) as file:
-                return TransparencyCodec.from_state_dicts(encoder=file.tensors(), metadata=file.metadata, device=device)
-
-        return keep_latest(self._kept, ENCODER, stamp(path), read)
+        device, rule = self.pipeline.device, BASES[self.base].codec.rule
+        return keep_latest(self._kept, ENCODER, stamp(path), lambda: read_codec(path, ENCODER, rule, device))
 
     def controlnet_of(self, path: str | Path | None) -> Any:
         """The ControlNet of a file, or the demo model's own; kept until another is wanted."""
@@ -191,11 +186,11 @@ class DiffusersHost:
         return distribution.mean.float(), distribution.std.float()
 
     def pixels(self, latent: VaeLatent) -> torch.Tensor:
-        """Decoded pixels [B,3,H,W] float32 in [0,1], one picture at a time to save memory."""
+        """Decoded pixels [B,3,H,W] float32, about [0,1], one picture at a time to save memory."""
         vae = self.pipeline.vae
         rows = latent.values.to(vae.device, vae.dtype).split(1)
         decoded = torch.cat([vae.decode(row, return_dict=False)[0].float() for row in rows])
-        return decoded.div(2).add(0.5).clamp(0, 1)
+        return decoded.div(2).add(0.5)
 
 
 class _Run:
@@ -295,14 +290,15 @@ class _Run:
     def images(self, latent: VaeLatent, pixels: torch.Tensor) -> list[Image.Image]:
         """PIL images of all rows: RGBA for the transparent frames, RGB for the others."""
         method = self.plan.method
-        images = [Image.fromarray(array) for array in _bytes(pixels)]
+        plain = pixels.clamp(0, 1)
+        images = [Image.fromarray(array) for array in _bytes(plain)]
         rows = [row for row in range(len(images)) if method is not None and method.is_transparent(row)]
         if rows:
             part = VaeLatent(latent.values[rows])
             rgba = self.host.decoder_of(self.files).decode(
                 pixels[rows], part, passes=self.plan.settings.passes, progress=self.decode_progress
             )
-            rgba = care_for(rgba, pixels[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
+            rgba = care_for(rgba, plain[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
             for row, image in zip(rows, from_tensor(rgba), strict=True):
                 images[row] = with_hidden_colours(image, self.plan.settings.hidden_colours)
         return images
@@ -334,12 +330,13 @@ class _Run:
         self.watchers.report(done, told)
 
 
-def check_decoder(file: WeightFile, channels: int) -> None:
+def check_decoder(path: Path, channels: int) -> None:
     """WeightsError when a decoder is made for another number of latent channels; other faults its reader names."""
-    shape = file.shapes.get("latent_conv_in.weight", (0, channels))
+    shapes = read_header(path)[1]
+    shape = shapes.get(f"{prefix_of(shapes, DECODER)}latent_conv_in.weight", (0, channels))
     if shape[1:2] != (channels,):
         raise WeightsError(
-            f"{file.path}, a decoder for {shape[1]} latent channels",
+            f"{path}, a decoder for {shape[1]} latent channels",
             f"one for the {channels} of this model's VAE",
             "put the decoder of this base in its place",
         )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError, WeightsError
 from ..core.files.weights import FOREIGN_STARTS
-from ..core.methods import BASES
 from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, demo_folder
 from ..files.downloads import LayerFiles, first_line
 from .settings import ModelSettings

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..core.bases import BASES
 from ..core.errors import InputError
 from ..core.memory import free_bytes
-from ..core.methods import BASES, Method
+from ..core.methods import Method
 from ..form.frames import FRAMES
 from ..sets.chains import plan_chain
 from ..unet.images import read_image

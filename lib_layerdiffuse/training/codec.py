@@ -16,12 +16,14 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from ..core.bases import LatentSpace
 from ..core.codec.codec import UNITS
 from ..core.codec.decoder import TransparencyUNet
 from ..core.codec.decoding import ORIENTATIONS, Orientation
 from ..core.codec.encoder import OffsetEncoder
 from ..core.errors import InputError
-from ..core.files.layer_files import DECODER, ENCODER, LatentSpace, metadata_of
+from ..core.files.codec_parts import DECODER, ENCODER
+from ..core.files.layer_files import metadata_of
 from ..files.whole_files import save_tensors
 from .augment import draw_batch, soften
 from .data import PreparedSet

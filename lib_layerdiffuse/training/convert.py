@@ -11,10 +11,12 @@ from typing import Any
 import torch
 import yaml
 
+from ..core.bases import BASES, LatentSpace
 from ..core.errors import InputError
-from ..core.files.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
+from ..core.files.codec_parts import DECODER, ENCODER
+from ..core.files.layer_files import METHOD, metadata_of
 from ..core.files.weights import SUFFIX, WeightFile
-from ..core.methods import BASES, find_method
+from ..core.methods import find_method
 from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME, TOKENIZER_VARIABLE, VOCABULARY_NAME
 from ..files.whole_files import save_tensors
 from ..unet.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm

@@ -19,8 +19,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from ..core.bases import LatentSpace
 from ..core.errors import InputError
-from ..core.files.layer_files import METHOD, LatentSpace, metadata_of
+from ..core.files.layer_files import METHOD, metadata_of
 from ..core.methods import choose_method
 from ..core.offsets.offsets import OffsetSet, make_diff, make_lora, read_offsets, write_offsets
 from ..standalone.demo import demo_scheduler

@@ -9,8 +9,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from ..core.bases import LatentSpace
 from ..core.errors import InputError
-from ..core.files.layer_files import LatentSpace
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method
 from ..core.picture.alpha import composite_on_grey
 from .diffusion import each_tensor, encode_captions

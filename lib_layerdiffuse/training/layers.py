@@ -18,10 +18,11 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
+from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError
 from ..core.files.layer_files import METHOD, metadata_of
 from ..core.files.weights import WeightFile
-from ..core.methods import ATTENTION_SHARING, BASES, FOREGROUND, METHODS, OFFSETS, Method
+from ..core.methods import ATTENTION_SHARING, FOREGROUND, METHODS, OFFSETS, Method
 from ..core.offsets.offsets import read_offsets
 from ..core.sharing.attention_sharing import AttentionSharing
 from ..files.whole_files import save_tensors

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError
 from ..core.memory import free_bytes
-from ..core.methods import ATTENTION_SHARING, BASES, OFFSETS, Method
+from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
 from ..core.offsets.install import (
     ConcatLatents,
     MergedCopies,

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..core.bases import Hub
 from ..core.errors import WeightsError
-from ..core.methods import HUB_REPOSITORY, is_shipped
+from ..core.methods import is_shipped
 from ..files.demo_folder import DEMO_FOLDER
 from ..files.downloads import LayerFiles
 from ..files.hub import fetch_file
@@ -60,17 +61,17 @@ class HostLayerFiles(LayerFiles):
         """The settings' folder and models/layer_model: the models folder itself is full of other files."""
         return [folder for folder in (*self.named, self.target) if folder is not None and folder.is_dir()]
 
-    def fetch(self, name: str, target: Path) -> Path:
+    def fetch(self, hub: Hub, name: str, target: Path) -> Path:
         """The transfer, shown in the WebUI."""
         state = host_module("shared").state if self._state is None else self._state
         with shown_download(name, state) as watch:
-            return fetch_file(HUB_REPOSITORY, name, target, self.mirror or None, watch)
+            return fetch_file(hub.repository, name, target, self.mirror or None, watch)
 
-    def by_hand(self, name: str) -> str:
+    def by_hand(self, hub: Hub, name: str) -> str:
         """How a user gets a file without this program."""
         absent = f"; {self.absent[0]}, named there or by --layerdiffuse-models, does not exist" if self.absent else ""
         return (
-            f"get {name} from {HUB_REPOSITORY} by hand and put it into {self.download_folder()}, or into a folder that "
+            f"get {name} from {hub.repository} by hand and put it into {self.download_folder()}, or into a folder that "
             f"you name in {SETTING}, where a mirror can be named too{absent}"
         )
 

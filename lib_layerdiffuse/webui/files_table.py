@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.bases import BASES
 from ..core.errors import LayerDiffuseError
-from ..core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY
 from .downloads import MEGABYTE, HostLayerFiles
 from .host.host import loaded_base
 from .options import PREFIX, read_options
@@ -16,7 +16,7 @@ from .transfers import TRANSFERS, ListedFile, Transfer, listed, missing
 
 BELOW = f"setting_{PREFIX}offline"  # the element that it stands beneath
 HEADS = ("Layer file", "For", "Here")
-DEMO, SHIPPED = "demo", "its files come with this extension"
+SHIPPED = "its files come with this extension"
 NOTHING = "No checkpoint with layer methods is loaded: load one, then press Refresh."
 DOWNLOAD, REFRESH, STOP = "Download what is missing", "Refresh", "Stop the download"
 EVERY = 0.5  # seconds between two looks at a download
@@ -88,7 +88,8 @@ def table_html() -> str:
         return paragraph(NOTHING)
     head = "".join(f"<th>{text}</th>" for text in HEADS)
     rows = "".join(row_html(file) for file in listed(HostLayerFiles(read_options()), base))
-    source = SHIPPED if base == DEMO else f"from {HUB_REPOSITORY}, licence {HUB_LICENCE}"
+    hub = BASES[base].hub
+    source = SHIPPED if hub is None else f"from {hub.repository}, licence {hub.licence}"
     table = f"<table><tr>{head}</tr>{rows}</table>"
     return paragraph(f"{BASES[base].title}: {source}") + table + progress_html(TRANSFERS.last)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..core.bases import BASES
 from ..core.codec.codec import TransparencyCodec
-from ..core.files.weights import WeightFile, keep_latest, stamp
+from ..core.codec.reading import read_codec
+from ..core.files.codec_parts import DECODER, ENCODER
+from ..core.files.weights import keep_latest, stamp
 from ..core.memory import is_roomy
-from ..core.methods import BASES, Method
+from ..core.methods import Method
 from ..files.layer_catalogue import Catalogue
 from ..files.layer_choice import Files
 from ..unet.method_kinds import Modules, read_method
@@ -41,13 +43,15 @@ class Networks:
         """The transparency decoder of a base, on the CPU."""
         self._turn_to(base)
         path = files.find(BASES[base].decoder)
-        return keep_latest(self._kept, "decoder", stamp(path), lambda: _codec(path, "decoder"))
+        rule = BASES[base].codec.rule
+        return keep_latest(self._kept, DECODER, stamp(path), lambda: read_codec(path, DECODER, rule))
 
     def encoder(self, files: Files, base: str) -> TransparencyCodec:
         """The transparency encoder of a base with its rule, on the CPU, float32."""
         self._turn_to(base)
         path = files.find(BASES[base].encoder)
-        return keep_latest(self._kept, "encoder", stamp(path), lambda: _codec(path, "encoder"))
+        rule = BASES[base].codec.rule
+        return keep_latest(self._kept, ENCODER, stamp(path), lambda: read_codec(path, ENCODER, rule))
 
     def _turn_to(self, base: str) -> None:
         """Forget the networks of another base: who changes the checkpoint has no use for them."""
@@ -74,12 +78,6 @@ class Networks:
         weights = self._kept.get("method", (None, None))[1]
         if weights is not None:
             weights.release()
-
-
-def _codec(path: Path, part: str) -> TransparencyCodec:
-    with WeightFile(path) as file:
-        tensors: dict[str, Any] = {part: file.tensors()}
-        return TransparencyCodec.from_state_dicts(**tensors, metadata=file.metadata)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

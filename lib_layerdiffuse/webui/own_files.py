@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..core.errors import BaseMismatchError
-from ..core.files.layer_files import DECODER, ENCODER, METHOD
+from ..core.files.codec_parts import DECODER, ENCODER
+from ..core.files.layer_files import METHOD
 from ..core.methods import Method
 from ..core.offsets.install import parameter_shapes
 from ..files.layer_catalogue import Catalogue, Loaded

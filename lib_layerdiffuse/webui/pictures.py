@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..core.bases import BASES
 from ..core.codec.codec import TransparencyCodec
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.memory import is_out_of_memory
-from ..core.methods import BASES
 from ..core.picture.alpha import AlphaSummary, from_tensor
 from ..core.picture.alpha_care import care_for
 from .host.modules import host_module

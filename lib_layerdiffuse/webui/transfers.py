@@ -7,9 +7,10 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..core.bases import BASES
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..core.files.weights import SUFFIX
-from ..core.methods import BASES, stems_of
+from ..core.methods import stems_of
 from .downloads import HostLayerFiles
 from .options import read_options
 

@@ -22,6 +22,7 @@ PUBLISHED = [
     ("xl_bg2blend", "sdxl", "layer_xl_bg2ble", 1, None, ("background",), 0),
     ("xl_fgblend2bg", "sdxl", "layer_xl_fgble2bg", 1, None, ("foreground", "blended"), 0),
     ("xl_bgblend2fg", "sdxl", "layer_xl_bgble2fg", 1, None, ("background", "blended"), 1),
+    ("flux_fg", "flux", "layerlora", 1, None, (), 1),
 ]
 
 

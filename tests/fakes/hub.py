@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lib_layerdiffuse.core.methods import HUB_REPOSITORY
+from lib_layerdiffuse.core.bases import SD_HUB
 from lib_layerdiffuse.files import hub
 
 
@@ -28,7 +28,7 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, with_body: bool) -> None:
         content = self.server.content
         self.server.tokens.append(self.headers.get("Authorization"))
-        if self.path != f"/{HUB_REPOSITORY}/resolve/main/{self.server.file_name}":
+        if self.path != f"/{SD_HUB.repository}/resolve/main/{self.server.file_name}":
             self.send_response(404)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -10,8 +10,8 @@ import huggingface_hub
 import pytest
 from fakes.hub import point_to, serve
 
+from lib_layerdiffuse.core.bases import SD_HUB
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
-from lib_layerdiffuse.core.methods import HUB_LICENCE, HUB_REPOSITORY
 from lib_layerdiffuse.files.downloads import LayerFiles
 
 NAME = "layer_sd15_joint.safetensors"
@@ -53,7 +53,7 @@ FORBIDDEN = "offline mode forbids the download"  # more than "offline", which is
 def test_offline_asks_nobody_and_says_how_to_get_the_file_by_hand(tmp_path, hub):
     with pytest.raises(WeightsError) as caught:
         LayerFiles([tmp_path], offline=True).find("layer_sd15_joint")
-    for part in (NAME, HUB_REPOSITORY, str(tmp_path), "--models", FORBIDDEN):
+    for part in (NAME, SD_HUB.repository, str(tmp_path), "--models", FORBIDDEN):
         assert part in str(caught.value)
     assert not hub.starts and not (tmp_path / NAME).exists()
 
@@ -81,7 +81,7 @@ def test_download_from_a_mirror_into_the_first_folder(tmp_path, hub, caplog):
     (tmp_path / "models" / "layer_model").mkdir(parents=True)
     with caplog.at_level("INFO"):
         path = LayerFiles([tmp_path]).find("layer_sd15_joint")
-    assert HUB_LICENCE in caplog.text
+    assert SD_HUB.licence in caplog.text
     assert path == tmp_path / "models" / "layer_model" / NAME and path.read_bytes() == CONTENT
     asked = len(hub.starts)
     assert LayerFiles([tmp_path]).find("layer_sd15_joint") == path and len(hub.starts) == asked

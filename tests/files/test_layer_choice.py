@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lib_layerdiffuse.core.bases import LatentSpace
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
-from lib_layerdiffuse.core.files.layer_files import DECODER, ENCODER, METHOD, LatentSpace, metadata_of
+from lib_layerdiffuse.core.files.codec_parts import DECODER, ENCODER
+from lib_layerdiffuse.core.files.layer_files import METHOD, metadata_of
 from lib_layerdiffuse.core.files.layouts import encoder_layout
 from lib_layerdiffuse.core.methods import OFFSETS, find_method
 from lib_layerdiffuse.files import layer_catalogue
@@ -215,7 +217,8 @@ def test_a_single_picture_of_sd15_by_offsets(tmp_path):
         (METHOD, "xl", "xl_fg2blend", "made for 'Transparent image"),
         (METHOD, "encoder", "xl_fg_attn", "which is for the encoder"),
         (ENCODER, "xl", "xl_fg_attn", "which is for the method"),
-        (ENCODER, "flux", "xl_fg_attn", "made for no base"),
+        (ENCODER, "flux", "xl_fg_attn", "made for Flux"),
+        (ENCODER, "foreign", "xl_fg_attn", "made for no base"),
     ],
 )
 def test_files_that_do_not_fit_are_refused_once(tmp_path, part, name, method, words):
@@ -223,6 +226,7 @@ def test_files_that_do_not_fit_are_refused_once(tmp_path, part, name, method, wo
     method_file(tmp_path / "sd15.safetensors", 768)
     encoder_file(tmp_path / "encoder.safetensors")
     encoder_file(tmp_path / "flux.safetensors", channels=16)
+    encoder_file(tmp_path / "foreign.safetensors", channels=5)
     with pytest.raises(BaseMismatchError) as error:
         chooser(tmp_path).choose({part: name}, find_method(method))
     assert words in error.value.got and ("xl" if part == METHOD else "encoder") in error.value.expected

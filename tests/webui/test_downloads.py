@@ -10,8 +10,8 @@ import pytest
 from fakes import ui
 from fakes.hub import HubServer, serve, without_proxies
 
+from lib_layerdiffuse.core.bases import BASES, SD_HUB
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
-from lib_layerdiffuse.core.methods import BASES, HUB_REPOSITORY
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.webui import downloads
 from lib_layerdiffuse.webui.downloads import DownloadStopped, HostLayerFiles, amount
@@ -110,7 +110,7 @@ def test_the_checkpoint_of_the_demo_model_is_no_layer_file(models):
 def test_offline_names_the_webuis_folder_and_the_setting(models):
     with pytest.raises(WeightsError) as caught:
         files(models, offline=True).find(STEM)
-    for part in (NAME, HUB_REPOSITORY, str(models / "layer_model"), "Settings > LayerDiffuse", "offline"):
+    for part in (NAME, SD_HUB.repository, str(models / "layer_model"), "Settings > LayerDiffuse", "offline"):
         assert part in str(caught.value)
     assert "--models" not in str(caught.value)
 

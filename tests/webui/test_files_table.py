@@ -10,7 +10,8 @@ from fakes.hub import point_to, serve
 
 gradio = pytest.importorskip("gradio")
 
-from lib_layerdiffuse.core.methods import BASES, HUB_LICENCE, methods_for  # noqa: E402
+from lib_layerdiffuse.core.bases import BASES, SD_HUB  # noqa: E402
+from lib_layerdiffuse.core.methods import methods_for  # noqa: E402
 from lib_layerdiffuse.webui import files_table  # noqa: E402
 from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
 
@@ -51,7 +52,7 @@ def test_it_names_every_file_of_the_loaded_base_and_the_licence(folder) -> None:
     shown = files_table.table_html()
     for stem in (BASES["sd15"].decoder, *(method.weights for method in methods_for("sd15"))):
         assert f"{stem}.safetensors" in shown
-    assert shown.count("missing") == 1 and HUB_LICENCE in shown
+    assert shown.count("missing") == 1 and SD_HUB.licence in shown
 
 
 def test_its_button_downloads_what_is_missing(folder, monkeypatch) -> None:

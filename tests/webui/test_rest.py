@@ -20,7 +20,8 @@ fastapi = pytest.importorskip("fastapi", reason="every WebUI has it")
 testclient = pytest.importorskip("fastapi.testclient", exc_type=ImportError)
 
 from lib_layerdiffuse import __version__  # noqa: E402
-from lib_layerdiffuse.core.methods import BASES, HUB_LICENCE, METHODS, methods_for  # noqa: E402
+from lib_layerdiffuse.core.bases import BASES, SD_HUB  # noqa: E402
+from lib_layerdiffuse.core.methods import METHODS, methods_for  # noqa: E402
 from lib_layerdiffuse.form.arguments import BY_NAME  # noqa: E402
 from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
 
@@ -174,7 +175,7 @@ def test_files_are_listed_fetched_in_the_background_and_stopped(a1111, monkeypat
     monkeypatch.setattr(sys.modules["modules.paths"], "models_path", str(tmp_path / "mine"))
     (tmp_path / "mine" / "layer_model" / name).unlink()
     before = client.get(f"{ROOT}/files").json()
-    assert before["licence"] == HUB_LICENCE and before["folder"] == str(tmp_path / "mine" / "layer_model")
+    assert before["licence"] == SD_HUB.licence and before["folder"] == str(tmp_path / "mine" / "layer_model")
     assert [row["name"] for row in before["files"] if not row["present"]] == [name]
     with serve(name, content) as server:
         point_to(monkeypatch, server)

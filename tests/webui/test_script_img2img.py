@@ -9,7 +9,8 @@ from fakes.running import Snapshot, layer_of, networks_of, picture, run, same_pi
 from PIL import Image
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.codec.codec import CodecRule, TransparencyCodec
+from lib_layerdiffuse.core.bases import CodecRule
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.core.picture.alpha import to_tensor
 from lib_layerdiffuse.webui.init_images import flattened

@@ -9,7 +9,9 @@ import torch
 from fakes.running import Snapshot, run, same_pictures
 from safetensors.torch import load_file, save_file
 
-from lib_layerdiffuse.core.files.layer_files import ENCODER, LatentSpace, metadata_of
+from lib_layerdiffuse.core.bases import LatentSpace
+from lib_layerdiffuse.core.files.codec_parts import ENCODER
+from lib_layerdiffuse.core.files.layer_files import metadata_of
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.files.hub import sha256
 from lib_layerdiffuse.form.arguments import from_infotext

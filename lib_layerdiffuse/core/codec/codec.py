@@ -1,12 +1,11 @@
 """The latent transparency codec: RGBA pictures into a VAE's latents, and latents with their decoded pixels into RGBA.
 
-Latents here are always VAE-space. A sampler's latents are those times a scale factor (0.18215 SD1.5, 0.13025 SDXL), and
-decoding them undivided gives wrong alpha without any error; so `decode` takes a `VaeLatent` and nothing else.
+Latents here are always VAE-space. A sampler's latents are those shifted and scaled (`LatentSpace` of a base), and
+decoding them as they are gives wrong alpha without any error; so `decode` takes a `VaeLatent` and nothing else.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,10 +13,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ..errors import InputError, WeightsError
+from ..bases import CodecRule
+from ..errors import InputError
 from ..picture.alpha import composite_on_grey, pad_rgb
 from .decoder import TransparencyUNet
-from .decoding import Progress, TransparencyDecoder, reflect
+from .decoding import Progress, TransparencyDecoder, ordered, reflect
 from .encoder import OffsetEncoder
 
 # an image [B,3,H,W] in [-1,1] -> mean and standard deviation of the frozen VAE's posterior, both VAE-space [B,C,h,w]
@@ -28,7 +28,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class VaeLatent:
-    """A latent [B,C,h,w] as the VAE encodes and decodes it: the sampler's, freed of its scale factor."""
+    """A latent [B,C,h,w] as the VAE encodes and decodes it: the sampler's, freed of its scale and shift."""
 
     values: torch.Tensor
 
@@ -38,7 +38,7 @@ class VaeLatent:
 
 
 def to_vae_space(sampler_latent: torch.Tensor, scale_factor: float, shift_factor: float = 0.0) -> VaeLatent:
-    """A sampler's latent [B,C,h,w] -> VAE space; `scale_factor` 0.18215 for SD1.5, 0.13025 for SDXL."""
+    """A sampler's latent [B,C,h,w] -> VAE space; scale and shift are those of a base's LatentSpace, or the VAE's."""
     return VaeLatent(sampler_latent / _positive(scale_factor) + shift_factor)
 
 
@@ -63,41 +63,8 @@ UNITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class CodecRule:
-    """How an encoder's output becomes an adjusted latent: z = mean + unit * offset * offset_scale.
-
-    The published SD1.5 and SDXL files want the defaults, the author's diffusers and Flux files `offset_scale` 300.
-    """
-
-    vae_input: str = "grey"
-    unit: str = "posterior"
-    offset_scale: float = 1.0
-
-    def __post_init__(self):
-        for value, table in ((self.vae_input, VAE_INPUTS), (self.unit, UNITS)):
-            if value not in table:
-                raise InputError(f"{value!r}", "one of " + ", ".join(table), "choose one of them")
-        if not math.isfinite(self.offset_scale):  # it would make every place of a latent one
-            raise InputError(f"an offset_scale of {self.offset_scale}", "a finite number", "choose one, such as 1")
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str] | None) -> CodecRule:
-        """From a weight file's safetensors metadata; what it does not say is as published."""
-        metadata = metadata or {}
-        try:
-            scale = float(metadata.get("offset_scale", 1.0))
-            return cls(metadata.get("vae_input", "grey"), metadata.get("unit", "posterior"), scale)
-        except ValueError as error:  # InputError is one too
-            raise WeightsError(
-                f"metadata that this version does not know ({error})",
-                "vae_input, unit and offset_scale of a transparency encoder",
-                "update this program, or download the file again",
-            ) from error
-
-
 class TransparencyCodec:
-    """Encoder, decoder (either may be absent) and the rule that they were trained with."""
+    """Encoder, decoder (either may be absent) and the rule that they were trained with; the decoder follows it too."""
 
     def __init__(
         self,
@@ -112,23 +79,24 @@ class TransparencyCodec:
         cls,
         encoder: Mapping[str, torch.Tensor] | None = None,
         decoder: Mapping[str, torch.Tensor] | None = None,
-        metadata: Mapping[str, str] | None = None,
+        rule: CodecRule | Mapping[str, str] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> TransparencyCodec:
-        """From the contents of the weight files and the encoder file's metadata."""
+        """From the contents of the weight files and their rule, or the metadata that say it."""
+        rule = rule if isinstance(rule, CodecRule) else CodecRule.from_metadata(rule)
         network = OffsetEncoder.from_state_dict(encoder).to(device) if encoder is not None else None
         level = network.factor.bit_length() - 1 if network is not None else None
         unet = TransparencyUNet.from_state_dict(decoder, level) if decoder is not None else None
-        ready = TransparencyDecoder(unet, device, dtype) if unet is not None else None
-        return cls(network, ready, CodecRule.from_metadata(metadata))
+        ready = TransparencyDecoder(unet, device, dtype, rule) if unet is not None else None
+        return cls(network, ready, rule)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TransparencyCodec:
         """Moves its networks to `device`, the decoder also to `dtype`; the encoder stays as exact as it is."""
         if self._encoder is not None:
             self._encoder.to(device)
         if self._decoder is not None:
-            self._decoder = TransparencyDecoder(self._decoder.network, device, dtype)
+            self._decoder = TransparencyDecoder(self._decoder.network, device, dtype, self._decoder.rule)
         return self
 
     @property
@@ -144,8 +112,8 @@ class TransparencyCodec:
         """RGBA [B,4,H,W] in [0,1] -> the encoder's raw offset [B,C,ceil(H/f),ceil(W/f)], in units."""
         _check_rgba(rgba)
         weight = next(self.encoder.parameters())
-        argb = torch.cat([rgba[:, 3:], padded_rgb(rgba)], dim=1)
-        return self.encoder(argb.to(weight)).float()
+        padded = torch.cat([padded_rgb(rgba), rgba[:, 3:]], dim=1)
+        return self.encoder(ordered(padded, self.rule.channel_order).to(weight)).float()
 
     @torch.no_grad()
     def encode(self, rgba: torch.Tensor, posterior: Posterior) -> VaeLatent:
@@ -180,7 +148,7 @@ class TransparencyCodec:
         chunk: int | None = None,
         progress: Progress | None = None,
     ) -> torch.Tensor:
-        """Decoded pixels [B,3,H,W] in [0,1] and their VaeLatent -> RGBA [B,4,H,W] float32 in [0,1].
+        """Decoded pixels [B,3,H,W], about [0,1], and their VaeLatent -> RGBA [B,4,H,W] float32 in [0,1].
 
         Options as in TransparencyDecoder.decode.
         """

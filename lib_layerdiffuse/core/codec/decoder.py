@@ -124,9 +124,10 @@ class Middle(nn.Module):
 
 
 class TransparencyUNet(nn.Module):
-    """Pixels [B,3,H,W] in [0,1] and VAE-space latent [B,C,H/f,W/f] -> A,R,G,B [B,4,H,W] unclipped.
+    """Pixels [B,3,H,W] in [0,1] and VAE-space latent [B,C,H/f,W/f] -> colour and alpha [B,4,H,W] unclipped.
 
-    f = 2**latent_level; H and W must be multiples of `multiple` = 2 ** (levels - 1). RGB is straight.
+    Their order, A,R,G,B or R,G,B,A, is that of the training (`CodecRule.channel_order`); RGB is straight.
+    f = 2**latent_level; H and W must be multiples of `multiple` = 2 ** (levels - 1).
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from functools import reduce
 
 import torch
 
+from ..bases import RGBA, CodecRule
 from ..errors import InputError
 from ..memory import free_bytes, is_out_of_memory, release
 from .decoder import TransparencyUNet
@@ -55,7 +56,8 @@ class TooLarge(InputError):
 class TransparencyDecoder:
     """A transparency network made ready to decode: moves it to `device` and `dtype` (by default where and what it is).
 
-    On a CPU half precision is computed in float32, which is both faster and exact there.
+    On a CPU half precision is computed in float32, which is both faster and exact there. `rule` says the order of its
+    channels, and whether it is to see pixels outside of [0,1].
     """
 
     def __init__(
@@ -63,13 +65,14 @@ class TransparencyDecoder:
         network: TransparencyUNet,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        rule: CodecRule | None = None,
     ):
         weight = network.conv_in.weight
         self.device = torch.device(device) if device is not None else weight.device
         self.dtype = torch.float32 if self.device.type == "cpu" else dtype or weight.dtype
         network.to(self.device, self.dtype)
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
-        self.network = network
+        self.network, self.rule = network, rule or CodecRule()
 
     def decode(
         self,
@@ -79,7 +82,7 @@ class TransparencyDecoder:
         chunk: int | None = None,
         progress: Progress | None = None,
     ) -> torch.Tensor:
-        """Pixel [B,3,H,W] in [0,1] and VAE-space latent [B,C,ceil(H/f),ceil(W/f)] -> RGBA [B,4,H,W] float32 in [0,1].
+        """Pixel [B,3,H,W], about [0,1], and VAE-space latent [B,C,ceil(H/f),ceil(W/f)] -> RGBA [B,4,H,W] in [0,1].
 
         `passes` orientations (1, 2, 4 or 8) vote by median; `chunk` is how many pictures run at once (by default what
         the memory allows); `progress(done, total)` is called after each chunk and may raise to stop. Where not even one
@@ -109,9 +112,9 @@ class TransparencyDecoder:
         H, W = pixel.shape[-2:]
         chunk = chunk or self._fitting_chunk(*self.padded_size(H, W))
         _check_values(pixel, latent)
-        job = _Job(self, *self.padded(pixel.clamp(0, 1), latent), passes)
-        argb = median(job.run(chunk, progress))[:, :, :H, :W]
-        return torch.cat([argb[:, 1:], argb[:, :1]], dim=1)
+        pixel = pixel.clamp(0, 1) if self.rule.clip_pixels else pixel
+        job = _Job(self, *self.padded(pixel, latent), passes)
+        return ordered(median(job.run(chunk, progress))[:, :, :H, :W], RGBA, self.rule.channel_order)
 
     def _decode_tiled(self, pixel: torch.Tensor, latent: torch.Tensor, passes: int, tile: int) -> torch.Tensor:
         def work(pixels: tuple[slice, slice], latents: tuple[slice, slice]) -> torch.Tensor:
@@ -169,7 +172,7 @@ class _Job:
         self.results: list[list[torch.Tensor]] = [[pixel] * len(pixel) for _ in self.orientations]
 
     def run(self, chunk: int, progress: Progress | None) -> list[torch.Tensor]:
-        """One clipped A,R,G,B [B,4,H,W] float32 for each orientation, turned back."""
+        """One clipped output [B,4,H,W] float32 of the network for each orientation, turned back."""
         done, total = 0, len(self.orientations) * len(self.pixel)
         for group in self.groups():
             while group:
@@ -226,8 +229,8 @@ class _Job:
         with torch.inference_mode(), _without_autocast(self.decoder.device):
             raw = self.decoder.network(turned(self.pixel), turned(self.latent))
         # outside of inference mode, so that callers get ordinary tensors
-        for (number, picture), argb in zip(pairs, raw.float().clamp(0, 1), strict=True):
-            self.results[number][picture] = self.orientations[number].undo(argb)
+        for (number, picture), output in zip(pairs, raw.float().clamp(0, 1), strict=True):
+            self.results[number][picture] = self.orientations[number].undo(output)
 
 
 def _without_autocast(device: torch.device) -> torch.autocast:
@@ -247,6 +250,11 @@ def reflect(picture: torch.Tensor, height: int, width: int) -> torch.Tensor:
         index = torch.arange(size, device=picture.device) % (2 * length)
         picture = picture.index_select(axis, torch.minimum(index, 2 * length - 1 - index))
     return picture
+
+
+def ordered(picture: torch.Tensor, wanted: str, given: str = RGBA) -> torch.Tensor:
+    """[B,4,H,W] with its channels, `given` in this order, in another: "argb" or "rgba"."""
+    return picture if wanted == given else picture[:, [given.index(channel) for channel in wanted]]
 
 
 def median(values: list[torch.Tensor]) -> torch.Tensor:

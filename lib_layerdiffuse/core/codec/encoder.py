@@ -19,7 +19,10 @@ PUBLISHED_WIDTHS = (32, 64, 128, 256)
 
 
 class OffsetEncoder(nn.Module):
-    """Padded A,R,G,B [B,4,H,W] in [0,1] -> offset [B,latent_channels,ceil(H/factor),ceil(W/factor)]."""
+    """Padded colour and alpha [B,4,H,W] in [0,1] -> offset [B,latent_channels,ceil(H/factor),ceil(W/factor)].
+
+    Their order, A,R,G,B or R,G,B,A, is that of the training: `CodecRule.channel_order`.
+    """
 
     def __init__(self, widths: tuple[int, ...] = PUBLISHED_WIDTHS, latent_channels: int = 4):
         super().__init__()
@@ -37,10 +40,10 @@ class OffsetEncoder(nn.Module):
             nn.init.zeros_(parameter)
         self.blocks = nn.Sequential(*layers, last)
 
-    def forward(self, argb: torch.Tensor) -> torch.Tensor:
-        if argb.ndim != 4 or argb.shape[1] != 4:
-            raise InputError(f"a tensor {list(argb.shape)}", "[B,4,H,W] with channels A,R,G,B", "add the alpha channel")
-        return self.blocks(argb)
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        if picture.ndim != 4 or picture.shape[1] != 4:
+            raise InputError(f"a tensor {list(picture.shape)}", "[B,4,H,W], colour and alpha", "add the alpha channel")
+        return self.blocks(picture)
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, torch.Tensor]) -> OffsetEncoder:

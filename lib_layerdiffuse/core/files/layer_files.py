@@ -1,4 +1,4 @@
-"""What a weight file is for, told by its header alone: a method, a decoder or an encoder, and what it fits.
+"""What a weight file is for, told by its header alone: a method, a decoder, an encoder or both, and what it fits.
 
 Our training says it in the file's metadata, under names that begin with `layerdiffuse_`; files without them are known
 by their keys and shapes.
@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..bases import BASES, UNET, LatentSpace
 from ..errors import WeightsError
-from ..methods import ATTENTION_SHARING, BASES, LATENT_CHANNELS, METHODS, OFFSETS, Method
+from ..methods import ATTENTION_SHARING, METHODS, OFFSETS, Method, base_of_stem
+from .codec_parts import DECODER, ENCODER, PARTS, shapes_below
 from .layouts import CONTROL_PREFIX, OFFSET_KEY, SHARING_PREFIX
 from .weights import Shape, read_header
 
-METHOD, DECODER, ENCODER = "method", "decoder", "encoder"
-VAE_FACTOR = 8  # of every base: pixels to one place of the latent
+METHOD, CODEC = "method", "decoder and encoder"
+UNET_BASES = tuple(base.id for base in BASES.values() if base.network == UNET)
 MOST_FRAMES = 8
 SAID = "layerdiffuse_"  # begins what our training says in a file's metadata
 SAMPLES = 32  # parameters by which a UNet is told from another
@@ -45,26 +47,15 @@ class Contents:
     sample: tuple[tuple[str, int, int], ...] = ()
     units: tuple[tuple[int, int], ...] = ()
 
+    def holds(self, part: str) -> bool:
+        """Whether the file has this part."""
+        return self.part == part or self.part == CODEC and part in PARTS
+
     def fits_unet(self, parameters: Shapes) -> bool:
         """Whether a UNet with these parameters, by LDM name, has what the file has offsets or units for."""
         if self.units and sorted(self.units) != sorted(attention_widths(parameters)):
             return False
         return all(flat(parameters.get(name) or (0,)) == (rows, columns) for name, rows, columns in self.sample)
-
-
-@dataclass(frozen=True)
-class LatentSpace:
-    """The latents that a file was made for: the VAE's scale factor, channels, and pixels to one place."""
-
-    scale_factor: float
-    channels: int = LATENT_CHANNELS
-    factor: int = VAE_FACTOR
-
-    @property
-    def base(self) -> str:
-        """The base that has such latents; empty where none has."""
-        alike = [row.id for row in BASES.values() if math.isclose(row.scale_factor, self.scale_factor)]
-        return alike[0] if alike and (self.channels, self.factor) == (LATENT_CHANNELS, VAE_FACTOR) else ""
 
 
 def metadata_of(part: str, space: LatentSpace, method: str = "") -> dict[str, str]:
@@ -76,6 +67,7 @@ def metadata_of(part: str, space: LatentSpace, method: str = "") -> dict[str, st
         "latent_channels": str(space.channels),
         "latent_factor": str(space.factor),
         "scale_factor": f"{space.scale_factor:g}",
+        "shift_factor": f"{space.shift_factor:g}",
     }
     return {f"{SAID}{name}": value for name, value in said.items() if value}
 
@@ -95,24 +87,18 @@ def recognise(metadata: Mapping[str, str], shapes: Shapes, stem: str = "") -> Co
     if found is None:
         return None
     base = metadata.get(f"{SAID}base") or base_of_stem(stem)
-    bases = tuple(one for one in found.bases if base in (one, None) and not _is_foreign(metadata))
+    bases = tuple(one for one in found.bases if base in (one, None) and _has_latents(one, metadata))
     said = next((row for row in METHODS if metadata.get(f"{SAID}method", stem) in (row.id, row.weights)), None)
     methods = [row for row in METHODS if row.id in found.methods and row.base in bases]
     alike = [row.id for row in methods if said is None or (row.images, row.frames) == (said.images, said.frames)]
     return replace(found, bases=bases, methods=tuple(alike))
 
 
-def _is_foreign(metadata: Mapping[str, str]) -> bool:
-    """Whether a file says that it is for latents that no base has."""
-    wanted = {f"{SAID}latent_channels": str(LATENT_CHANNELS), f"{SAID}latent_factor": str(VAE_FACTOR)}
-    return any(metadata.get(name, value) != value for name, value in wanted.items())
-
-
-def base_of_stem(stem: str) -> str | None:
-    """The base of a published file by its name."""
-    rows = [(base.id, (base.decoder, base.encoder)) for base in BASES.values()]
-    rows += [(method.base, (method.weights,)) for method in METHODS]
-    return next((base for base, stems in rows if stem in stems), None)
+def _has_latents(base: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a base has the latents that a file says it is for; it may say nothing."""
+    space = BASES[base].latents
+    wanted = {f"{SAID}latent_channels": str(space.channels), f"{SAID}latent_factor": str(space.factor)}
+    return all(metadata.get(name, value) == value for name, value in wanted.items())
 
 
 def flat(shape: Shape) -> tuple[int, int]:
@@ -136,9 +122,9 @@ def _offsets(shapes: Shapes) -> Contents:
     parameters = {match["parameter"]: None for match in map(OFFSET_KEY.match, shapes) if match}
     matrices = [(name, *matrix) for name in parameters if (matrix := _matrix(shapes, name)) is not None]
     wide = shapes.get(f"diffusion_model.{INPUT_CONVOLUTION}::diff::0", ())
-    channels = wide[1] if len(wide) == 4 else LATENT_CHANNELS
     bases = _bases_of({name: columns for name, _, columns in matrices})
-    methods = [m.id for m in METHODS if len(m.frames) == 1 and not m.control and m.input_channels == channels]
+    rows = [m for m in METHODS if m.base in UNET_BASES and len(m.frames) == 1 and not m.control]
+    methods = [m.id for m in rows if (m.input_channels == wide[1] if len(wide) == 4 else not m.concat)]
     narrow = sorted(row for row in matrices if row[0] != INPUT_CONVOLUTION)
     return Contents(METHOD, bases, OFFSETS, tuple(methods), tuple(narrow[:: max(1, len(narrow) // SAMPLES)]))
 
@@ -158,7 +144,7 @@ def _bases_of(columns: Mapping[str, int]) -> tuple[str, ...]:
     if context is not None:
         return (CONTEXTS.get(context, "demo"),)
     deep = any("transformer_blocks.2." in name for name in columns)
-    return ("sdxl",) if deep else tuple(BASES)
+    return ("sdxl",) if deep else UNET_BASES
 
 
 def _holds_sharing(shapes: Shapes) -> bool:
@@ -201,7 +187,8 @@ def _holds_decoder(shapes: Shapes) -> bool:
 
 
 def _decoder(shapes: Shapes) -> Contents:
-    return Contents(DECODER, tuple(BASES) if shapes["latent_conv_in.weight"][1] == LATENT_CHANNELS else ())
+    channels = shapes["latent_conv_in.weight"][1]
+    return Contents(DECODER, tuple(base.id for base in BASES.values() if base.latents.channels == channels))
 
 
 def _holds_encoder(shapes: Shapes) -> bool:
@@ -214,8 +201,26 @@ def _encoder(shapes: Shapes) -> Contents:
     layers = len(shapes) // 2
     factor = 2 ** ((layers - 1) // 2 - 1)
     last = shapes.get(f"blocks.{2 * (layers - 1)}.bias", (0,))
-    fits = last == (LATENT_CHANNELS,) and factor == VAE_FACTOR
-    return Contents(ENCODER, tuple(BASES) if fits else ())
+    spaces = {base.id: base.latents for base in BASES.values()}
+    fitting = [base for base, space in spaces.items() if ((space.channels,), space.factor) == (last, factor)]
+    return Contents(ENCODER, tuple(fitting))
+
+
+def _codec_parts(shapes: Shapes) -> list[Contents]:
+    """What a combined file has of decoder and encoder, below their prefixes; other keys do not matter."""
+    known = ((DECODER, _holds_decoder, _decoder), (ENCODER, _holds_encoder, _encoder))
+    below = ((shapes_below(shapes, f"{part}."), holds, describe) for part, holds, describe in known)
+    return [describe(own) for own, holds, describe in below if holds(own)]
+
+
+def _holds_codec(shapes: Shapes) -> bool:
+    return bool(_codec_parts(shapes))
+
+
+def _codec(shapes: Shapes) -> Contents:
+    parts = _codec_parts(shapes)
+    bases = tuple(base for base in parts[0].bases if base in parts[-1].bases)
+    return Contents(parts[0].part if len(parts) == 1 else CODEC, bases)
 
 
 RECOGNISERS: tuple[tuple[Callable[[Shapes], bool], Callable[[Shapes], Contents]], ...] = (
@@ -223,6 +228,7 @@ RECOGNISERS: tuple[tuple[Callable[[Shapes], bool], Callable[[Shapes], Contents]]
     (_holds_sharing, _sharing),
     (_holds_decoder, _decoder),
     (_holds_encoder, _encoder),
+    (_holds_codec, _codec),
 )
 
 

@@ -142,6 +142,13 @@ def decoder_layout(
     return layout
 
 
+def codec_layout(latent_channels: int = 16) -> Layout:
+    """Keys and shapes of decoder and encoder in one file, as Flux has them; the published one may hold a VAE too."""
+    parts = {"decoder": decoder_layout(latent_channels=latent_channels)}
+    parts["encoder"] = encoder_layout(latent_channels=latent_channels)
+    return {f"{part}.{key}": shape for part, layout in parts.items() for key, shape in layout.items()}
+
+
 def xl_attention_layout(context: int = 2048, rank: int = 256) -> Layout:
     """Keys and shapes of the SDXL file with low-rank offsets of every attention projection."""
     layout: Layout = {}

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import WeightsError
-from ..methods import HUB_REPOSITORY, is_shipped
+from ..methods import hub_of, is_shipped
 from .state_check import state_differences
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,10 @@ def by_hand(file_name: str, folder: str | Path | None = None) -> str:
             "model of your own"
         )
     where = f" and put it into {folder}" if folder is not None else ""
-    return f"by hand: take {file_name} from the Hugging Face repository {HUB_REPOSITORY}{where}"
+    hub = hub_of(file_name.removesuffix(SUFFIX))
+    if hub is None:
+        return f"by hand: take {file_name} from those who made it{where}"
+    return f"by hand: take {hub.name_of(file_name)} from the Hugging Face repository {hub.repository}{where}"
 
 
 def check_keys(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:

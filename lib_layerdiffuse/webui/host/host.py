@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.bases import BASES
 from ...core.codec.codec import VaeLatent, to_vae_space
 from ...core.errors import BaseMismatchError, InputError
-from ...core.methods import BASES, LATENT_CHANNELS
 from ...core.sharing.attention_sharing import origin
 from .modules import has_module, host_module, option
 from .row_map import Row, step_rows
@@ -27,6 +27,7 @@ from .vae import Adjust, adjusted_posterior
 logger = logging.getLogger(__name__)
 
 SUPPORTED = "SD1.5, SDXL or the demo model"
+UNET_CHANNELS = 4  # that the UNets of these have at their input
 REFINER_WIDTH = 384  # of the SDXL refiner's first convolution
 
 
@@ -79,7 +80,7 @@ class WebuiHost:
         first: Any = self.unet.get_submodule("input_blocks.0.0")
         if first.out_channels == REFINER_WIDTH and getattr(self.sd_model, "is_sdxl", False):
             return "the SDXL refiner as the main checkpoint"
-        if first.in_channels != LATENT_CHANNELS:
+        if first.in_channels != UNET_CHANNELS:
             return f"an inpainting or editing checkpoint ({first.in_channels} input channels)"
         return ""
 
@@ -96,7 +97,8 @@ class WebuiHost:
 
     def vae_space(self, latents: torch.Tensor) -> VaeLatent:
         """The sampler's latents [B,4,h,w] as the VAE has them."""
-        return to_vae_space(latents.float(), self.scale_factor or BASES[self.base].scale_factor)
+        space = BASES[self.base].latents
+        return to_vae_space(latents.float(), self.scale_factor or space.scale_factor, space.shift_factor)
 
     def encode_mean(self, image: torch.Tensor) -> torch.Tensor:
         """Image [1,3,H,W] in [-1,1] -> the posterior's mean [1,4,h,w] in the sampler's scale."""

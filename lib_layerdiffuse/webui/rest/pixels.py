@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ...core.bases import BASES
 from ...core.codec.codec import TransparencyCodec
 from ...core.codec.decoding import RANKS, reflect
 from ...core.errors import InputError
-from ...core.methods import BASES, LATENT_CHANNELS
 from ...core.picture.alpha import from_tensor, to_tensor
 from ...core.picture.alpha_care import care_for
 from ...form.arguments import BY_NAME
@@ -45,16 +45,17 @@ def picture_of(text: str) -> Image.Image:
     return picture
 
 
-def latents_of(text: str) -> torch.Tensor:
-    """The one tensor [B,4,h,w] of a base64 text of a safetensors file, float32."""
+def latents_of(text: str, base: str) -> torch.Tensor:
+    """The one tensor [B,C,h,w] of a base64 text of a safetensors file, float32; C as a base has it."""
     try:
         tensors = list(load(base64.b64decode(text, validate=True)).values())
     except (binascii.Error, ValueError, SafetensorError, KeyError) as error:
         raise InputError(f"no latent ({str(error)[:100]})", "base64 of a safetensors file", "send one") from error
     shapes = [list(tensor.shape) for tensor in tensors]
-    large = [tensor for tensor in tensors if tensor.ndim == 4 and tensor.shape[1] == LATENT_CHANNELS and tensor.numel()]
+    channels = BASES[base].latents.channels
+    large = [tensor for tensor in tensors if tensor.ndim == 4 and tensor.shape[1] == channels and tensor.numel()]
     if len(large) != 1:
-        raise InputError(f"tensors {str(shapes)[:200]}", f"one of [B,{LATENT_CHANNELS},h,w]", "send the latent alone")
+        raise InputError(f"tensors {str(shapes)[:200]}", f"one of [B,{channels},h,w]", "send the latent alone")
     latents = large[0].float()
     B, _, h, w = latents.shape
     if B > MOST_PICTURES or h * w * VAE_FACTOR**2 > MOST_PIXELS:
@@ -66,7 +67,7 @@ def latents_of(text: str) -> torch.Tensor:
 
 
 def encode(host: WebuiHost, codec: TransparencyCodec, picture: Image.Image) -> tuple[torch.Tensor, Image.Image]:
-    """RGBA -> latent [1,4,h,w] float32 with its transparency, in the sampler's scale; and what the VAE saw."""
+    """RGBA -> latent [1,C,h,w] float32 with its transparency, in the sampler's scale; and what the VAE saw."""
     codec.to(host.device)
     rgba = to_tensor(picture)
     height, width = (-(-side // VAE_FACTOR) * VAE_FACTOR for side in rgba.shape[-2:])
@@ -81,7 +82,7 @@ def encode(host: WebuiHost, codec: TransparencyCodec, picture: Image.Image) -> t
 
 
 def decode(host: WebuiHost, codec: TransparencyCodec, latents: torch.Tensor, passes: int | None) -> list[Image.Image]:
-    """Latents [B,4,h,w] in the sampler's scale -> RGBA pictures, with the alpha care of the settings."""
+    """Latents [B,C,h,w] in the sampler's scale -> RGBA pictures, with the alpha care of the settings."""
     passes = BASES[host.base].orientations if passes is None else passes
     if passes not in RANKS:
         raise InputError(f"{passes} passes", "1, 2, 4 or 8", "choose one of them")

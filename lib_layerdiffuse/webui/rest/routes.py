@@ -9,9 +9,10 @@ import torch
 from fastapi import APIRouter, HTTPException
 
 from ... import __version__
+from ...core.bases import BASES, SD_HUB
 from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
 from ...core.files.weights import SUFFIX
-from ...core.methods import BASES, HUB_LICENCE, HUB_REPOSITORY, METHODS, Method, methods_for, stems_of
+from ...core.methods import METHODS, Method, methods_for, stems_of
 from ...form.arguments import describe
 from ...form.values import image_to_base64
 from ..downloads import HostLayerFiles
@@ -87,8 +88,8 @@ def row_of(method: Method) -> dict[str, Any]:
 def files(base: str | None = None) -> dict[str, Any]:
     """Layer files of a base: which are there, and the download that is under way"""
     found = HostLayerFiles(read_options())
-    rows = [file._asdict() for file in listed(found, known(base))]
-    told = {"repository": HUB_REPOSITORY, "licence": HUB_LICENCE, "folder": str(found.download_folder())}
+    rows, hub = [file._asdict() for file in listed(found, known(base))], BASES[known(base)].hub or SD_HUB
+    told = {"repository": hub.repository, "licence": hub.licence, "folder": str(found.download_folder())}
     return {**told, "files": rows, "transfer": transfer()}
 
 
@@ -126,8 +127,8 @@ def encode(request: schemas.EncodeRequest) -> dict[str, Any]:
 
 def decode(request: schemas.DecodeRequest) -> dict[str, Any]:
     """Latents to pictures with transparency"""
-    latents = pixels.latents_of(request.latent)
     with at_work() as (host, networks):
+        latents = pixels.latents_of(request.latent, host.base)
         codec = networks.decoder(HostLayerFiles(read_options()), host.base)
         made = pixels.decode(host, codec, latents, request.passes)
         box = (0, 0, request.width or made[0].width, request.height or made[0].height)

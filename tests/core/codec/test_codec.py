@@ -7,7 +7,8 @@ from PIL import Image
 from rule import file_state, randn_for
 from safetensors.torch import load_file
 
-from lib_layerdiffuse.core.codec.codec import CodecRule, TransparencyCodec, VaeLatent, padded_rgb, to_vae_space
+from lib_layerdiffuse.core.bases import CodecRule
+from lib_layerdiffuse.core.codec.codec import TransparencyCodec, VaeLatent, padded_rgb, to_vae_space
 from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
 from lib_layerdiffuse.core.codec.encoder import OffsetEncoder

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lib_layerdiffuse.core.bases import BASES, LatentSpace
+from lib_layerdiffuse.core.files.codec_parts import DECODER, ENCODER
 from lib_layerdiffuse.core.files.layer_files import (
-    DECODER,
-    ENCODER,
+    CODEC,
     METHOD,
-    LatentSpace,
     metadata_of,
     read_contents,
     recognise,
@@ -24,16 +24,19 @@ from lib_layerdiffuse.core.files.layouts import (
     PUBLISHED,
     SD15_WIDTHS,
     SharingShape,
+    codec_layout,
     decoder_layout,
     encoder_layout,
     sharing_layout,
     xl_attention_layout,
 )
-from lib_layerdiffuse.core.methods import ATTENTION_SHARING, BASES, METHODS, OFFSETS, find_method
+from lib_layerdiffuse.core.methods import ATTENTION_SHARING, METHODS, OFFSETS, find_method
 
 WIDE = "diffusion_model.input_blocks.0.0.weight::diff::0"
 XL_QUERY = "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight::diff::0"
-ALL = tuple(BASES)
+ALL = ("sd15", "sdxl", "demo")  # whose latents have 4 channels
+FLUX_CODEC = codec_layout()
+PART = {part: {key: shape for key, shape in FLUX_CODEC.items() if key.startswith(part)} for part in (DECODER, ENCODER)}
 
 
 @pytest.mark.parametrize("stem", PUBLISHED)
@@ -61,10 +64,18 @@ def test_published_files_are_known_by_their_name_and_layout(stem):
         ({WIDE: (64, 4, 3, 3)}, METHOD, ALL, ("sd15_fg", "xl_fg_attn", "xl_fg_conv", "demo_fg")),
         (decoder_layout(), DECODER, ALL, ()),
         (decoder_layout((16, 32, 32, 64, 64)), DECODER, ALL, ()),
-        (decoder_layout(latent_channels=16), DECODER, (), ()),
+        (decoder_layout(latent_channels=16), DECODER, ("flux",), ()),
+        (decoder_layout(latent_channels=8), DECODER, (), ()),
         (encoder_layout(), ENCODER, ALL, ()),
         (encoder_layout((16, 32, 64)), ENCODER, (), ()),
-        (encoder_layout(latent_channels=16), ENCODER, (), ()),
+        (encoder_layout(latent_channels=16), ENCODER, ("flux",), ()),
+        (encoder_layout((16, 32, 64), latent_channels=16), ENCODER, (), ()),
+        (FLUX_CODEC, CODEC, ("flux",), ()),
+        ({**FLUX_CODEC, "sd_vae.encoder.conv_in.weight": (128, 3, 3, 3)}, CODEC, ("flux",), ()),
+        (codec_layout(4), CODEC, ALL, ()),
+        (PART[DECODER], DECODER, ("flux",), ()),
+        (PART[ENCODER], ENCODER, ("flux",), ()),
+        ({**PART[ENCODER], **codec_layout(4), **PART[DECODER]}, CODEC, (), ()),
     ],
 )
 def test_files_without_metadata_are_known_by_keys_and_shapes(layout, part, bases, methods):
@@ -82,6 +93,7 @@ def test_files_without_metadata_are_known_by_keys_and_shapes(layout, part, bases
         {"conv_in.weight": (32, 3, 3, 3), "conv_out.weight": (4, 32, 3, 3)},
         {"blocks.0.weight": (32, 4, 3, 3), "blocks.x.weight": (1,)},
         {"blocks.0.weight": ()},
+        {"encoder.conv_in.weight": (128, 3, 3, 3), "decoder.conv_in.weight": (512, 16, 3, 3)},  # a VAE
     ],
 )
 def test_other_files_are_no_layer_files(layout):
@@ -108,25 +120,32 @@ def test_units_fit_a_unet_with_as_many_layers_of_their_widths(widths):
 
 def test_metadata_or_name_say_the_base_of_units():
     layout = sharing_layout(SharingShape(3, (64,) * 7, 128, 4))
-    said = metadata_of(METHOD, LatentSpace(BASES["demo"].scale_factor), "demo_joint")
+    said = metadata_of(METHOD, BASES["demo"].latents, "demo_joint")
     assert recognise(said, layout, "own").methods == ("demo_joint",)
     assert recognise({}, layout, "layer_demo_joint").bases == ("demo",)
     assert recognise({}, layout, "layer_sd15_joint").methods == ("sd15_joint",)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("part", [DECODER, ENCODER, CODEC])
+def test_who_holds_what(part):
+    contents = recognise({}, FLUX_CODEC if part == CODEC else PART[part])
+    held = {one for one in (DECODER, ENCODER, METHOD) if contents.holds(one)}
+    assert held == ({DECODER, ENCODER} if part == CODEC else {part})
+
+
+@pytest.mark.parametrize("base", ALL)
 @pytest.mark.parametrize(("part", "layout"), [(DECODER, decoder_layout()), (ENCODER, encoder_layout())])
 def test_metadata_say_the_base_that_shapes_leave_open(base, part, layout):
-    said = metadata_of(part, LatentSpace(BASES[base].scale_factor))
+    said = metadata_of(part, BASES[base].latents)
     assert recognise(said, layout, "own").bases == (base,)
     assert recognise(said, layout, BASES["sdxl"].decoder).bases == (base,)
 
 
 def test_metadata_say_which_of_two_alike_methods():
     layout = {WIDE: (320, 8, 3, 3), XL_QUERY: (640, 2048)}
-    said = metadata_of(METHOD, LatentSpace(BASES["sdxl"].scale_factor), "xl_bg2blend")
+    said = metadata_of(METHOD, BASES["sdxl"].latents, "xl_bg2blend")
     assert recognise(said, layout).methods == ("xl_bg2blend",)
-    alike = metadata_of(METHOD, LatentSpace(BASES["sdxl"].scale_factor), "xl_fg_conv")
+    alike = metadata_of(METHOD, BASES["sdxl"].latents, "xl_fg_conv")
     assert recognise(alike, xl_attention_layout()).methods == ("xl_fg_attn", "xl_fg_conv")
 
 
