@@ -218,6 +218,11 @@ def find_chain(base: str, name: str) -> Chain:
     if not named:
         raise InputError(f"chain {name!r}", f"one of {', '.join(CHAIN_NAMES)}", "choose one of these")
     fitting = [row for row in named if row.base == base]
+    if not chains_for(base):
+        having = ", ".join(BASES[name].title for name in dict.fromkeys(row.base for row in CHAIN_ROWS))
+        raise BaseMismatchError(
+            f"{BASES[base].title}, which has no chain", f"one of {having}", "load a checkpoint of one of these"
+        )
     if not fitting:
         raise BaseMismatchError(
             f"{BASES[base].title} with chain {named[0].id}, which is made for {BASES[named[0].base].title}",

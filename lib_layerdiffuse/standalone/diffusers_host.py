@@ -295,8 +295,9 @@ class _Run:
         rows = [row for row in range(len(images)) if method is not None and method.is_transparent(row)]
         if rows:
             part = VaeLatent(latent.values[rows])
-            rgba = self.host.decoder_of(self.files).decode(
-                pixels[rows], part, passes=self.plan.settings.passes, progress=self.decode_progress
+            codec = self.host.decoder_of(self.files)
+            rgba = codec.decode(
+                codec.seen_pixels(pixels[rows]), part, passes=self.plan.settings.passes, progress=self.decode_progress
             )
             rgba = care_for(rgba, plain[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
             for row, image in zip(rows, from_tensor(rgba), strict=True):

@@ -20,7 +20,7 @@ from ..unet.images import read_image
 from .course import Course, checked_course, wishes_of
 from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, CompleteSettings, GenerateSettings
 
-GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0}
+GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
 VAE_TENSORS = 3  # full-size activations that a VAE's decoder holds at once: input, output and one between
 
 
@@ -177,7 +177,7 @@ def own_size(pipeline: Any) -> int:
 
 
 # how much larger or smaller than its own a base bears, in pixels of the whole picture
-SIZE_BOUNDS = {"demo": (1.0, 1.0), "sd15": (0.4, 2.5), "sdxl": (0.4, 2.5)}
+SIZE_BOUNDS = {"demo": (1.0, 1.0), "sd15": (0.4, 2.5), "sdxl": (0.4, 2.5), "flux": (0.25, 2.0)}
 
 
 def size_notes(settings: CompleteSettings, base: str, own: int) -> list[str]:

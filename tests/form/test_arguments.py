@@ -173,7 +173,7 @@ def test_forge_63_110_a_method_by_its_place_in_the_list(place, kind):
 
 
 def test_places_are_those_of_the_list_that_users_know():
-    known = [method.label for method in METHODS if method.base != "demo"]
+    known = [method.label for method in METHODS if method.base in ("sd15", "sdxl")]
     assert [find_method(PLACES[place]).label for place in range(len(PLACES))] == known
 
 
@@ -219,8 +219,9 @@ def test_an_empty_method_is_the_single_picture_method_of_the_base():
     assert parse_mapping({}).with_method_for("sd15").method == "sd15_fg"
     assert parse_mapping({}).with_method_for("demo").method == "demo_fg"
     assert parse_mapping({"method": "xl_fg_conv"}).with_method_for("sdxl").method == "xl_fg_conv"
-    with pytest.raises((InputError, BaseMismatchError), match="flux"):
-        parse_mapping({}).with_method_for("flux")
+    assert parse_mapping({}).with_method_for("flux").method == "flux_fg"
+    with pytest.raises((InputError, BaseMismatchError), match="sd3"):
+        parse_mapping({}).with_method_for("sd3")
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)

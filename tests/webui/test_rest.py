@@ -145,7 +145,7 @@ HOSTILE = [
     ("decode", {"latent": latent_text(one=ZEROS), "width": 65}, 422),
     ("decode", {"latent": latent_text(one=ZEROS), "height": -1}, 422),
     ("files/transfer", {"names": ["../../secret.safetensors"]}, 422),
-    ("files/transfer", {"base": "flux"}, 422),
+    ("files/transfer", {"base": "sd3"}, 422),
     ("files/transfer", {"names": "layer_sd15_joint.safetensors"}, 422),
 ]
 
@@ -163,7 +163,7 @@ def test_hostile_calls_are_answered_with_what_to_do(a1111, route, body, code) ->
 
 def test_a_base_that_nobody_knows(client) -> None:
     for route in ("methods", "files"):
-        answer = client.get(f"{ROOT}/{route}?base=flux")
+        answer = client.get(f"{ROOT}/{route}?base=sd3")
         assert answer.status_code == 422 and "sd15" in answer.json()["detail"]["expected"]
 
 

@@ -12,7 +12,7 @@ from lib_layerdiffuse.core.offsets.install import ConcatLatents, merge_offsets
 from lib_layerdiffuse.core.offsets.offsets import read_offsets
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 
-TEN = [method for method in METHODS if method.base != "demo"]
+TEN = [method for method in METHODS if method.base in ("sd15", "sdxl")]
 IDS = [method.id for method in TEN]
 ONE_STEP = {"steps": 1}
 START = {"init_images": [picture(seed=7)]}

@@ -17,7 +17,7 @@ from ..bases import CodecRule
 from ..errors import InputError
 from ..picture.alpha import composite_on_grey, pad_rgb
 from .decoder import TransparencyUNet
-from .decoding import Progress, TransparencyDecoder, ordered, reflect
+from .decoding import OVERSHOOT, Progress, TransparencyDecoder, ordered, reflect
 from .encoder import OffsetEncoder
 
 # an image [B,3,H,W] in [-1,1] -> mean and standard deviation of the frozen VAE's posterior, both VAE-space [B,C,h,w]
@@ -139,6 +139,10 @@ class TransparencyCodec:
     def seen(self, rgba: torch.Tensor) -> torch.Tensor:
         """RGBA [B,4,H,W] in [0,1] -> what the VAE is given of it, [B,3,H,W] in [-1,1]."""
         return VAE_INPUTS[self.rule.vae_input](rgba)
+
+    def seen_pixels(self, pixel: torch.Tensor) -> torch.Tensor:
+        """A VAE's own pixels, wherever they are, as the decoder may see them: clipped, or with what overshoots."""
+        return pixel.clamp(0, 1) if self.rule.clip_pixels else pixel.clamp(-OVERSHOOT, 1 + OVERSHOOT)
 
     def decode(
         self,

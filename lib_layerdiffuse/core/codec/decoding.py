@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 SHARE = 0.7  # of the memory at hand that a chunk may take
+OVERSHOOT = 0.5  # how far a VAE's pixels may leave [0,1]
 RESULT_BYTES = 4 * 4 * 2  # per pixel: R,G,B,A in float32, and one more while tiles are blended
 LARGEST_CHUNK = {"cpu": 4}  # more gains nothing there and costs memory
 
@@ -298,7 +299,7 @@ def _check_values(pixel: torch.Tensor, latent: torch.Tensor) -> None:
             "finite numbers",
             "run the VAE in float32 or bfloat16 (float16 overflows in some VAEs), then generate again",
         )
-    if pixel.min() < -0.5 or pixel.max() > 1.5:  # a VAE overshoots [0,1] a little, no more
+    if pixel.min() < -OVERSHOOT or pixel.max() > 1 + OVERSHOOT:  # a VAE overshoots [0,1] a little, no more
         raise InputError(
             f"pixels from {pixel.min().item():.3g} to {pixel.max().item():.3g}",
             "pixels in [0,1]",

@@ -102,6 +102,12 @@ def test_golden_from_the_samplers_latent_to_rgba(expected, decoder, clip, name):
     torch.testing.assert_close(codec.decode(pixel, latent)[:, :, ::2, ::2], expected[name], **CLOSE)
 
 
+@pytest.mark.parametrize(("clip", "limits"), [(True, (0, 1)), (False, (-0.5, 1.5))])
+def test_whatever_a_vae_gives_can_be_decoded(decoder, clip, limits):
+    codec = TransparencyCodec(decoder=decoder, rule=replace(FLUX.codec.rule, clip_pixels=clip))
+    assert codec.seen_pixels(torch.tensor([-3.0, 0.5, 7.0])).tolist() == [limits[0], 0.5, limits[1]]
+
+
 def test_the_order_of_sd_would_show(expected, encoder):
     """The golden numbers tell A,R,G,B from R,G,B,A."""
     rule = replace(FLUX.codec.rule, channel_order="argb")
