@@ -192,6 +192,19 @@ def sdxl_pipeline(folder: Path) -> StableDiffusionXLPipeline:
     )
 
 
+def write_sdxl_folder(folder: Path, seed: int = 0) -> StableDiffusionXLPipeline:
+    """A random pipeline of SDXL's layout, with files of all its methods and of its codec in `folder`."""
+    torch.manual_seed(seed)
+    pipeline = sdxl_pipeline(folder)
+    for method in methods_for("sdxl"):
+        if method.concat:
+            write_wide_offsets(folder, pipeline.unet, method.weights, len(method.concat))
+        else:
+            write_offsets(folder, pipeline.unet, method.weights)
+    write_codec(folder)
+    return pipeline
+
+
 def write_sharing(folder: Path, stem: str, frames: int, control: bool = False) -> None:
     """A file of attention sharing units for `sd15_unet`."""
     first, second, third, middle = SD15_WIDTHS

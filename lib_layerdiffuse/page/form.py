@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.methods import choose_method, find_method
+from ..core.methods import choose_method
 from ..core.picture.resize_modes import ResizeMode
 from ..form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
-from ..form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS
+from ..form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS, SEED_SETTINGS
 from ..form.ranges import Range, shown
+from ..form.ways import find_way
 from ..standalone.settings import MAX_SEED, SIZE_MIN, GenerateSettings
 from .uploads import opened
 
@@ -22,6 +23,7 @@ SETTING_OF = {
     "passes": "passes",
     **IMAGE_SETTINGS,
     **PROMPT_SETTINGS,
+    **SEED_SETTINGS,
 }
 # What the page's fields take: less than the program, because everybody shares one model.
 LIMITS = {
@@ -72,7 +74,7 @@ class Form:
             **ordinary,
             **chosen,
             method=layers.method,
-            mode=find_method(layers.method).mode,
+            mode=find_way(layers.method).mode,
             resize_mode=ResizeMode.named(layers.resize_mode).key,
         )
 

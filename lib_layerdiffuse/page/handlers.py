@@ -111,9 +111,10 @@ class Handlers:
         listed = 0
         for _ in run.follow():
             updates = self.busy(run)
-            if len(run.files) > listed:
-                listed = len(run.files)
-                updates |= self.pictures(visit, run, run.files[:listed])
+            files = run.files  # more of them are another list
+            if len(files) > listed:
+                listed = len(files)
+                updates |= self.pictures(visit, run, files)
             yield updates
         yield self.ended(visit, run)
 
@@ -165,7 +166,7 @@ class Handlers:
             results["gallery"]: gradio.update(value=items, selected_index=None, **look),
             results["files"]: gradio.update(value=[str(file.path) for file in files], visible=True),
             results["zip"]: gradio.update(value=archive, visible=archive is not None),
-            results["parameters"]: gradio.update(value=files[visit.chosen].parameters, visible=True),
+            results["parameters"]: gradio.update(value=chosen_of(visit, files).parameters, visible=True),
             self.layout.buttons["reuse"]: gradio.update(visible=True),
         }
 
@@ -204,14 +205,14 @@ class Handlers:
         files = shown_files(visit)
         if index is None or not 0 <= index < len(files):
             return gradio.update()
-        visit.chosen = index
+        visit.chosen = files[index].path
         return files[index].parameters
 
     def chosen_seed(self, request: gradio.Request) -> Any:
-        """The seed of the chosen picture, the first one if none was chosen."""
+        """The seed by which the chosen picture, or its set, is made again; of the first one if none was chosen."""
         visit = self.visits.of(session_of(request))
         files = shown_files(visit)
-        return files[min(visit.chosen, len(files) - 1)].seed if files else gradio.update()
+        return chosen_of(visit, files).set_seed if files else gradio.update()
 
     def arrive(self, token: str, request: gradio.Request) -> Iterator[Updates]:
         """What a tab had before it was loaded again: prompt and fields, pictures, and the run that goes on."""
@@ -275,6 +276,11 @@ def shown_files(visit: Visit) -> list[PictureFile]:
     """The files in the visitor's gallery: those of the run that goes on, else the last ones."""
     run = visit.running or visit.shown
     return run.files if run is not None else []
+
+
+def chosen_of(visit: Visit, files: list[PictureFile]) -> PictureFile:
+    """The file of the picture that was clicked, else the first."""
+    return next((file for file in files if file.path == visit.chosen), files[0])
 
 
 def messages_of(run: Run) -> str:

@@ -50,7 +50,7 @@ class Layout:
             with gradio.Column(min_width=0, elem_id="page_ask"):
                 self.build_prompt()
             with gradio.Column(min_width=0, elem_id="page_choose"):
-                place = {"base": self.model.base, "hidden": HIDDEN_ARGUMENTS, "header": ticked_header}
+                place = {"base": self.model.base, "hidden": HIDDEN_ARGUMENTS, "header": ticked_header, "chains": True}
                 place["offers"] = self.model.pipeline.files.offers
                 self.accordion = build_accordion(gradio, **place)
                 self.build_main_settings()

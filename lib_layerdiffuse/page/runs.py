@@ -40,6 +40,8 @@ class PictureFile:
     seed: int
     frame: str
     parameters: str
+    place: tuple[int, int] = (0, 0)  # number of its set, and of its layer there
+    set_seed: int = 0
 
 
 class Run:
@@ -109,7 +111,9 @@ class Run:
 
     def _add(self, picture: Picture) -> None:
         path = self._target.save(picture)
-        self.files.append(PictureFile(path, picture.seed, picture.frame, picture.parameters))
+        about = (picture.seed, picture.frame, picture.parameters, picture.place, picture.set_seed)
+        # the layers of a set stand beside each other, in whatever order they are made
+        self.files = sorted([*self.files, PictureFile(path, *about)], key=lambda file: file.place)
         self._tell()
 
     def _tell(self) -> None:

@@ -29,7 +29,7 @@ class Visit:
     token: str = ""
     prompt: str = ""
     values: tuple[Any, ...] = ()  # of the form at the last run
-    chosen: int = 0
+    chosen: Path | None = None  # the file of the picture that was clicked
     uploads: set[Path] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
     runs: list[Run] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Visit:
                 if run not in kept:
                     shutil.rmtree(run.folder, ignore_errors=True)
             self.begun += 1
-            self.chosen = 0
+            self.chosen = None
             self.runs = [*kept, Run(made_folder(self.folder / str(self.begun)))]
             return self.runs[-1]
 

@@ -316,7 +316,8 @@ class _Run:
         place, own = row // self.plan.frames, job.prompts[row]
         group = job.first_group + place
         text = parameters_text(self.plan, job.prompt, (seed, group), self.sampler_label, self.host.name)
-        return Picture(image, job.prompt or own, seed, group, frame, text, job.first_set + place, own)
+        number, set_seed = job.first_set + place, self.plan.set_seed(group)
+        return Picture(image, job.prompt or own, seed, group, frame, text, number, own, set_seed)
 
     def check_stop(self) -> None:
         """Leaves the run when somebody wants it to stop."""

@@ -25,8 +25,8 @@ class Picture:
     """One image: RGBA (straight alpha) where the method gives transparency, else RGB.
 
     `group` numbers the results of a prompt, `set_number` those of all prompts, `frame` names the layer ("" where a
-    result is one picture) and `layer_prompt` is what it was painted from; `parameters` is the text that a WebUI writes
-    into PNG files.
+    result is one picture), `layer_prompt` is what it was painted from, and `set_seed` the seed that makes it again with
+    all its set; `parameters` is the text that a WebUI writes into PNG files.
     """
 
     image: Image.Image
@@ -37,11 +37,17 @@ class Picture:
     parameters: str = ""
     set_number: int = 0
     layer_prompt: str = ""
+    set_seed: int = 0
 
     @property
     def transparent(self) -> bool:
         """Whether the image has an alpha channel."""
         return self.image.mode == "RGBA"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of its set, and of its layer there, by which pictures are ordered."""
+        return self.set_number, [*FRAMES, ""].index(self.frame)
 
     def save(self, path: str | Path) -> Path:
         """Write the picture with its seed and settings; returns the path.
@@ -109,8 +115,7 @@ class Pictures:
 
     def sort(self) -> None:
         """Put the layers of each set beside each other, in the order of the form."""
-        order = [*FRAMES, ""]
-        self.items.sort(key=lambda picture: (picture.set_number, order.index(picture.frame)))
+        self.items.sort(key=lambda picture: picture.place)
 
     def layer_sets(self) -> list[LayerSet]:
         """What was painted and given as layers, a set for each result; one that was cut short has fewer layers."""

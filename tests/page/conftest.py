@@ -40,6 +40,18 @@ def layered(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def sdxl(tmp_path_factory):
+    """A PageModel of a tiny random SDXL with the files of all its methods."""
+    tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
+    from lib_layerdiffuse.files.downloads import LayerFiles
+    from lib_layerdiffuse.page.model import PageModel
+    from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
+
+    folder = tmp_path_factory.mktemp("sdxl")
+    return PageModel(DiffusersHost(tiny.write_sdxl_folder(folder), "sdxl", LayerFiles([folder], offline=True)), {})
+
+
+@pytest.fixture(scope="session")
 def browser(chromium):
     """One context for all tests: its cache keeps the page's scripts."""
     return chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)

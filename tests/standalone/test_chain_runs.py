@@ -24,20 +24,12 @@ from lib_layerdiffuse.standalone.pictures import Pictures, Watchers
 from lib_layerdiffuse.standalone.settings import GenerateSettings
 
 BASE = GenerateSettings("a cat", seed=5, steps=2, count=1, passes=1, width=64, height=64, guidance=2.0)
-WIDE = {"layer_xl_fg2ble": 1, "layer_xl_bg2ble": 1, "layer_xl_fgble2bg": 2, "layer_xl_bgble2fg": 2}
 
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory) -> DiffusersHost:
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("sdxl")
-    pipeline = tiny.sdxl_pipeline(folder)
-    for stem in ("layer_xl_transparent_attn", "layer_xl_transparent_conv"):
-        tiny.write_offsets(folder, pipeline.unet, stem)
-    for stem, images in WIDE.items():
-        tiny.write_wide_offsets(folder, pipeline.unet, stem, images)
-    tiny.write_codec(folder)
-    return DiffusersHost(pipeline, "sdxl", LayerFiles([folder], offline=True))
+    return DiffusersHost(tiny.write_sdxl_folder(folder), "sdxl", LayerFiles([folder], offline=True))
 
 
 @pytest.fixture(scope="module")
