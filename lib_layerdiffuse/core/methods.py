@@ -346,8 +346,14 @@ def round_up_batch(images: int, frames: int) -> int:
 
 def frame_prompts(method: Method, prompt: str, extra: Mapping[str, str]) -> tuple[str, ...]:
     """The conditional prompt of each frame: "<extra>, <prompt>" where the frame has a non-empty extra prompt."""
-    extras = [extra.get(frame, "").strip() if frame in method.extra_prompts else "" for frame in method.frames]
-    return tuple(f"{text}, {prompt}" if text else prompt for text in extras)
+    extras = [extra.get(frame, "") if frame in method.extra_prompts else "" for frame in method.frames]
+    return tuple(own_prompt(text, prompt) for text in extras)
+
+
+def own_prompt(extra: str, prompt: str) -> str:
+    """ "<extra>, <prompt>"; the prompt as it is where there is no extra one."""
+    text = extra.strip()
+    return f"{text}, {prompt}" if text else prompt
 
 
 def stop_timestep(stop_at: float) -> float:

@@ -65,6 +65,8 @@ class OnUnet:
     `suppressed` says whose functions have no effect beside it. `set_boxes` is there where the method sees pictures: it
     takes the part of the whole, of size (h, w), that each row of the coming UNet call is; None where all are whole.
     `see` is there where it sees latents: it takes those for the calls to come.
+    `set_pictures` is there where each picture of a batch sees one of its own: it takes the picture of each row; None
+    where they stand in the batch's order.
     """
 
     set_active: Callable[[bool], object]
@@ -72,6 +74,7 @@ class OnUnet:
     suppressed: Sequence[str] = ()
     set_boxes: Callable[[Sequence[Box] | None, tuple[int, int]], object] | None = None
     see: Callable[[torch.Tensor], object] | None = None
+    set_pictures: Callable[[Sequence[int] | None], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,11 @@ def _put_offsets(
     def set_boxes(boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
         concat.boxes, concat.whole = boxes, whole
 
-    return OnUnet(installed.set_active, set_boxes=set_boxes, see=concat.see)
+    def set_pictures(pictures: Sequence[int] | None) -> None:
+        concat.pictures = pictures
+
+    own = set_pictures if len(concat.latents) > 1 else None
+    return OnUnet(installed.set_active, set_boxes=set_boxes, see=concat.see, set_pictures=own)
 
 
 def install_offsets(kept: KeptOffsets, modules: Modules, strength: float, concat: ConcatLatents | None) -> Any:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.methods import METHODS
 from ..files.layer_catalogue import Catalogue
 from ..form.arguments import BY_NAME, Argument
 from ..form.values import USUAL_FILE
+from ..form.ways import ways_for
 from . import own_files
 from .host.modules import host_module
 
@@ -51,7 +51,7 @@ def plot_module() -> Any:
 def build_axis(option: Callable[..., Any], argument: Argument, kind: type) -> Any:
     """One axis over the values of an argument."""
     listed = {
-        "method": lambda: [method.label for method in METHODS],
+        "method": lambda: [way.label for way in ways_for()],
         "file": lambda: [USUAL_FILE, *own_files.offered(Catalogue(), argument.name, None)],
     }
     choices = {"choices": listed[argument.kind]} if argument.kind in listed else {}

@@ -18,7 +18,8 @@ from .pictures import ClearLayer, clear
 def as_layer(job: Job, frame: str, image: Image.Image) -> Image.Image:
     """A picture of a frame as it goes out: hidden colours as the settings want them (no tile goes out), marked."""
     picture = image if job.request.is_tile else with_hidden_colours(image, job.request.options.hidden_colours)
-    return files.mark(picture, frame, several=len(job.run.method.frames) > 1)
+    several = len(job.run.method.frames) > 1 or job.request.chain is not None
+    return files.mark(picture, frame, several)
 
 
 def finished(job: Job, layer: ClearLayer, composite: Image.Image) -> Image.Image:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import unforeseen
-from ..core.methods import Method, frame_prompts, round_up_batch
+from ..core.methods import own_prompt, round_up_batch
 from ..form.arguments import BY_NAME, INFOTEXT_PREFIX
 from ..form.frames import FRAMES
 from .host.modules import host_module
@@ -64,12 +64,15 @@ class Expansion:
 
 
 class FramePrompts:
-    """The prompts of one job whose results have several frames."""
+    """The prompts of one job whose results have several frames.
 
-    def __init__(self, request: Request, method: Method):
-        self.request, self.method = request, method
+    `frames` are those of a result in this job; `named` are all that may have a prompt, in other steps of a chain too.
+    """
+
+    def __init__(self, request: Request, frames: Sequence[str], named: Sequence[str]):
+        self.request, self.frames = request, frames
         given = {name: getattr(request.arguments, frame.prompt) for name, frame in FRAMES.items()}
-        self.given = {frame: given[frame] for frame in self.method.extra_prompts if given[frame]}
+        self.given = {frame: given[frame] for frame in named if given[frame]}
         self.templates = self.given if any(map(is_template, self.given.values())) else {}
         self.extras: list[dict[str, str]] = []  # of each picture of the job, by frame
         self.heads: dict[str, list[str]] = {}  # of each picture: what stands before its extra prompt
@@ -84,6 +87,10 @@ class FramePrompts:
     def install(self) -> None:
         """Take part in the coming `setup_prompts`."""
         self._once = [once(self.p, "setup_prompts", self._set_up)]
+
+    def recall(self, extras: list[dict[str, str]], heads: dict[str, list[str]]) -> None:
+        """Use the prompts that an earlier step of the chain used."""
+        self.extras, self.heads = extras, heads
 
     def remove(self) -> None:
         """Give `p` its own methods back where they were not called."""
@@ -154,7 +161,7 @@ class FramePrompts:
             setattr(p, name, [values[source] for source in sources if source < len(values)])
         self._count_seeds(alone)
         if alone:
-            size = round_up_batch(p.batch_size, len(self.method.frames))
+            size = round_up_batch(p.batch_size, len(self.frames))
             self.request.changes.set("batch_size", size)
             self.request.changes.set("n_iter", math.ceil(len(sources) / size))
         for name, read in expansions.items():
@@ -165,12 +172,12 @@ class FramePrompts:
     def _is_alone(self) -> bool:
         """Whether each text stands for a whole result: another script made more or fewer of them, or a list is odd."""
         count = len(self.p.all_prompts)
-        odd = count != len(self._before["all_prompts"]) or count % len(self.method.frames) > 0
+        odd = count != len(self._before["all_prompts"]) or count % len(self.frames) > 0
         return odd or makes_combinations(self.p)
 
     def _sources(self, expansions: dict[str, list[Expansion]], alone: bool) -> list[int]:
         """For each picture, the place of its texts: those of a result's first frame where a script expanded them."""
-        count, frames = len(self.p.all_prompts), len(self.method.frames)
+        count, frames = len(self.p.all_prompts), len(self.frames)
         if alone:
             return [place // frames for place in range(count * frames)]
         before = {name: self._parts(name, values) for name, values in self._before.items()}
@@ -189,7 +196,7 @@ class FramePrompts:
 
     def _count_seeds(self, alone: bool) -> None:
         """Frames of a result have seeds that count up, as pictures of a plain batch have."""
-        p, frames = self.p, len(self.method.frames)
+        p, frames = self.p, len(self.frames)
         step = 0 if getattr(p, "subseed_strength", 0) else 1
         if alone:
             p.all_seeds = spread(p.all_seeds, frames, step)
@@ -243,16 +250,16 @@ class FramePrompts:
             extras = {frame: without_tags(text)[0] for frame, text in extras.items()}
             head = without_tags(head)[0]
             cut = len(head) if prompt.startswith(head) else 0
-            frames = frame_prompts(self.method, prompt[cut:], extras)
-            texts[place] = prompt[:cut] + frames[place % len(frames)]
-        for start in range(0, len(texts), len(self.method.frames)):
-            part = slice(start, start + len(self.method.frames))
+            extra = extras.get(self.frames[place % len(self.frames)], "")
+            texts[place] = prompt[:cut] + own_prompt(extra, prompt[cut:])
+        for start in range(0, len(texts), len(self.frames)):
+            part = slice(start, start + len(self.frames))
             texts[part] = evened(texts[part])
         self._load(data, self.extras[first])
 
     def _load(self, name: str, extras: dict[str, str]) -> None:
         """Networks that a batch's first result names, as the WebUI takes those of its first prompt."""
-        tags = " ".join(tag for text in extras.values() for tag in NETWORK.findall(text))
+        tags = " ".join(tag for frame in self.frames for tag in NETWORK.findall(extras.get(frame, "")))
         if not tags:
             return
         if getattr(self.p, "disable_extra_networks", False):
@@ -264,8 +271,9 @@ class FramePrompts:
             have = loaded.setdefault(kind, [])
             have += [one for one in found if one not in have]
         setattr(self.p, name, loaded)
-        told = f"{tags} in an extra prompt works on all pictures of a batch, as it changes the whole UNet"
-        self.request.note(told, in_files=False)
+        if len(self.frames) > 1:
+            told = f"{tags} in an extra prompt works on all pictures of a batch, as it changes the whole UNet"
+            self.request.note(told, in_files=False)
 
 
 def marked(prompt: Any) -> Any:

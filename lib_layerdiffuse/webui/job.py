@@ -16,6 +16,7 @@ import torch
 from ..core.errors import LayerDiffuseError
 from ..core.methods import round_up_batch
 from ..form.arguments import LayerArguments
+from .chains.link import ChainLink
 from .frame_prompts import FramePrompts
 from .host.host import computing_device, token_merging_off
 from .host.sampling import give_back, take_over
@@ -39,6 +40,7 @@ class Job:
         """Hold nothing large: no picture, and no part of the WebUI's model; at the start, and at the end."""
         self._run: Run | None = None
         self.prompts: FramePrompts | None = None  # where a result has several frames
+        self.link: ChainLink | None = None  # where this is a step of a chain
         self.init_images: InitImages | None = None
         self.second_pass: SecondPass | None = None
         self.outcome = Outcome()
@@ -62,13 +64,22 @@ class Job:
 
     # --- before sampling
 
+    def take_place(self) -> None:
+        """Take part in the chain, where there is one, and see that the batch holds whole results."""
+        if self.request.chain is None:
+            self.round_batch()
+            return
+        self.link = ChainLink(self.request, self.request.chain)
+        self.link.install()
+        self.prompts = self.link.prompts
+
     def round_batch(self) -> None:
         """A batch that the frames do not divide would be noise: round it up, and say so."""
         method, p, request = self.request.arguments.method_row, self.p, self.request
         if method is None or len(method.frames) == 1:
             return
         token_merging_off(p, request.changes.set)
-        self.prompts = FramePrompts(request, method)
+        self.prompts = FramePrompts(request, method.frames, method.extra_prompts)
         self.prompts.install()
         frames = len(method.frames)
         starts = len(distinct(getattr(p, "init_images", None) or []))
@@ -115,7 +126,7 @@ class Job:
     def finish(self) -> None:
         """Undo what may be left, also after an exception elsewhere; safe to call again."""
         give_back(getattr(self.p, "sampler", None))
-        for part in (self.prompts, self.init_images, self.second_pass):
+        for part in (self.prompts, self.link, self.init_images, self.second_pass):
             if part is not None:
                 part.remove()
         self.request.changes.undo()

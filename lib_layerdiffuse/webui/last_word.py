@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import files
+from .chains.steps import go_on
 from .host.modules import host_module
 from .job import job_of
 from .keeping import is_opaque
@@ -41,6 +42,7 @@ def on_results(original: Callable[..., Any], runner: Any, p: Any, processed: Any
     if job is None:
         original(runner, p, processed, *others)
         return
+    chain, failed = job.request.chain, job.failed
     job.outcome.end()
     known = list(processed.images)
     alphas = [(image, image.getchannel("A")) for image in known if files.is_marked(image) and image.mode == "RGBA"]
@@ -49,6 +51,8 @@ def on_results(original: Callable[..., Any], runner: Any, p: Any, processed: Any
         if is_opaque(image):  # made so in place
             image.putalpha(alpha)
     ours_of(runner).after_job(p, processed, known)
+    if chain is not None and chain.is_first and not failed:
+        go_on(p, processed, chain)
 
 
 def ours_of(runner: Any) -> LayerDiffuseScript:

@@ -22,10 +22,10 @@ ARGUMENTS = {METHOD: "method_file", DECODER: "decoder_file", ENCODER: "encoder_f
 
 def choose(request: Request, loaded: Loaded) -> tuple[Method, OwnFiles, LayerArguments]:
     """Method, files and arguments of a job: names in the arguments become those of an infotext, with a checksum."""
-    arguments = request.arguments
+    arguments, row = request.arguments, request.arguments.method_row
     wishes = {part: getattr(arguments, name) for part, name in ARGUMENTS.items()}
     chooser = Chooser(request.networks.catalogue, request.files, loaded, request.note)
-    method, chosen = chooser.choose(wishes, arguments.method_row)
+    method, chosen = chooser.choose(wishes, row if isinstance(row, Method) else None)
     told = {name: chosen.told.get(part, "") for part, name in ARGUMENTS.items()}
     return method, chosen, replace(arguments, method=method.id, **told)
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import LayerDiffuseError
 from ..files.layer_choice import Files
 from ..form.arguments import LayerArguments
+from .chains.chain_run import ChainRun
 from .changes import Changes
 from .networks import Networks
 from .options import Options
@@ -26,6 +27,7 @@ class Request:
     visitor: str = ""  # the page that wants it; empty for an API's
     is_tile: bool = False  # of a picture that a chosen script joins
     arguments: LayerArguments = field(default_factory=LayerArguments)  # the method may be left to the loaded base
+    chain: ChainRun | None = None  # whose step this job is
     telling: Telling = field(init=False)
     changes: Changes = field(init=False)
 
@@ -46,6 +48,11 @@ class Request:
     def take(self, arguments: LayerArguments) -> None:
         """The arguments that were sent."""
         self.arguments = replace(arguments, enabled=True)
+
+    def take_step(self, chain: ChainRun) -> None:
+        """The arguments of a step of a chain."""
+        self.chain = chain
+        self.take(chain.arguments_of_step())
 
     def note(self, text: str, in_files: bool = True) -> None:
         """Tell the user something about the pictures."""

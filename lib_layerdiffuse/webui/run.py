@@ -17,9 +17,11 @@ from ..files.layer_catalogue import Loaded
 from ..files.layer_choice import OwnFiles
 from ..form.arguments import LayerArguments, to_infotext
 from ..form.frames import FRAMES
+from ..form.ways import Way
 from ..unet.images import on_grey
 from ..unet.method_kinds import Conditions, needed_bytes
 from . import own_files
+from .chains.chain_run import ChainRun
 from .host.host import WebuiHost, host_of
 from .host.modules import host_module
 from .host.unet_pass import MethodRun, UnetPass
@@ -52,21 +54,35 @@ class Run:
     def prepare_pass(self, latent: torch.Tensor) -> None:
         """For a pass at the size of [B,4,h,w]: encode what the method sees, and have the WebUI leave room."""
         self.host = host_of(self.p.sd_model)
-        self.conditions = self._conditions(*(side * VAE_FACTOR for side in latent.shape[-2:]))
+        self._check_checkpoint()
+        self.conditions = self._conditions(len(latent), *(side * VAE_FACTOR for side in latent.shape[-2:]))
         if self.arguments.weight:
             modules = dict(self.host.unet.named_modules())
             self.host.reserve(needed_bytes(self.method, self.weights, modules, self.host.device))
 
-    def _conditions(self, height: int, width: int) -> Conditions:
-        def seen(frame: str) -> torch.Tensor:
-            picture = rgba_array(getattr(self.arguments, FRAMES[frame].image))
-            return on_grey(picture, height, width, self.arguments.resize_mode).to(self.host.device)
+    def _check_checkpoint(self) -> None:
+        """Whether a chain still has the checkpoint that it began with; a second pass may have one of its own."""
+        if self.request.chain is not None and not getattr(self.p, "is_hr_pass", False):
+            self.request.chain.check_checkpoint(checkpoint_name(self.p.sd_model))
 
-        method = self.method
-        latents = [self.host.encode_mean(seen(frame)) for frame in method.concat]
+    def _conditions(self, count: int, height: int, width: int) -> Conditions:
+        def seen(picture: Any) -> torch.Tensor:
+            pixels = on_grey(rgba_array(picture), height, width, self.arguments.resize_mode)
+            return pixels.to(self.host.device)
+
+        method, control = self.method, self.method.control
+        latents = [[self.host.encode_mean(seen(one)) for one in self._given(frame, count)] for frame in method.concat]
+        rows = max(map(len, latents), default=1)
+        frames = [torch.cat(found).expand(rows, -1, -1, -1) for found in latents]
         return Conditions(
-            torch.cat(latents, dim=1) if latents else None, seen(method.control) if method.control else None
+            torch.cat(frames, dim=1) if frames else None, seen(self._given(control, count)[0]) if control else None
         )
+
+    def _given(self, frame: str, count: int) -> list[Any]:
+        """The pictures of a frame: one for all, or those that the chain made for each of this batch."""
+        chain, first = self.request.chain, self.p.iteration * self.p.batch_size
+        made = chain.seen(frame, range(first, first + count)) if chain is not None else None
+        return [getattr(self.arguments, FRAMES[frame].image)] if made is None else made
 
     def sample(self, run: Callable[[], Any]) -> Any:
         """The sampler call of one pass with the method on the UNet; the final latents, also after an interrupt."""
@@ -136,10 +152,12 @@ class RunPart:
 
 def checked(request: Request) -> Run:
     """Check everything against the loaded model and read the files; typed errors before anything is touched."""
-    host, networks = host_of(request.p.sd_model), request.networks
+    host, networks, chain = host_of(request.p.sd_model), request.networks, request.chain
     base, modules = host.base, dict(host.unet.named_modules())
     wanted = request.arguments.method_row
-    if wanted is not None:
+    if chain is not None:
+        check_chain(request, chain, base)
+    elif isinstance(wanted, Method):
         check_base(wanted, base)
     method, files, arguments = own_files.choose(request, Loaded(base, parameter_shapes(modules)))
     host.check_unet()
@@ -147,12 +165,35 @@ def checked(request: Request) -> Run:
     weights = networks.method(files, method, modules)
     if method.transparent_frames:
         networks.decoder(files, base)  # fails now rather than after the sampling
-    request.p.extra_generation_params.update(to_infotext(arguments))
-    note_unused(request, method, arguments)
+    request.p.extra_generation_params.update(to_infotext(arguments) if chain is None else chain.infotext(arguments))
+    if chain is None or chain.is_first:
+        note_unused(request, method if chain is None else chain.chain, arguments)
     return Run(request, method, arguments, files, host, weights)
 
 
-def note_unused(request: Request, method: Method, arguments: LayerArguments) -> None:
+def check_chain(request: Request, chain: ChainRun, base: str) -> None:
+    """Before the first step, all that could end a later one; before a later one, whether it can go on."""
+    chain.check_base(base)
+    chain.check_checkpoint(checkpoint_name(request.p.sd_model))
+    if not chain.is_first:
+        return
+    chain.check_arguments()
+    if getattr(request.p, "firstpass_image", None) is not None:
+        raise InputError(
+            f"one picture to upscale for the {len(chain.chain.makes)} layers of a chain",
+            "a first pass of this job",
+            "tick Hires. fix and generate, or upscale the layer in img2img or Extras",
+        )
+    for stem in chain.chain.stems:
+        request.files.find(stem)
+
+
+def checkpoint_name(sd_model: Any) -> str:
+    """The name of a loaded checkpoint."""
+    return str(getattr(getattr(sd_model, "sd_checkpoint_info", None), "name", ""))
+
+
+def note_unused(request: Request, method: Way, arguments: LayerArguments) -> None:
     """A note on prompts of frames that the method does not have."""
     unused = [
         frame.prompt

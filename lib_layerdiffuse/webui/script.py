@@ -14,6 +14,8 @@ from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..form.accordion import build_accordion
 from ..form.arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
 from . import beside, files, own_files
+from .chains.chain_run import chain_run
+from .chains.steps import chain_of
 from .downloads import HostLayerFiles
 from .finishing import as_layer, cut_out, finished
 from .given_images import tell_about_images, tell_about_the_tab
@@ -76,6 +78,7 @@ class LayerDiffuseScript(Scripts.Script):
             last_result=self.last.get,
             files=functools.partial(own_files.offered, self.networks.catalogue),
             offers=lambda method: HostLayerFiles(read_options()).offers(method),
+            chains=True,
         )
         self.infotext_fields = accordion.infotext_fields()
         self.paste_field_names = accordion.paste_field_names
@@ -111,11 +114,16 @@ class LayerDiffuseScript(Scripts.Script):
         values = values[:count] + values[count + 1 :]
         if values and isinstance(values[0], dict):  # one mapping; the WebUI fills up with the page's values
             values = values[:1]
-        job.request.take(fresh(job.p, parse_positional(values)))
-        selected = selected_of(job.p)
-        if selected is not None:
-            selected.check(job.request.arguments)
-        job.round_batch()
+        chain = chain_of(job.p)
+        if chain is None:
+            job.request.take(fresh(job.p, parse_positional(values)))
+            selected = selected_of(job.p)
+            if selected is not None:
+                selected.check(job.request.arguments)
+            chain = chain_run(job.request.arguments)
+        if chain is not None:
+            job.request.take_step(chain)
+        job.take_place()
 
     def process(self, p: Any, *values: Any) -> None:
         """The model is loaded: check and read all that the job needs."""
@@ -194,6 +202,8 @@ class LayerDiffuseScript(Scripts.Script):
             if job.run.arguments.output_origin and not job.request.is_tile:
                 job.outcome.add_origin(job.p.iteration * job.p.batch_size + place, layer.opaque)
         picture.image = as_layer(job, layer.frame, picture.image)
+        if job.request.chain is not None:
+            job.request.chain.take(layer.frame, job.p.iteration * job.p.batch_size + place, picture.image)
         inside_mask = cut_out(job) if option("return_mask_composite", False) else None
         job.outcome.add((layer.frame, picture.image), inside_mask)
         self.last.remember(job.request.visitor, layer.frame, picture.image)
@@ -216,7 +226,7 @@ class LayerDiffuseScript(Scripts.Script):
             return
         for place, image in job.outcome.deliver():
             add_picture(job.p, processed, place, image)
-        if selected_of(job.p) is None:  # a chosen script goes on with the pictures themselves
+        if selected_of(job.p) is None and job.request.chain is None:  # else somebody goes on with the pictures
             files.for_api(job.p, processed)
 
 

@@ -128,6 +128,7 @@ class Processed:
 
     def __init__(self, p: Processing, images: list[Any], infotexts: list[str], index_of_first_image: int = 0):
         self.images, self.infotexts, self.index_of_first_image = images, infotexts, index_of_first_image
+        self.info = "".join(infotexts[:1])
         self.comments = "".join(f"{comment}\n" for comment in p.comments)
         self.all_prompts, self.all_seeds, self.batch_size = p.all_prompts, p.all_seeds, p.batch_size
         self.extra_generation_params, self.seed = p.extra_generation_params, p.all_seeds[0]

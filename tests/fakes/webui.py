@@ -118,6 +118,7 @@ class State(SimpleNamespace):
     def __init__(self) -> None:
         super().__init__(interrupted=False, skipped=False, stopping_generation=False, textinfo=None)
         self.job, self.job_count, self.sampling_step, self.sampling_steps, self.current_latent = "", -1, 0, 0, None
+        self.job_no = 0
 
     def interrupt(self) -> None:
         """The user's button."""
@@ -125,6 +126,7 @@ class State(SimpleNamespace):
 
     def nextjob(self) -> None:
         """Between batches and passes."""
+        self.job_no += 1
 
 
 class Callbacks:

@@ -9,7 +9,7 @@ import pytest
 from fakes import ui
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.core.methods import METHODS
+from lib_layerdiffuse.form.ways import ways_for
 from lib_layerdiffuse.webui.axes import register_axes
 
 LABELS = ["[LayerDiffuse] Method", "[LayerDiffuse] Weight", "[LayerDiffuse] Stop At"]
@@ -32,7 +32,7 @@ def test_a_webui_without_the_plot(monkeypatch):
 
 
 def test_methods_are_offered_by_the_labels_users_know(axes):
-    assert axes[LABELS[0]].choices() == [method.label for method in METHODS]
+    assert axes[LABELS[0]].choices() == [way.label for way in ways_for()]
     assert axes[LABELS[1]].choices is None
 
 

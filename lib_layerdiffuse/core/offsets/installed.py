@@ -17,13 +17,15 @@ from ..rows import spread_rows
 class ConcatLatents:
     """What the wide input convolution of one run sees beside the sample: latents [N,4 or 8,h,w], sampler scale.
 
-    N is 1, or the pictures of the batch (CFG repeats them in the same order). Where a host samples parts of a picture,
-    set `boxes` (one for each row) and the size (h, w) of the `whole` before each call.
+    N is 1, or the pictures of the batch (CFG repeats them in the same order; set `pictures`, one for each row, before
+    each call where it does not). Where a host samples parts of a picture, set `boxes` (one for each row) and the size
+    (h, w) of the `whole` before each call.
     """
 
     latents: Tensor
     boxes: Sequence[Box] | None = None
     whole: tuple[int, int] | None = None
+    pictures: Sequence[int] | None = None
     _shaped: dict = field(default_factory=dict, repr=False)
 
     def see(self, latents: Tensor) -> None:
@@ -39,7 +41,7 @@ class ConcatLatents:
             if moved.shape[2:] != size:  # a second pass at another size
                 moved = F.interpolate(moved.float(), size=size, mode="bilinear", antialias=True)
             self._shaped = {key: moved.to(sample.dtype)}
-        spread = spread_rows(self._shaped[key], len(sample))
+        spread = spread_rows(self._shaped[key], len(sample), self.pictures)
         if self.boxes is None:
             return spread
         return torch.stack([box.of(row) for box, row in zip(self.boxes, spread, strict=True)])

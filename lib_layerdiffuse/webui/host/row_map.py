@@ -45,6 +45,12 @@ class RowMap:
             self._orders[rows] = sharing_order(rows, self.frames)
         return self._orders[rows]
 
+    def pictures(self, count: int) -> list[int] | None:
+        """The picture of each of the next `count` rows; None where they stand in the order of the batch."""
+        rows = self.rows[self.taken : self.taken + count]
+        self.taken += count
+        return [row.image for row in rows] if len(rows) == count else None
+
     def _natural(self, count: int) -> None:
         if count % self.frames:
             raise _torn(count, self.frames)

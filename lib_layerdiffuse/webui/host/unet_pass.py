@@ -74,8 +74,13 @@ class UnetPass:
         """The WebUI's on_cfg_denoiser: what the step at hand denoises, and the rows of its UNet calls."""
         self.steps += 1
         self.whole = parameters.x
-        if self.rows.frames > 1:
+        if self.rows.frames > 1 or self._sees_own:
             self.rows.begin_step(self.host.rows_of_step(parameters))
+
+    @property
+    def _sees_own(self) -> bool:
+        """Whether each picture of the batch sees one of its own."""
+        return self.conditions.concat is not None and len(self.conditions.concat) > 1
 
     def _put_on(self, host: WebuiHost) -> None:
         self.host, self.unet = host, host.unet
@@ -103,6 +108,8 @@ class UnetPass:
                     named = {**named, "transformer_options": on_unet.adopt(named["transformer_options"])}
                 if active and on_unet.set_boxes is not None and self.whole is not None:
                     on_unet.set_boxes(self._parts(inputs[0], self.whole), (self.whole.shape[-2], self.whole.shape[-1]))
+            if on_unet.set_pictures is not None:
+                on_unet.set_pictures(self.rows.pictures(len(inputs[0])))
             self._order = self.rows.order(len(inputs[0])) if self.rows.frames > 1 else None
             return (inputs, named) if self._order is None else reordered(inputs, named, self._order)
 
