@@ -1,6 +1,7 @@
 """An extension for host tests: writes down the latents that a sampler was last given, the final ones in the end.
 
-It also lets a test ask the process for the memory that it truly holds.
+It also lets a test ask the process for the memory that it truly holds, and press the page's button that ends a job after
+the picture at hand.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from typing import Any
 
 import numpy as np
-from modules import script_callbacks  # noqa: TID251 an extension beside ours, not a part of it
+from modules import script_callbacks, shared  # noqa: TID251 an extension beside ours, not a part of it
 
 
 def note(parameters: Any) -> None:
@@ -29,11 +30,17 @@ def collect() -> None:
         trim(0)
 
 
-def add_route(_page: Any, app: Any) -> None:
-    """Lets tests, and nobody else, ask for `collect`."""
+def stop_generating() -> None:
+    """No picture after the one at hand."""
+    shared.state.stop_generating()
+
+
+def add_routes(_page: Any, app: Any) -> None:
+    """Lets tests, and nobody else, ask for these."""
     if os.environ.get("LAYERDIFFUSE_WITNESS"):
-        app.add_api_route("/layerdiffuse_witness/collect", collect, methods=["POST"])
+        for endpoint in (collect, stop_generating):
+            app.add_api_route(f"/layerdiffuse_witness/{endpoint.__name__}", endpoint, methods=["POST"])
 
 
 script_callbacks.on_cfg_after_cfg(note)
-script_callbacks.on_app_started(add_route)
+script_callbacks.on_app_started(add_routes)
