@@ -1,6 +1,6 @@
 """An extension for host tests: writes down the latents that a sampler was last given, the final ones in the end.
 
-It also lets a test ask the process for the memory that it truly holds, and press the page's button that ends a job after
+It also lets a test ask for the memory that the process truly holds, and press the page's button that ends a job after
 the picture at hand.
 """
 
