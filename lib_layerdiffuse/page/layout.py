@@ -44,7 +44,6 @@ class Layout:
 
     def build(self) -> None:
         """Builds everything inside the running Blocks: in the order of the keyboard, placed by the style sheet."""
-        gradio.HTML(style.title_html(self.model), elem_id="page_title")
         self.token = gradio.Textbox("", visible=False, label="Tab")
         with gradio.Row(equal_height=False, elem_id="page_columns"):
             with gradio.Column(min_width=0, elem_id="page_ask"):

@@ -79,14 +79,25 @@ class Server:
 
 def build_page(model: PageModel, visits: Visits) -> Any:
     """The page as gradio Blocks, not yet served."""
+    import gradio
+
+    from . import style
     from .blocks import PageBlocks
     from .handlers import Handlers
     from .layout import Layout
+    from .stack_tab import StackTab
 
     with PageBlocks(title="LayerDiffuse", analytics_enabled=False, delete_cache=DELETE_CACHE) as blocks:
+        gradio.HTML(style.title_html(model), elem_id="page_title")
         layout = Layout(model)
-        layout.build()
-        Handlers(model, layout, visits).connect(blocks)
+        with gradio.Tabs(elem_id="page_tabs"):
+            with gradio.Tab("Pictures", elem_id="page_tab_pictures"):
+                layout.build()
+            with gradio.Tab("Layers", elem_id="page_tab_layers"):
+                stack_tab = StackTab(model, visits)
+        handlers = Handlers(model, layout, visits)
+        handlers.connect(blocks)
+        stack_tab.connect(blocks, handlers)
     blocks.close_endpoints()
     return blocks.queue(max_size=WAITING_LIMIT, api_open=False)
 

@@ -13,6 +13,7 @@ from ..core.picture.sizes import MOST_PIXELS, MOST_SIDE
 from ..unet.images import open_image
 
 TITLES = {
+    "stack_picture": "the picture of a layer",
     "init": "the picture to start from",
     "control_image": "the picture to follow",
     "fg_image": "the foreground",

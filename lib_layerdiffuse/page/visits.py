@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class Visits:
         self._visits: dict[str, Visit] = {}  # by browser session
         self._timers: dict[int, threading.Timer] = {}  # by the visit's id, while nobody looks on
         self._lock = threading.RLock()
+        self.closing: list[Callable[[], object]] = []  # called when all visits end
 
     def of(self, session: str | None) -> Visit:
         """The visit of a browser session, made at its first call."""
@@ -129,6 +131,8 @@ class Visits:
 
     def close(self) -> None:
         """Ends all visits."""
+        for end in self.closing:
+            end()
         with self._lock:
             for timer in self._timers.values():
                 timer.cancel()

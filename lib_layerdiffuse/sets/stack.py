@@ -11,20 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ..core.errors import InputError
 from ..core.methods import BACKGROUND, FOREGROUND
 from ..core.picture.sizes import MOST_SIDE
 from .layer_set import MOST_LAYERS, MOST_PIXELS, PLAIN, Layer, LayerSet, as_rgba
+from .stack_pictures import STEP, filled, rounded_up, scaled, title_of
 
 HISTORY_BYTES, HISTORY_STEPS = 2**29, 200  # pictures of all remembered states, each counted once
 SEEDS = 2**31  # drawn ones lie below
-STEP = 8  # pixels: latents come in steps of so many
 SCALES = (0.02, 8.0)
 WEIGHTS = (0.0, 2.0)
-LONGEST_TITLE = 60
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,14 @@ class StackState:
             got = f"{len(self.layers)} layers of {pixels} pixels in all"
             raise InputError(got, f"at most {MOST_LAYERS} layers of {MOST_PIXELS}", "delete some, or make them smaller")
 
+    @classmethod
+    def of_set(cls, layer_set: LayerSet) -> StackState:
+        """The layers of a set, as one can go on with them."""
+        names = ("name", "picture", "left", "top", *PASSED_ON)
+        rows = [{name: getattr(layer, name) for name in names} for layer in layer_set]
+        layers = (StackLayer(key, **row) for key, row in enumerate(rows, 1))
+        return cls(layer_set.width, layer_set.height, tuple(layers))
+
     def place_of(self, key: int | None) -> int | None:
         """Where in the order a layer is; None where it is not."""
         return next((place for place, layer in enumerate(self.layers) if layer.key == key), None)
@@ -162,6 +168,10 @@ class PaintRequest:
         return title_of(self.prompt, self.role)
 
 
+class Stopped(Exception):
+    """Somebody asked a painter to stop: there is no picture, and nothing went wrong."""
+
+
 Painter = Callable[[PaintRequest], Image.Image]
 
 
@@ -216,6 +226,12 @@ class Stack:
             while self._undo and (len(self._undo) > HISTORY_STEPS or self.bytes > self.history_bytes):
                 del self._undo[0]
 
+    def open(self, state: StackState) -> None:
+        """Another stack altogether; its layers get keys that none had, for something may still be painted for one."""
+        with self.lock:
+            layers = [replace(layer, key=self.new_key()) for layer in state.layers]
+            self.change(replace(state, layers=tuple(layers)))
+
     @property
     def bytes(self) -> int:
         """Memory of all pictures, those of former states included, each counted once."""
@@ -248,13 +264,13 @@ class Stack:
         self.change((self.state.without(former.key) if former else self.state).put(layer, 0))
         return layer
 
-    def update(self, key: int, **changes: Any) -> StackLayer:
-        """Other name, place, opacity, visibility, prompt, seed or weight; a new scale alone keeps the middle."""
+    def update(self, key: int, middle: tuple[float, float] | None = None, **changes: Any) -> StackLayer:
+        """Another name, place, opacity and so on; a new scale keeps the middle, unless a place or `middle` is given."""
         with self.lock:
             layer = self.state.layer(key)
             changed = replace(layer, **changes)
-            if "scale" in changes and not {"left", "top"} & set(changes):
-                changed = changed.with_middle(*layer.middle)
+            if middle is not None or ("scale" in changes and not {"left", "top"} & set(changes)):
+                changed = changed.with_middle(*(middle or layer.middle))
             self.change(self.state.with_layer(changed))
             return changed
 
@@ -351,41 +367,10 @@ class Stack:
         return self.take(request, painter(request))
 
 
-def title_of(prompt: str, role: str) -> str:
-    """The name of a painted layer: its prompt in one line, cut where it is long."""
-    words = " ".join(prompt.split())
-    text = words if len(words) <= LONGEST_TITLE else f"{words[: LONGEST_TITLE - 3].rstrip()}..."
-    return text or role.capitalize()
-
-
 def bytes_of(states: Iterable[StackState]) -> int:
     """Memory of the pictures of states, each counted once."""
     pictures = {id(layer.picture): layer.picture for state in states for layer in state.layers}
     return sum(4 * picture.width * picture.height for picture in pictures.values())
-
-
-def scaled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """RGBA at another size, colour weighted by alpha."""
-    return picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-
-
-def filled(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """RGBA scaled to cover a size and cut to it about the middle; itself where it has that size."""
-    if picture.size == size:
-        return picture
-    factor = max(size[0] / picture.width, size[1] / picture.height)
-    width, height = (min(side, wanted / factor) for side, wanted in zip(picture.size, size, strict=True))
-    left, top = (picture.width - width) / 2, (picture.height - height) / 2
-    box = (left, top, left + width, top + height)
-    return picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS, box).convert("RGBA")
-
-
-def rounded_up(picture: Image.Image) -> Image.Image:
-    """RGBA whose sides are multiples of 8: the last row and column go on."""
-    height, width = (-picture.height % STEP, -picture.width % STEP)
-    if not height and not width:
-        return picture
-    return Image.fromarray(np.pad(np.asarray(picture), ((0, height), (0, width), (0, 0)), mode="edge"))
 
 
 def paint_all(stack: Stack, painter: Painter, requests: Sequence[Callable[[Stack], PaintRequest]]) -> list[StackLayer]:

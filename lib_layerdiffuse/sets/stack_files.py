@@ -186,6 +186,15 @@ def read_project(path: str | Path) -> StackState:
         raise broken(f"{path.name}, which is no whole ZIP file ({str(error)[:100]})") from error
 
 
+def is_project(path: str | Path) -> bool:
+    """Whether a file says that it is a project; other ZIP files may hold layers too."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(DOCUMENT) as file:
+            return f'"{FORMAT}"'.encode() in file.read(len(FORMAT) + 100)
+    except (KeyError, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error, zipfile.BadZipFile):
+        return False
+
+
 def entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     """The bytes of a file in a ZIP, at most so many."""
     try:

@@ -266,6 +266,7 @@ LOOKS = {
     "desktop-dark": {"viewport": {"width": 1400, "height": 1000}, "color_scheme": "dark"},
     "phone-light": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
+ELSEWHERE = "#page_gallery, #page_buttons, #page_words .gallery, .tab-wrapper"
 CONTROLS = "button:visible:enabled, input[type=checkbox]:visible, input[type=range]:visible, #page_files a:visible"
 
 
@@ -281,7 +282,7 @@ def test_every_control_can_be_clicked(chromium, demo_server, look, capfd):
     tab.wait_for_selector("#layerdiffuse_ending_step", state="visible")
     clicked = 0
     for control in tab.query_selector_all(CONTROLS):
-        elsewhere = control.evaluate("one => !!one.closest('#page_gallery, #page_buttons, #page_words .gallery')")
+        elsewhere = control.evaluate(f"one => !!one.closest('{ELSEWHERE}')")
         if not elsewhere and control.is_visible() and control.is_enabled():
             again = control.evaluate("one => one.type === 'checkbox' || one.matches('.label-wrap')")  # what it hid
             for _ in range(1 + again):

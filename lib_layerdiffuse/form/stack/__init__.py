@@ -1,0 +1,1 @@
+"""The Layers tab of every user interface: a stack of layers, painted one after the other."""
