@@ -12,6 +12,7 @@ from ..core.bases import SD_HUB, Hub
 from ..core.errors import LayerDiffuseError, OutputError, WeightsError
 from ..core.files.weights import SUFFIX, find_weights
 from ..core.methods import Method, hub_of
+from .converting import as_safetensors
 from .hub import fetch_file
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,12 @@ class LayerFiles:
         """The file of `stem` where it is there already; nothing is downloaded."""
         return next((path for folder in self.places_of(stem) if (path := folder / (stem + SUFFIX)).is_file()), None)
 
+    def as_published(self, stem: str) -> Path | None:
+        """The file of `stem` in the form that its hub has, where that is another one and the file is there."""
+        name = published_name(stem)
+        places = self.places_of(stem) if name != stem + SUFFIX else ()
+        return next((path for folder in places if (path := folder / name).is_file()), None)
+
     def find(self, stem: str) -> Path:
         """The file of `stem`; WeightsError that says how to get it by hand when it is nowhere."""
         # the hub has no file of a base that ships
@@ -77,10 +84,16 @@ class LayerFiles:
         return hub_of(method.weights) is not None or self.present(method.weights) is not None
 
     def download(self, name: str) -> Path:
-        """Fetch the file called `name` here into `download_folder`, going on where an earlier try stopped."""
+        """Fetch the file called `name` here, and make it what it is here where the hub has it in another form."""
+        stem = name.removesuffix(SUFFIX)
+        path = self.as_published(stem) or self.transfer(hub_of(stem) or SD_HUB, name)
+        return path if path.suffix == SUFFIX else as_safetensors(path)
+
+    def transfer(self, hub: Hub, name: str) -> Path:
+        """Fetch a hub's file into `download_folder`, going on where an earlier try stopped."""
         from huggingface_hub import constants
 
-        hub, target = hub_of(name.removesuffix(SUFFIX)) or SD_HUB, self.download_folder()
+        target = self.download_folder()
         if self.offline or constants.HF_HUB_OFFLINE:
             raise self._missing(hub, name, "offline mode forbids the download")
         name = hub.name_of(name)
@@ -113,6 +126,12 @@ class LayerFiles:
             f"the file {name} of the hub repository {hub.repository}",
             self.by_hand(hub, name),
         )
+
+
+def published_name(stem: str) -> str:
+    """What the hub calls the file of `stem`."""
+    hub = hub_of(stem)
+    return stem + SUFFIX if hub is None else hub.name_of(stem + SUFFIX)
 
 
 def unwritable(path: Path, error: OSError, elsewhere: str) -> OutputError:

@@ -98,7 +98,7 @@ def listed(files: HostLayerFiles, base: str) -> list[ListedFile]:
     """All layer files of a base."""
     rows = []
     for stem, purpose in stems_of(base).items():
-        path = files.present(stem)
+        path = files.present(stem) or files.as_published(stem)
         there = (False, None, None) if path is None else (True, str(path), path.stat().st_size)
         rows.append(ListedFile(stem + SUFFIX, purpose, *there))
     return rows
@@ -106,7 +106,7 @@ def listed(files: HostLayerFiles, base: str) -> list[ListedFile]:
 
 def missing(files: HostLayerFiles, base: str) -> list[str]:
     """Stems of those that are not there."""
-    return [stem for stem in stems_of(base) if files.present(stem) is None]
+    return [stem for stem in stems_of(base) if (files.present(stem) or files.as_published(stem)) is None]
 
 
 def checked_stems(names: Sequence[str], base: str) -> list[str]:

@@ -28,7 +28,7 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self, with_body: bool) -> None:
         content = self.server.content
         self.server.tokens.append(self.headers.get("Authorization"))
-        if self.path != f"/{SD_HUB.repository}/resolve/main/{self.server.file_name}":
+        if self.path != f"/{self.server.repository}/resolve/main/{self.server.file_name}":
             self.send_response(404)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -61,9 +61,9 @@ class HubServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, file_name: str, content: bytes):
+    def __init__(self, file_name: str, content: bytes, repository: str):
         super().__init__(("127.0.0.1", 0), Hub)
-        self.file_name, self.content = file_name, content
+        self.file_name, self.content, self.repository = file_name, content, repository
         self.etag, self.broken = hashlib.sha256(content).hexdigest(), 0
         self.starts, self.tokens = [], []
 
@@ -77,9 +77,9 @@ class HubServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve(file_name: str, content: bytes) -> Iterator[HubServer]:
-    """A running hub that has one file of the repository of layer files."""
-    server = HubServer(file_name, content)
+def serve(file_name: str, content: bytes, repository: str = SD_HUB.repository) -> Iterator[HubServer]:
+    """A running hub that has one file of a repository, by default that of the layer files."""
+    server = HubServer(file_name, content, repository)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
