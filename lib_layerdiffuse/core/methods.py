@@ -358,10 +358,10 @@ def own_prompt(extra: str, prompt: str) -> str:
 
 def stop_timestep(stop_at: float) -> float:
     """The timestep at and below which the UNet is the plain one: 999 * (1 - stop_at); never for 1, always for 0."""
-    return _limit(stop_at, LAST_TIMESTEP * (1 - stop_at))
+    return stop_limit(stop_at, LAST_TIMESTEP * (1 - stop_at))
 
 
-def _limit(stop_at: float, value: float) -> float:
+def stop_limit(stop_at: float, value: float) -> float:
     """`value`, with the two ends of the slider free of rounding: samplers may leave the trained range by a little."""
     if not 0 <= stop_at <= 1:
         raise InputError(f"stop at {stop_at}", "a number from 0 to 1", "choose 1 to never stop")

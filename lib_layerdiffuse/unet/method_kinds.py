@@ -16,7 +16,7 @@ import torch
 from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError
 from ..core.memory import free_bytes
-from ..core.methods import ATTENTION_SHARING, OFFSETS, Method
+from ..core.methods import ATTENTION_SHARING, LORA, OFFSETS, Method
 from ..core.offsets.install import (
     ConcatLatents,
     MergedCopies,
@@ -26,6 +26,7 @@ from ..core.offsets.install import (
     merged_bytes,
     parameter_shapes,
 )
+from ..core.offsets.lora_files import read_lora
 from ..core.offsets.offsets import OffsetSet, read_offsets
 from ..core.picture.boxes import Box
 from ..core.sharing.attention_sharing import (
@@ -147,6 +148,20 @@ def _memory_of_offsets(kept: KeptOffsets, modules: Modules) -> Memory:
     return Memory(0, merged_bytes(kept.offsets, modules))
 
 
+def _read_lora(path: Path, modules: Modules, method: Method) -> KeptOffsets:
+    return KeptOffsets(read_lora(path, parameter_shapes(modules)))
+
+
+def _put_lora(stack: ExitStack, kept: KeptOffsets, modules: Modules, strength: float, conditions: Conditions) -> OnUnet:
+    """By hooks always: it touches almost all of a transformer, which merged would be there twice."""
+    installed = stack.enter_context(hook_offsets(kept.offsets, modules, strength))
+    return OnUnet(installed.set_active)
+
+
+def _memory_of_lora(kept: KeptOffsets, modules: Modules) -> Memory:
+    return Memory(kept.offsets.nbytes, kept.offsets.nbytes)
+
+
 def is_short(size: int) -> bool:
     """Whether the graphics card has no room for `size` more bytes of weights."""
     return torch.cuda.is_available() and free_bytes(torch.device("cuda")) < ROOM * size
@@ -218,6 +233,7 @@ class PartsOfControl:
 KINDS: Mapping[str, Kind] = {
     OFFSETS: Kind(_read_offsets, _put_offsets, _memory_of_offsets),
     ATTENTION_SHARING: Kind(_read_sharing, _put_sharing, _memory_of_sharing, needs_all_tokens=True),
+    LORA: Kind(_read_lora, _put_lora, _memory_of_lora),
 }
 
 

@@ -13,6 +13,7 @@ from ..core.files.codec_parts import DECODER, ENCODER
 from ..core.files.weights import keep_latest, stamp
 from ..core.memory import is_roomy
 from ..core.methods import Method
+from ..core.offsets.install import parameter_shapes
 from ..files.layer_catalogue import Catalogue
 from ..files.layer_choice import Files
 from ..unet.method_kinds import Modules, read_method
@@ -31,7 +32,7 @@ class Networks:
         """The weights of a method, checked against this UNet."""
         self._turn_to(method.base)
         path = files.find(method.weights)
-        shapes = modules["input_blocks.0.0"].weight.shape, len(modules)
+        shapes = frozenset(parameter_shapes(modules).items())
         return keep_latest(
             self._kept,
             "method",

@@ -168,6 +168,8 @@ def checked(request: Request) -> Run:
     request.p.extra_generation_params.update(to_infotext(arguments) if chain is None else chain.infotext(arguments))
     if chain is None or chain.is_first:
         note_unused(request, method if chain is None else chain.chain, arguments)
+    if host.remark:
+        request.note(host.remark, in_files=False)
     return Run(request, method, arguments, files, host, weights)
 
 

@@ -290,3 +290,25 @@ def peft_state(transformer: nn.Module, stem: str = "flux_tiny_peft", rank: int =
                 tail = f"{path}.lora_{half}.weight"
                 state[f"{prefix}{tail}"] = value(f"{stem}/transformer.{tail}", shape, 0.5).half()
     return state
+
+
+# --- layers as hosts store them
+
+
+class Packed(nn.Module):
+    """A linear layer that does not tell its sides and holds its weight packed in bytes."""
+
+    def __init__(self, source: nn.Module, told: str):
+        super().__init__()
+        plain = source.weight.detach().half()
+        packed = plain.view(torch.uint8).flatten().clone()
+        self.weight, self.bias = nn.Parameter(packed, requires_grad=False), source.bias
+        shape = torch.Size(plain.shape)
+        if told == "quant_state":
+            self.weight.quant_state = type("State", (), {"shape": shape})()
+        else:
+            self.weight.real_shape = shape
+        self._shape = shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, self.weight.view(torch.float16).reshape(self._shape).to(x.dtype), self.bias)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fakes import prompts
+from fakes import forge_flux, prompts
 from fakes.a1111 import CheckpointInfo
 from fakes.forge_layers import forge_unet
 from fakes.forge_patcher import LoraLoader, Patcher, TokenMerging, network_patches
@@ -59,8 +59,8 @@ class KModel(nn.Module):
 class Vae:
     """`forge_objects.vae`: pictures [B,H,W,3] in [0,1]."""
 
-    def __init__(self, network: Autoencoder):
-        self.first_stage_model, self.patcher, self.latent_channels = network, Patcher(network), 4
+    def __init__(self, network: nn.Module, channels: int = 4):
+        self.first_stage_model, self.patcher, self.latent_channels = network, Patcher(network), channels
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """A sample of each picture's posterior."""
@@ -93,13 +93,15 @@ class Model:
         vae = POOL.take("vae", Autoencoder)
         fill(unet, state, "model.diffusion_model.")
         fill(vae, state, "first_stage_model.")
-        model = KModel(unet, storage)
-        self.forge_objects = ForgeObjects(unet=Patcher(model), clip=None, vae=Vae(vae), clipvision=None)
+        self._hold(info, KModel(unet, storage), Vae(vae))
+        self.alphas_cumprod = alphas_cumprod()
+
+    def _hold(self, info: CheckpointInfo, model: nn.Module, vae: Vae) -> None:
+        self.forge_objects = ForgeObjects(unet=Patcher(model), clip=None, vae=vae, clipvision=None)
         self.forge_objects_original = self.forge_objects.shallow_copy()
         self.forge_objects_after_applying_lora = self.forge_objects.shallow_copy()
         self.current_lora_hash = str([])
         self.sd_checkpoint_info, self.sd_model_checkpoint = info, info.filename
-        self.alphas_cumprod = alphas_cumprod()
 
     def embed(self, text: str) -> Any:
         """Conditioning of a text."""
@@ -116,6 +118,33 @@ class Model:
     def decode_first_stage(self, latents: torch.Tensor) -> torch.Tensor:
         """The sampler's latents -> image in [-1,1]."""
         return self.forge_objects.vae.decode(latents / self.scale).movedim(-1, 1) * 2 - 1
+
+
+class Flux(Model):
+    """`shared.sd_model` with a Flux checkpoint; it has no table of noise levels."""
+
+    is_sdxl = is_sd1 = False
+    schedule, latent_channels = forge_flux.Schedule, forge_flux.CHANNELS
+
+    def __init__(self, info: CheckpointInfo, storage: torch.dtype):
+        self.base, self.use_distilled_cfg_scale = info.base, info.base == "flux"
+        transformer, vae = forge_flux.networks(info, storage)
+        model = forge_flux.FluxKModel(transformer, storage)
+        self._hold(info, model, Vae(vae, forge_flux.CHANNELS))
+
+    def embed(self, text: str) -> Any:
+        return forge_flux.embed(text, 3.5 if self.use_distilled_cfg_scale else None)
+
+    def encode_first_stage(self, image: torch.Tensor) -> torch.Tensor:
+        latent = self.forge_objects.vae.encode(image.movedim(1, -1) * 0.5 + 0.5)
+        return (latent - forge_flux.SHIFT) * forge_flux.SCALE
+
+    def decode_first_stage(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = latents / forge_flux.SCALE + forge_flux.SHIFT
+        return self.forge_objects.vae.decode(latents).movedim(-1, 1) * 2 - 1
+
+
+MODELS = dict.fromkeys(forge_flux.SHAPES, Flux)
 
 
 class CFGDenoiser:
@@ -170,13 +199,13 @@ class CFGDenoiser:
         waiting = list(chunks)
         while waiting:
             taken = [waiting.pop() for _ in range(min(self.engine.chunks_together, len(waiting)))]
-            context, vector = concatenated([cond for cond, _, _ in taken])
+            context, others = concatenated([cond for cond, _, _ in taken])
             kinds = [kind for _, _, kind in taken]
             patcher = self.webui.sd_model.forge_objects.unet
             options = patcher.model_options["transformer_options"] | {"cond_or_uncond": kinds, "sigmas": sigma}
             many = len(taken)
             rows, levels = x.repeat(many, 1, 1, 1), sigma.repeat(many)
-            conds = {"c_crossattn": context, "y": vector, "transformer_options": options}
+            conds = {"c_crossattn": context, "transformer_options": options, **others}
             apply, around = patcher.model.apply_model, patcher.model_options.get("model_function_wrapper")
             if around is None:
                 output = apply(rows, levels, **conds)
@@ -193,13 +222,15 @@ def rows_of(text: Any, part: tuple[tuple[int, float], ...]) -> Any:
     return {key: rows[places] for key, rows in text.items()} if isinstance(text, dict) else text[places]
 
 
-def concatenated(conds: list[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Contexts repeated to one length and joined, and the vectors."""
+def concatenated(conds: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]:
+    """Contexts repeated to one length and joined, and what else the network is told."""
     contexts = [cond["crossattn"] if isinstance(cond, dict) else cond for cond in conds]
     length = math.lcm(*(context.shape[1] for context in contexts))
     joined = torch.cat([context.repeat(1, length // context.shape[1], 1) for context in contexts])
-    vectors = torch.cat([cond["vector"] for cond in conds]) if isinstance(conds[0], dict) else None
-    return joined, vectors
+    if not isinstance(conds[0], dict):
+        return joined, {"y": None}
+    names = {"vector": "y", "guidance": "guidance"}
+    return joined, {name: torch.cat([cond[key] for cond in conds]) for key, name in names.items() if key in conds[0]}
 
 
 class Forge:
@@ -238,14 +269,15 @@ class Forge:
 
     def add_checkpoint(self, name: str, base: str, weights: str = "") -> CheckpointInfo:
         """A checkpoint with weights of its own, or with those of another."""
-        self.checkpoints[name] = CheckpointInfo(name, base, weights)
+        kind = forge_flux.FluxCheckpoint if base in MODELS else CheckpointInfo
+        self.checkpoints[name] = kind(name, base, weights)
         return self.checkpoints[name]
 
     def reload_model_weights(self, info: CheckpointInfo | None = None) -> None:
         """Load the chosen checkpoint, or another; always into a new model."""
         info = info or self.checkpoints[self.webui.opts.sd_model_checkpoint]
         if getattr(self.sd_model, "sd_checkpoint_info", None) != info:
-            self.model_data.sd_model = Model(info, self.storage)
+            self.model_data.sd_model = MODELS.get(info.base, Model)(info, self.storage)
             self.webui.callbacks.fire("model_loaded", self.sd_model)
 
     def apply_refiner(self, denoiser: CFGDenoiser) -> bool:

@@ -167,9 +167,9 @@ class Img2Img(Processing):
 
     def _protect(self, mask: Image.Image) -> None:
         """`nmask` is 1 where latents are painted anew, `mask` where the start's stay; [4,h,w] each."""
-        height, width = self.init_latent.shape[-2:]
+        channels, height, width = self.init_latent.shape[1:]
         levels = np.asarray(mask.convert("L").resize((width, height)), np.float32) / 255
-        painted = torch.from_numpy(levels).round()[None].expand(4, -1, -1)
+        painted = torch.from_numpy(levels).round()[None].expand(channels, -1, -1)
         self.nmask, self.mask = painted, 1 - painted
 
     def _mask(self) -> tuple[Image.Image | None, Any]:

@@ -12,7 +12,7 @@ from torch import nn
 from fakes.webui import make_module
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
-TOUCHED = ("to_q", "to_k", "to_out_0", "input_blocks_0_0", "ff_net_0_proj", "time_embed_0")
+TOUCHED = ("to_q", "to_k", "to_out_0", "input_blocks_0_0", "ff_net_0_proj", "time_embed_0", "img_attn_qkv", "linear1")
 
 
 def delta_of(name: str, layer: str, weight: torch.Tensor, strength: float) -> torch.Tensor:

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hosts.webui.checkpoints import Checkpoint, write_layer_files
+from diffusers import FluxTransformer2DModel
+from hosts.webui.checkpoints import DECODER_CHANNELS, Checkpoint, write_layer_files
 from ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from ldm.modules.diffusionmodules import openaimodel
 from ldm.modules.diffusionmodules.model import Decoder, Encoder
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
-from rule import value
+from rule import file_value, value
+from safetensors.torch import save_file
 from torch import nn
+
+from fakes.flux import FluxTransformer, kohya_state, peft_state
+from lib_layerdiffuse.core.files.layouts import decoder_layout, encoder_layout
 
 CONTEXT = {"sd15": 64, "sdxl": 96, "demo": 48}
 VECTOR = 24  # SDXL's pooled conditioning
@@ -182,7 +187,23 @@ def write_all_layers(folder: Path) -> Path:
     for base in UNETS:
         unet = part_shapes(base)
         write_layer_files(Checkpoint(base, folder / f"{base}.safetensors", unet), folder)
+    write_flux_layers(folder)
     return folder
+
+
+def write_flux_layers(folder: Path) -> None:
+    """A LoRA for small Flux transformers in each layout, and decoder and encoder in one file."""
+    network = FluxTransformer()
+    transformer = FluxTransformer2DModel(**network.shape.diffusers)
+    save_file(kohya_state(network, "layerlora"), folder / "layerlora.safetensors")
+    save_file(peft_state(transformer, "flux_peft"), folder / "flux_peft.safetensors")
+    layouts = {"encoder": encoder_layout(latent_channels=16), "decoder": decoder_layout(DECODER_CHANNELS, 16)}
+    codec = {
+        f"{part}.{key}": file_value(f"flux_vae_transparent_{part}", key, shape)
+        for part, layout in layouts.items()
+        for key, shape in layout.items()
+    }
+    save_file(codec | {"sd_vae.quant_conv.bias": torch.zeros(8)}, folder / "TransparentVAE.safetensors")
 
 
 def part_shapes(base: str) -> dict[str, tuple[int, ...]]:

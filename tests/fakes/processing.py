@@ -205,7 +205,8 @@ class Job:
         part = slice(number * p.batch_size, (number + 1) * p.batch_size)
         p.prompts, p.negative_prompts = p.all_prompts[part], p.all_negative_prompts[part]
         p.seeds = p.all_seeds[part]
-        p.rng = ImageRNG((4, p.height // 8, p.width // 8), p.seeds)
+        channels = getattr(self.webui.sd_model, "latent_channels", 4)
+        p.rng = ImageRNG((channels, p.height // 8, p.width // 8), p.seeds)
         told = {"batch_number": number, "prompts": p.prompts, "seeds": p.seeds}
         p.scripts.call("before_process_batch", p, **told)
         if len(p.prompts) == 0:

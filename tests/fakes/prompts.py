@@ -107,8 +107,8 @@ def stacked(conds: list[Any]) -> Any:
     """[N,T,C] of tensors, or SDXL's dictionary of both."""
     if not isinstance(conds[0], dict):
         return stack(conds)
-    vectors = torch.stack([cond["vector"] for cond in conds])
-    return DictWithShape(crossattn=stack([cond["crossattn"] for cond in conds]), vector=vectors)
+    others = {key: torch.stack([cond[key] for cond in conds]) for key in conds[0] if key != "crossattn"}
+    return DictWithShape(crossattn=stack([cond["crossattn"] for cond in conds]), **others)
 
 
 def at_step(schedules: list[Scheduled], step: int) -> Any:

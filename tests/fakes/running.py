@@ -23,6 +23,7 @@ from lib_layerdiffuse.form.arguments import ARGUMENTS
 
 IMAGE_ARGUMENTS = {"foreground": "fg_image", "background": "bg_image", "blended": "blend_image"}
 OTHER = {"sd15": "sdxl", "sdxl": "sd15"}
+FLUX = ("flux", "schnell")  # on Forge alone
 
 
 def start(monkeypatch: Any, folder: Path, layers: Path, flavour: str = "a1111", **engine: Any) -> WebUI:
@@ -34,6 +35,9 @@ def start(monkeypatch: Any, folder: Path, layers: Path, flavour: str = "a1111", 
         for number in ("one", "two"):
             webui.engine.add_checkpoint(f"{base}-{number}", base)
     webui.engine.add_checkpoint("demo-one", "demo")
+    if flavour == "forge":
+        for base in FLUX:
+            webui.engine.add_checkpoint(f"{base}-one", base)
     return webui.install(monkeypatch).reload_ui()
 
 

@@ -38,6 +38,20 @@ def sigmas_for(steps: int) -> torch.Tensor:
     return torch.cat([levels, levels.new_zeros(1)])
 
 
+class Schedule:
+    """SD's levels, and noise added at one."""
+
+    @staticmethod
+    def levels(steps: int) -> torch.Tensor:
+        """Falling noise levels [steps + 1], the last 0."""
+        return sigmas_for(steps)
+
+    @staticmethod
+    def noisy(latent: torch.Tensor, noise: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """A latent with noise."""
+        return latent + noise * level
+
+
 class ImageRNG:
     """Noise of each picture from its own seed."""
 
@@ -94,8 +108,12 @@ class Sampler:
 class Euler(Sampler):
     """k-diffusion's sampler; the denoiser gives a picture without noise."""
 
+    @property
+    def _schedule(self) -> type[Schedule]:
+        return getattr(self.webui.sd_model, "schedule", Schedule)
+
     def sample(self, p: Any, x: torch.Tensor, c: Any, uc: Any, steps: int | None = None) -> torch.Tensor:
-        sigmas = sigmas_for(steps or p.steps)
+        sigmas = self._schedule.levels(steps or p.steps)
         with self.webui.engine.loaded(x):
             x = x * sigmas[0]
             self.last_latent = x
@@ -104,9 +122,9 @@ class Euler(Sampler):
 
     def sample_img2img(self, p: Any, x: torch.Tensor, noise: torch.Tensor, conds: Any, steps: int | None = None):
         steps, made = setup_img2img_steps(p, steps)
-        sigmas = sigmas_for(steps)[steps - made - 1 :]
+        sigmas = self._schedule.levels(steps)[steps - made - 1 :]
         with self.webui.engine.loaded(x):
-            noisy = x + noise * sigmas[0]
+            noisy = self._schedule.noisy(x, noise, sigmas[0])
             self.initialize(p, conds)
             self.model_wrap_cfg.init_latent = self.last_latent = x
             return self.launch_sampling(made + 1, lambda: self._euler(noisy, sigmas))

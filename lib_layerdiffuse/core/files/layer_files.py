@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ..bases import BASES, UNET, LatentSpace
 from ..errors import WeightsError
-from ..methods import ATTENTION_SHARING, METHODS, OFFSETS, Method, base_of_stem
+from ..methods import ATTENTION_SHARING, LORA, METHODS, OFFSETS, Method, base_of_stem
 from .codec_parts import DECODER, ENCODER, PARTS, shapes_below
 from .layouts import CONTROL_PREFIX, OFFSET_KEY, SHARING_PREFIX
+from .lora_keys import fits_network, is_lora, pairs_of
 from .weights import Shape, read_header
 
 METHOD, CODEC = "method", "decoder and encoder"
@@ -56,6 +57,14 @@ class Contents:
         if self.units and sorted(self.units) != sorted(attention_widths(parameters)):
             return False
         return all(flat(parameters.get(name) or (0,)) == (rows, columns) for name, rows, columns in self.sample)
+
+
+@dataclass(frozen=True)
+class LoraContents(Contents):
+    """A LoRA of a transformer, whose layers are called in one of two ways; `sample` has the names in the file."""
+
+    def fits_unet(self, parameters: Shapes) -> bool:
+        return fits_network(((name, columns) for name, _, columns in self.sample), parameters)
 
 
 def metadata_of(part: str, space: LatentSpace, method: str = "") -> dict[str, str]:
@@ -147,6 +156,18 @@ def _bases_of(columns: Mapping[str, int]) -> tuple[str, ...]:
     return ("sdxl",) if deep else UNET_BASES
 
 
+def _lora(shapes: Shapes) -> Contents:
+    rows = [
+        (pair.layer.places(pair.layer.naming)[0].path, shapes[pair.keys["up"]], shapes[pair.keys["down"]])
+        for pair in pairs_of(shapes, "the file")
+    ]
+    matrices = sorted((path, _last(up[:1]), _last(down)) for path, up, down in rows)
+    methods = [method for method in METHODS if method.kind == LORA]
+    bases = tuple(dict.fromkeys(method.base for method in methods))
+    sample = tuple(matrices[:: max(1, len(matrices) // SAMPLES)])
+    return LoraContents(METHOD, bases, LORA, tuple(method.id for method in methods), sample)
+
+
 def _holds_sharing(shapes: Shapes) -> bool:
     return f"{SHARING_PREFIX}0.to_q_lora.0.down.weight" in shapes
 
@@ -226,6 +247,7 @@ def _codec(shapes: Shapes) -> Contents:
 RECOGNISERS: tuple[tuple[Callable[[Shapes], bool], Callable[[Shapes], Contents]], ...] = (
     (_holds_offsets, _offsets),
     (_holds_sharing, _sharing),
+    (is_lora, _lora),
     (_holds_decoder, _decoder),
     (_holds_encoder, _encoder),
     (_holds_codec, _codec),

@@ -9,92 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..files.flux_names import Named, Place, find_layer, naming_of, rows_of, swap_halves
+from ..files.flux_names import Place, naming_of, rows_of, swap_halves
+from ..files.lora_keys import ADVICE, Pair, pairs_of
 from ..files.weights import Shape, WeightFile
 from .offsets import LowRank, OffsetSet, Rows, checked_offsets
 
-PREFIXES = (  # the longest first where one begins another
-    "base_model.model.",
-    "model.diffusion_model.",
-    "diffusion_model.",
-    "transformer.",
-    "lora_transformer_",
-    "lora_unet_",
-    "lycoris_",
-    "",
-)
-HALVES = {
-    ".lora_up.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_A.weight": "down",
-    ".lora_B.default.weight": "up",
-    ".lora_A.default.weight": "down",
-    ".lora.up.weight": "up",
-    ".lora.down.weight": "down",
-    ".alpha": "alpha",
-}
 ADAPTER = "lora_adapter_metadata"  # where newer releases of diffusers keep PEFT's settings
-ADVICE = "choose a LoRA made for Flux.1, or a checkpoint that this one was made for"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The keys of one layer in a file: `up`, `down` and maybe `alpha`."""
-
-    name: str
-    layer: Named
-    keys: Mapping[str, str]
-
-
-def is_lora(keys: Iterable[str]) -> bool:
-    """Whether all keys are those of low-rank pairs of Flux's layers, in any of the layouts."""
-    keys = tuple(keys)
-    return bool(keys) and all(split_key(key) is not None for key in keys)
-
-
-def split_key(key: str) -> tuple[str, Named, str] | None:
-    """The layer's name as it is written, the layer, and which half a key is; None for a key of anything else."""
-    suffix = next((suffix for suffix in HALVES if key.endswith(suffix)), None)
-    if suffix is None:
-        return None
-    written = key[: -len(suffix)]
-    for prefix in PREFIXES:
-        layer = find_layer(written[len(prefix) :]) if written.startswith(prefix) else None
-        if layer is not None:
-            return written, layer, HALVES[suffix]
-    return None
-
-
-def pairs_of(keys: Iterable[str], source: str) -> list[Pair]:
-    """The pairs of a file; WeightsError for keys of anything else, and for half a pair."""
-    found: dict[str, tuple[Named, dict[str, str]]] = {}
-    strange = []
-    for key in keys:
-        parts = split_key(key)
-        if parts is None:
-            strange.append(key)
-        else:
-            found.setdefault(parts[0], (parts[1], {}))[1][parts[2]] = key
-    if strange or not found:
-        told = f"the key {strange[0]}{_more(strange)}" if strange else "no key"
-        raise WeightsError(f"{told} in {source}", "low-rank pairs of Flux's layers (kohya or PEFT)", ADVICE)
-    halves = [name for name, (_, keys) in found.items() if not {"up", "down"} <= keys.keys()]
-    if halves:
-        kinds = " and ".join(sorted(found[halves[0]][1]))
-        raise WeightsError(
-            f"only {kinds} of {halves[0]}{_more(halves)} in {source}",
-            "up and down of every layer",
-            "the file is not whole: get it again",
-        )
-    return [Pair(name, layer, keys) for name, (layer, keys) in found.items()]
 
 
 def read_lora(path: str | Path, parameters: Mapping[str, Shape]) -> OffsetSet:
@@ -168,7 +95,3 @@ def _placed(pair: LowRank, place: Place, shape: Shape) -> LowRank:
         up = swap_halves(up)
     rows = None if place.span is None else Rows(*rows_of(place.span, width, shape[0]), shape[0])
     return replace(pair, up=up, rows=rows)
-
-
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -19,6 +19,8 @@ from torch import nn
 from ...core.bases import BASES
 from ...core.codec.codec import VaeLatent, to_vae_space
 from ...core.errors import BaseMismatchError, InputError
+from ...core.methods import stop_limit, stop_timestep
+from ...core.offsets.offsets import plain_shape
 from ...core.sharing.attention_sharing import origin
 from .modules import has_module, host_module, option
 from .row_map import Row, step_rows
@@ -26,7 +28,7 @@ from .vae import Adjust, adjusted_posterior
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED = "SD1.5, SDXL or the demo model"
+SUPPORTED = "SD1.5, SDXL, Flux.1 or the demo model"
 UNET_CHANNELS = 4  # that the UNets of these have at their input
 REFINER_WIDTH = 384  # of the SDXL refiner's first convolution
 
@@ -94,6 +96,15 @@ class WebuiHost:
                 "the checkpoint's own UNet",
                 "choose None or Automatic as SD Unet in the settings, or start without compiling",
             )
+
+    @property
+    def remark(self) -> str:
+        """What a user should know of the loaded checkpoint; empty where there is nothing to say."""
+        return ""
+
+    def stop_time(self, stop_at: float) -> float:
+        """The time, as the UNet is told it, at and below which the UNet is the plain one."""
+        return stop_timestep(stop_at)
 
     def vae_space(self, latents: torch.Tensor) -> VaeLatent:
         """The sampler's latents [B,4,h,w] as the VAE has them."""
@@ -223,6 +234,61 @@ class ForgeFamily(WebuiHost):
         return before & after
 
 
+class FluxHost(ForgeFamily):
+    """A Flux transformer in Forge or Neo, with BFL's names."""
+
+    name = "the Forge family with Flux"
+
+    @property
+    def base(self) -> str:
+        fault = next((text for is_so, text in FOREIGN_FLUX if is_so(self.unet)), "")
+        if fault:
+            wanted = "Flux.1 dev, schnell or a tune of their shape"
+            raise BaseMismatchError(fault, wanted, "load such a checkpoint, or switch LayerDiffuse off")
+        return "flux"
+
+    @property
+    def remark(self) -> str:
+        if is_guided(self.unet):
+            return ""
+        return "a checkpoint without guidance, as Flux.1 schnell: the layer files were made for Flux.1 dev"
+
+    def stop_time(self, stop_at: float) -> float:
+        """By the host's own word on where a share of the schedule is."""
+        predictor = self.sd_model.forge_objects.unet.model.predictor
+        return stop_limit(stop_at, float(predictor.percent_to_sigma(stop_at)))
+
+
+FLUX_TOKEN = 64  # channels of Flux.1's tokens: 16 of 2x2 places
+
+
+def is_flux(network: nn.Module) -> bool:
+    """Whether this is a transformer of Flux's kind, or stands in for one."""
+    return hasattr(network, "double_blocks") or is_fused(network)
+
+
+def is_fused(network: nn.Module) -> bool:
+    """Whether a Nunchaku engine stands in for the transformer; it has no layers that could be hooked."""
+    return type(network).__name__.startswith("SVDQ") or "nunchaku" in type(network).__module__
+
+
+def is_guided(network: nn.Module) -> bool:
+    """Whether a transformer is told how strong its guidance is."""
+    return any(True for _ in network.guidance_in.parameters()) if hasattr(network, "guidance_in") else False
+
+
+def _token(network: nn.Module) -> int:
+    layer = network.img_in
+    return plain_shape(layer, layer.weight)[1]
+
+
+FOREIGN_FLUX: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
+    (is_fused, "a Nunchaku (SVDQuant) checkpoint, to whose fused layers nothing can be added"),
+    (lambda network: not hasattr(network, "vector_in"), "Chroma or another relative of Flux.1 with other layers"),
+    (lambda network: _token(network) != FLUX_TOKEN, "an inpainting, editing or newer checkpoint of Flux's kind"),
+)
+
+
 def around(layer: str) -> tuple[str, str]:
     """The names of patches before and behind attention layers ("attn1" or "attn2")."""
     return f"{layer}_patch", f"{layer}_output_patch"
@@ -249,7 +315,10 @@ def computing_device() -> torch.device:
 
 def host_of(sd_model: Any) -> WebuiHost:
     """The host that a loaded model belongs to."""
-    return ForgeFamily(sd_model) if hasattr(sd_model, "forge_objects") else WebuiHost(sd_model)
+    if not hasattr(sd_model, "forge_objects"):
+        return WebuiHost(sd_model)
+    network = getattr(getattr(sd_model.forge_objects.unet, "model", None), "diffusion_model", None)
+    return FluxHost(sd_model) if network is not None and is_flux(network) else ForgeFamily(sd_model)
 
 
 def loaded_model() -> Any:

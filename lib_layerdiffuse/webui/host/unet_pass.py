@@ -12,7 +12,7 @@ from torch import nn
 
 from ...core.errors import InputError, LayerDiffuseError, unforeseen
 from ...core.memory import is_out_of_memory
-from ...core.methods import Method, stop_timestep
+from ...core.methods import Method
 from ...core.picture.boxes import Box, find_box
 from ...unet.method_kinds import Conditions, OnUnet, needs_all_tokens, put_method
 from .host import WebuiHost
@@ -97,7 +97,7 @@ class UnetPass:
             self._method, self._stack = method, stack.pop_all()
 
     def _hooks(self, unet: nn.Module, on_unet: OnUnet) -> list[torch.utils.hooks.RemovableHandle]:
-        stop = stop_timestep(self.run.stop_at)
+        stop = self.host.stop_time(self.run.stop_at)
 
         def before(_unet: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             self.calls += 1

@@ -1,4 +1,4 @@
-"""The posterior of any WebUI's VAE, met where it passes: at the output of `quant_conv`.
+"""The posterior of any WebUI's VAE, met where it passes: at the output of `quant_conv`, else of the encoder (Flux).
 
 Moments are [B,2C,h,w]: mean and logarithm of the variance. With the least variance that the WebUIs allow, sampling
 from a posterior and taking its mode both give the mean.
@@ -22,10 +22,10 @@ Adjust = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 @contextmanager
 def adjusted_posterior(vae: nn.Module, adjust: Adjust) -> Iterator[None]:
     """Inside, encoding gives `adjust(mean, deviation)` [B,C,h,w] float32 instead of a sample."""
-    layer = getattr(vae, "quant_conv", None)
+    layer = getattr(vae, "quant_conv", None) or getattr(vae, "encoder", None)
     if layer is None:
         raise InputError(
-            f"a VAE without quant_conv ({type(vae).__name__})", "the VAE of SD1.5 or SDXL", "load its own VAE"
+            f"a VAE without encoder ({type(vae).__name__})", "the VAE of SD1.5, SDXL or Flux", "load the base's own VAE"
         )
 
     def hook(_layer: nn.Module, _inputs: tuple, moments: torch.Tensor) -> torch.Tensor:

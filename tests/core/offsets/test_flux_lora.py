@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
-from fakes.flux import FluxShape, flux_network, flux_state, inputs, kohya_state, peft_state
+from fakes.flux import FluxShape, Packed, flux_network, flux_state, inputs, kohya_state, peft_state
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lib_layerdiffuse.core.errors import WeightsError
 from lib_layerdiffuse.core.files.flux_names import BFL, DIFFUSERS, TABLE, find_layer, renamed
+from lib_layerdiffuse.core.files.lora_keys import is_lora
 from lib_layerdiffuse.core.offsets.install import hook_offsets, merge_offsets, parameter_shapes
-from lib_layerdiffuse.core.offsets.lora_files import adapter_factor, is_lora, parse_lora, read_lora
+from lib_layerdiffuse.core.offsets.lora_files import adapter_factor, parse_lora, read_lora
 
 DATA = Path(__file__).parents[2] / "data"
 GOLDEN = load_file(DATA / "golden/flux_lora_tiny.safetensors")
@@ -183,25 +184,6 @@ def test_the_last_layer_has_shift_and_scale_the_other_way_round(naming, bfl, dif
 
 
 # --- layers as hosts store them
-
-
-class Packed(nn.Module):
-    """A linear layer that does not tell its sides and holds its weight packed in bytes."""
-
-    def __init__(self, source: nn.Linear, told: str):
-        super().__init__()
-        plain = source.weight.detach().half()
-        packed = plain.view(torch.uint8).flatten().clone()
-        self.weight, self.bias = nn.Parameter(packed, requires_grad=False), source.bias
-        shape = torch.Size(plain.shape)
-        if told == "quant_state":
-            self.weight.quant_state = type("State", (), {"shape": shape})()
-        else:
-            self.weight.real_shape = shape
-        self._shape = shape
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(x, self.weight.view(torch.float16).reshape(self._shape).to(x.dtype), self.bias)
 
 
 class Narrow(nn.Linear):
