@@ -72,7 +72,7 @@ class PageModel:
     @property
     def defaults(self) -> Defaults:
         """Ordinary settings that suit the loaded model."""
-        return Defaults(guidance=GUIDANCE[self.base], size=own_size(self.pipeline.pipeline))
+        return Defaults(guidance=GUIDANCE[self.base], size=own_size(self.base, self.pipeline.pipeline))
 
     @property
     def captions(self) -> list[str]:

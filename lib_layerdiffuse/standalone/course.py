@@ -9,7 +9,8 @@ from ..core.errors import InputError
 from ..core.methods import Method, check_images, choose_method, find_method, methods_for
 from ..form.frames import FRAMES
 from ..sets.chains import CHAINS, Chain, Wishes, chains_for, find_chain, is_chain, plan_chain
-from .samplers import SAMPLERS
+from .families import family_of
+from .samplers import samplers_for
 from .settings import IMAGE_FIELDS, GenerateSettings, check_no_empty_prompt
 
 
@@ -52,8 +53,11 @@ class Course:
 
 def checked_course(settings: GenerateSettings, base: str) -> Course:
     """How validated `settings` are carried out on `base`; typed errors that need no model."""
-    if settings.sampler is not None and settings.sampler not in SAMPLERS:
-        raise InputError(f"sampler {settings.sampler!r}", f"one of {', '.join(SAMPLERS)}", "choose one of these")
+    if settings.sampler is not None and settings.sampler not in samplers_for(base):
+        known = ", ".join(samplers_for(base))
+        raise InputError(
+            f"sampler {settings.sampler!r}", f"one of {known} with {BASES[base].title}", "choose one of these"
+        )
     check_control(settings, base)
     course = _course(settings, base)
     given = [name for name in IMAGE_FIELDS if getattr(settings, name) is not None]
@@ -92,7 +96,9 @@ def wishes_of(settings: GenerateSettings, prompt: str, given: list[str]) -> Wish
 
 
 def check_control(settings: GenerateSettings, base: str) -> None:
-    """InputError for a ControlNet without a picture to follow, or a picture without a ControlNet."""
+    """InputError for a ControlNet without a picture to follow, a picture without one, or a base that takes none."""
+    if settings.control_image is not None and not family_of(base).takes_controlnet:
+        raise InputError(f"a control image with {BASES[base].title}", "a base with a UNet", "leave it out")
     if settings.controlnet is not None and settings.control_image is None:
         raise InputError(
             f"ControlNet {settings.controlnet} without a picture", "what it shall follow", "name --control-image FILE"

@@ -35,6 +35,7 @@ from ..unet.ldm_keys import unet_modules
 from ..unet.method_kinds import OnUnet, read_method
 from .controlnet_files import checked_file, read_controlnet
 from .controlnet_run import control_on_unet, control_picture
+from .families import family_of
 from .given_images import GivenImages, given_layers
 from .infotext import parameters_text
 from .pictures import Picture, Pictures, Watchers
@@ -49,6 +50,7 @@ logger = logging.getLogger(__name__)
 IMAGE_TO_IMAGE = {
     "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
     "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
+    "FluxPipeline": "FluxImg2ImgPipeline",
 }
 SAMPLING_SHARE = 0.8  # of the work on a picture, for the progress bar; the rest is decoding
 
@@ -65,6 +67,7 @@ class DiffusersHost:
 
     def __init__(self, pipeline: Any, base: str, files: LayerFiles, name: str = "model", captions: Sequence[str] = ()):
         self.pipeline, self.base, self.files = pipeline, base, files
+        self.family = family_of(base)
         self.name, self.captions = name, tuple(captions)
         self._kept: dict[str, tuple[tuple, Any]] = {}
         self.catalogue = Catalogue()
@@ -87,13 +90,18 @@ class DiffusersHost:
         pictures.notes += _alpha_notes(pictures)
         return pictures
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """What denoises: a UNet, or Flux's transformer."""
+        return self.family.network(self.pipeline)
+
     def hints(self, prompts: Sequence[str]) -> list[str]:
         """Hints for words that the demo model does not know; none for other models."""
         return unknown_word_hints(prompts, self.captions) if self.captions else []
 
     def _check_later_steps(self, plan: Plan, files: Files) -> None:
         """Errors in files of later steps are told before the first one begins, not after its work."""
-        modules = unet_modules(self.pipeline.unet)
+        modules = unet_modules(self.network)
         for step in range(1, plan.course.steps):
             method = plan.at_step(step, {}).method
             read_method(files.find(method.weights), modules, method)  # tensors are read when they are used
@@ -128,7 +136,7 @@ class DiffusersHost:
         wishes = {part: getattr(plan.settings, name) for part, name in OWN_FILES.items()}
         if plan.method is None or not any(wishes.values()):
             return plan, self.files
-        loaded = Loaded(self.base, parameter_shapes(unet_modules(self.pipeline.unet)))
+        loaded = Loaded(self.base, parameter_shapes(unet_modules(self.network)))
         method, files = Chooser(self.catalogue, self.files, loaded, notes.append).choose(wishes, plan.method)
         told = {name: files.told.get(part) for part, name in OWN_FILES.items()}
         return replace(plan, method=method, settings=replace(plan.settings, **told)), files
@@ -136,7 +144,7 @@ class DiffusersHost:
     def method_weights(self, method: Method, files: Files | None = None) -> Any:
         """The weights of a method, checked against the UNet; read once while pictures of this method are painted."""
         path = (files or self.files).find(method.weights)
-        modules, key = unet_modules(self.pipeline.unet), (stamp(path), method.id, method.kind)
+        modules, key = unet_modules(self.network), (stamp(path), method.id, method.kind)
         return keep_latest(self._kept, "method", key, lambda: read_method(path, modules, method))
 
     def decoder_of(self, files: Files) -> TransparencyCodec:
@@ -146,7 +154,7 @@ class DiffusersHost:
 
         def read() -> TransparencyCodec:
             check_decoder(path, pipeline.vae.config.latent_channels)
-            return read_codec(path, DECODER, rule, pipeline.device, pipeline.unet.dtype)
+            return read_codec(path, DECODER, rule, pipeline.device, self.network.dtype)
 
         return keep_latest(self._kept, DECODER, stamp(path), read)
 
@@ -161,7 +169,7 @@ class DiffusersHost:
         path = self.files.present(CONTROLNET) if path is None else checked_file(path)
         if path is None:
             raise WeightsError(f"no {CONTROLNET}", "the demo model's own ControlNet", "name one with --controlnet FILE")
-        return keep_latest(self._kept, "controlnet", stamp(path), lambda: read_controlnet(path, self.pipeline.unet))
+        return keep_latest(self._kept, "controlnet", stamp(path), lambda: read_controlnet(path, self.network))
 
     @property
     def decoder(self) -> TransparencyCodec:
@@ -216,8 +224,9 @@ class _Run:
             if plan.method.transparent_frames:
                 self.host.decoder_of(self.files)  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)
+            stop = self.host.family.stop(pipeline, plan.settings.stop_at, plan.size)
             conditions = self.images_in.conditions(self.jobs[0])
-            context = method_on_unet(plan.method, weights, pipeline.unet, strengths, conditions)
+            context = method_on_unet(plan.method, weights, self.host.network, strengths, conditions, stop)
         self.start = self.images_in.start()
         own_scheduler = pipeline.scheduler
         if plan.settings.sampler is not None:
@@ -236,7 +245,7 @@ class _Run:
             return nullcontext()
         picture = control_picture(image, self.plan.size, settings.resize_mode, settings.draw_lines)
         network = self.host.controlnet_of(settings.controlnet)
-        return control_on_unet(network, self.host.pipeline.unet, picture, settings.control_strength)
+        return control_on_unet(network, self.host.network, picture, settings.control_strength)
 
     def begin(self, number: int) -> None:
         """Go on to the job of this number; the method sees the layers of its sets."""
@@ -256,26 +265,25 @@ class _Run:
         """Sampler latents [rows,C,h,w] at the end of the sampling."""
         settings, pipeline = self.plan.settings, self.host.pipeline
         height, width = self.plan.size
-        arguments: dict[str, Any] = {"height": height, "width": width}
+        family = self.host.family
+        arguments: dict[str, Any] = {"height": height, "width": width, **family.arguments(pipeline, settings, len(job))}
         steps = settings.steps
         if self.start is not None:
-            steps = int(settings.steps * settings.denoise)
+            steps = family.image_steps(settings)
             if steps < 1:  # nothing to sample: the picture as the codec gives it back
                 return self.start.repeat(len(job), 1, 1, 1)
-            start = self.start.to(pipeline.device, pipeline.unet.dtype).repeat(len(job), 1, 1, 1)
-            pipeline, arguments = image_to_image(pipeline), {"image": start, "strength": settings.denoise}
-        return pipeline(
+            start = self.start.to(pipeline.device, self.host.network.dtype).repeat(len(job), 1, 1, 1)
+            pipeline, arguments = image_to_image(pipeline, arguments | {"image": start, "strength": settings.denoise})
+        painted = pipeline(
             prompt=list(job.prompts),
-            # none rather than empty: SDXL was trained with zeros there, as in the WebUIs
-            negative_prompt=[settings.negative_prompt] * len(job) if settings.negative_prompt else None,
             num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
             # on the CPU, so that a seed gives the same noise on every device
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in job.seeds],
             output_type="latent",
             callback_on_step_end=self.step_callback(steps),
             **arguments,
         ).images
+        return family.latents(pipeline, painted, self.plan.size)
 
     def step_callback(self, steps: int) -> Callable[[Any, int, Any, dict], dict]:
         """Reports every step and stops when asked to."""
@@ -344,8 +352,8 @@ def check_decoder(path: Path, channels: int) -> None:
         )
 
 
-def image_to_image(pipeline: Any) -> Any:
-    """The image-to-image pipeline of the same parts."""
+def image_to_image(pipeline: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The image-to-image pipeline of the same parts, and those of the arguments that it knows."""
     import diffusers
 
     kind = getattr(diffusers, IMAGE_TO_IMAGE[type(pipeline).__name__])
@@ -353,7 +361,8 @@ def image_to_image(pipeline: Any) -> Any:
     options = {name: value for name, value in pipeline.config.items() if name in known and not name.startswith("_")}
     made = kind(**{**options, **{name: part for name, part in pipeline.components.items() if name in known}})
     made.set_progress_bar_config(disable=True)
-    return made
+    wanted = signature(made.__call__).parameters
+    return made, {name: value for name, value in arguments.items() if name in wanted}
 
 
 @contextmanager

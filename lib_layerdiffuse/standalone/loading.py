@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..core.bases import BASES
-from ..core.errors import BaseMismatchError, InputError, WeightsError
+from ..core.bases import BASES, TRANSFORMER
+from ..core.errors import BaseMismatchError, InputError, LayerDiffuseError, WeightsError
 from ..core.files.weights import FOREIGN_STARTS
 from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, demo_folder
 from ..files.downloads import LayerFiles, first_line
+from . import flux_loading
 from .settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 UNET = "model.diffusion_model."
 CONTEXTS = {768: "sd15", 1024: "SD2", 1280: "the SDXL refiner", 2048: "sdxl"}
+UNET_REST = "model_index.json, configurations and tokenizer; its weights are not needed"
+REST = {  # what a folder must have beside a checkpoint
+    "sd15": UNET_REST,
+    "sdxl": UNET_REST,
+    "flux": "model_index.json, text encoders and VAE with their weights, tokenizers, scheduler",
+}
 PIPELINES = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
+OWN_PRECISION = {"flux": "bfloat16"}
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -40,14 +48,19 @@ def base_of(model: ModelSettings) -> str:
     """The base that a model will be, from the header of its checkpoint."""
     if model.checkpoint is None:
         return "demo"
-    return recognise_base(checkpoint_shapes(Path(model.checkpoint)), Path(model.checkpoint))
+    path = Path(model.checkpoint)
+    if path.is_dir():
+        flux_loading.check_folder(path)
+        return "flux"
+    return recognise_base(checkpoint_shapes(path), path)
 
 
 def load_host(model: ModelSettings) -> DiffusersHost:
     """The DiffusersHost of a checkpoint, or of the demo model when none is named."""
     from .diffusers_host import DiffusersHost
 
-    placement, base = choose_placement(model), base_of(model)
+    base = base_of(model)
+    placement = choose_placement(model, base)
     if model.checkpoint is None:
         return _demo_host(demo_folder(model.demo), model, placement)
     path, files = Path(model.checkpoint), LayerFiles(model.folders, model.offline)
@@ -98,12 +111,15 @@ def foreign_kind(path: Path) -> str | None:
 
 def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
     """The base of a checkpoint by the shapes of its UNet: an id of the method table, else a typed error."""
+    if flux_loading.prefix_of(shapes) is not None:
+        flux_loading.check_file(shapes, path)
+        return "flux"
     entry = shapes.get(f"{UNET}input_blocks.0.0.weight")
     contexts = {shape[1] for key, shape in shapes.items() if key.startswith(UNET) and key.endswith("attn2.to_k.weight")}
     if entry is None or len(contexts) != 1:
         raise WeightsError(
-            f"{path} without the UNet of Stable Diffusion",
-            "a whole SD1.5 or SDXL checkpoint (layer files, LoRAs, VAEs and other architectures are none)",
+            f"{path} without the UNet of Stable Diffusion or the transformer of Flux",
+            "a whole SD1.5, SDXL or Flux.1 checkpoint (layer files, LoRAs, VAEs and other architectures are none)",
             "name a checkpoint with --checkpoint FILE, and folders of layer files with --models FOLDER",
         )
     if entry[1] != 4:
@@ -121,29 +137,36 @@ def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
 
 
 def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dtype) -> Any:
-    """A diffusers pipeline from one checkpoint file, its configuration from `--config`, the hub's cache or the hub."""
-    import diffusers
-
-    local = model.offline or model.config is not None
-    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": local}
-    if model.config is not None:
-        if not Path(model.config).is_dir():
-            raise InputError(f"no folder {model.config}", "a folder in diffusers' layout", "correct --config FOLDER")
-        options["config"] = str(model.config)
-    if base == "sd15":
-        options.update(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    """A diffusers pipeline from a checkpoint, its configuration from `--config`, the hub's cache or the hub."""
+    local = model.offline or model.config is not None or path.is_dir()
+    if model.config is not None and not Path(model.config).is_dir():
+        raise InputError(f"no folder {model.config}", "a folder in diffusers' layout", "correct --config FOLDER")
+    config = None if model.config is None else Path(model.config)
     try:
         with offline_hub() if local else nullcontext():
-            return getattr(diffusers, PIPELINES[base]).from_single_file(str(path), **options)
+            if BASES[base].network == TRANSFORMER:
+                return flux_loading.load_flux(path, config, local, dtype)
+            return _load_single_file(path, base, config, {"torch_dtype": dtype, "local_files_only": local})
+    except LayerDiffuseError:
+        raise
     except Exception as error:
         missing = local and not_cached(error)
         reason = "its configuration is not in the hub's cache, and nothing is downloaded" if missing else None
         raise WeightsError(
             f"{path} not loaded ({reason or first_line(error)})",
             f"a whole {BASES[base].title} checkpoint and its configuration files",
-            "without a network, pass --config FOLDER: the model's folder in diffusers' layout "
-            "(model_index.json, configurations and tokenizer; its weights are not needed)",
+            f"without a network, pass --config FOLDER: the model's folder in diffusers' layout ({REST[base]})",
         ) from error
+
+
+def _load_single_file(path: Path, base: str, config: Path | None, options: dict[str, Any]) -> Any:
+    import diffusers
+
+    if config is not None:
+        options["config"] = str(config)
+    if base == "sd15":
+        options.update(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    return getattr(diffusers, PIPELINES[base]).from_single_file(str(path), **options)
 
 
 def not_cached(error: BaseException | None) -> bool:
@@ -174,8 +197,11 @@ def offline_hub() -> Iterator[None]:
         renew()
 
 
-def choose_placement(model: ModelSettings) -> Placement:
-    """The device asked for, else the best there is; half precision on CUDA, single elsewhere, unless asked for."""
+def choose_placement(model: ModelSettings, base: str = "") -> Placement:
+    """The device asked for, else the best there is; half precision on CUDA, single elsewhere, unless asked for.
+
+    Flux was trained in bfloat16, and is too large for more.
+    """
     name = model.device or _best_device()
     try:
         device = torch.device(name)
@@ -184,7 +210,7 @@ def choose_placement(model: ModelSettings) -> Placement:
         raise InputError(
             f"device {name!r} ({first_line(error)})", "a device of this machine", "try --device cpu"
         ) from error
-    precision = model.precision or ("float16" if device.type == "cuda" else "float32")
+    precision = model.precision or OWN_PRECISION.get(base) or ("float16" if device.type == "cuda" else "float32")
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "choose one of these")
     return Placement(device, PRECISIONS[precision])

@@ -18,6 +18,7 @@ from ..form.frames import FRAMES
 from ..sets.chains import plan_chain
 from ..unet.images import read_image
 from .course import Course, checked_course, wishes_of
+from .families import Family, family_of
 from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, CompleteSettings, GenerateSettings
 
 GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
@@ -99,13 +100,15 @@ def make_plan(settings: GenerateSettings, base: str, pipeline: Any) -> Plan:
     """The plan of validated `settings` on a pipeline of `base`; a typed error for whatever cannot work."""
     course = checked_course(settings, base)
     given = [name for name in IMAGE_FIELDS if getattr(settings, name) is not None]
-    complete = with_defaults(settings, base, pipeline)
+    family, told = family_of(base), []
+    complete = with_defaults(on_grid(settings, base, told), base, pipeline)
     check_memory(complete, pipeline)
     wanted = {"init", "control_image", *course.images}
     size = (complete.height, complete.width)
     opened = {name: read_image(getattr(settings, name), name, size) for name in given if name in wanted}
     notes = [note for image in opened.values() for note in image.notes]
-    notes += size_notes(complete, base, own_size(pipeline)) + unused_notes(settings, complete, course, list(opened))
+    notes += told + size_notes(complete, base, own_size(base, pipeline)) + family.notes(pipeline, complete)
+    notes += unused_notes(settings, complete, course, list(opened)) + ignored_notes(settings, family)
     return Plan(complete, course.method, {name: image.rgba for name, image in opened.items()}, notes, course)
 
 
@@ -171,9 +174,26 @@ def unused_notes(
     ]
 
 
-def own_size(pipeline: Any) -> int:
+def ignored_notes(settings: GenerateSettings, family: Family) -> list[str]:
+    """A note on each setting that was chosen and that such models have no use for."""
+    return [f"{name} is not used: {reason}" for name, reason in family.ignored.items() if getattr(settings, name)]
+
+
+def own_size(base: str, pipeline: Any) -> int:
     """Pixels of a side of the pictures that a model was trained on."""
-    return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    return family_of(base).own_size(pipeline)
+
+
+def on_grid(settings: GenerateSettings, base: str, notes: list[str]) -> GenerateSettings:
+    """The settings with sides in steps that the base has, and a note on what changed."""
+    step = family_of(base).size_step
+    changed = {}
+    for name in ("width", "height"):
+        value = getattr(settings, name)
+        if value is not None and value % step:
+            changed[name] = -(-value // step) * step
+            notes.append(f"{name} {value} rounded up to {changed[name]}: {BASES[base].title} works in steps of {step}")
+    return replace(settings, **changed)
 
 
 # how much larger or smaller than its own a base bears, in pixels of the whole picture
@@ -191,7 +211,7 @@ def size_notes(settings: CompleteSettings, base: str, own: int) -> list[str]:
 
 def with_defaults(settings: GenerateSettings, base: str, pipeline: Any) -> CompleteSettings:
     """`settings` with the model's own size and guidance where none are chosen, and no more passes than are any good."""
-    own = own_size(pipeline)
+    own = own_size(base, pipeline)
     completed = {
         "width": settings.width or own,
         "height": settings.height or own,

@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.bases import BASES, TRANSFORMER
 from ..core.errors import InputError
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A row: the scheduler's class in diffusers, what is set on it, and the name that infotexts carry."""
+    """A row: the scheduler's class in diffusers, what is set on it, and the name that infotexts carry.
+
+    `flow` is the class for models that were trained by flow matching (Flux); empty where there is none.
+    """
 
     scheduler: str
     label: str
     options: dict[str, Any] = field(default_factory=dict)
+    flow: str = ""
 
 
 SAMPLERS = {
     "ddim": Sampler("DDIMScheduler", "DDIM", {"clip_sample": False, "set_alpha_to_one": False}),
-    "euler": Sampler("EulerDiscreteScheduler", "Euler"),
+    "euler": Sampler("EulerDiscreteScheduler", "Euler", flow="FlowMatchEulerDiscreteScheduler"),
     "euler-a": Sampler("EulerAncestralDiscreteScheduler", "Euler a"),
     "heun": Sampler("HeunDiscreteScheduler", "Heun"),
     "dpm++-2m": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M"),
@@ -29,6 +34,12 @@ SAMPLERS = {
 }
 
 
+def samplers_for(base: str) -> tuple[str, ...]:
+    """The samplers that suit a base."""
+    flow = BASES[base].network == TRANSFORMER
+    return tuple(name for name, row in SAMPLERS.items() if row.flow or not flow)
+
+
 def build_scheduler(name: str, config: Any) -> Any:
     """A fresh scheduler of the sampler `name` with the noise schedule of `config`; InputError on an unknown name."""
     import diffusers
@@ -36,7 +47,8 @@ def build_scheduler(name: str, config: Any) -> Any:
     if name not in SAMPLERS:
         raise InputError(f"sampler {name!r}", f"one of {', '.join(SAMPLERS)}", "choose one of these with --sampler")
     row = SAMPLERS[name]
-    return getattr(diffusers, row.scheduler).from_config(config, **row.options)
+    kind = row.flow if config.get("_class_name", "").startswith("FlowMatch") else row.scheduler
+    return getattr(diffusers, kind).from_config(config, **row.options)
 
 
 def sampler_label(scheduler: Any, name: str | None) -> str:
@@ -44,4 +56,5 @@ def sampler_label(scheduler: Any, name: str | None) -> str:
     if name is not None:
         return SAMPLERS[name].label
     kind = type(scheduler).__name__
-    return next((row.label for row in SAMPLERS.values() if row.scheduler == kind), kind.removesuffix("Scheduler"))
+    known = {scheduler: row.label for row in SAMPLERS.values() for scheduler in (row.flow, row.scheduler)}
+    return known.get(kind, kind.removesuffix("Scheduler"))

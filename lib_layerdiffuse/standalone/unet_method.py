@@ -16,14 +16,22 @@ from ..unet.method_kinds import Conditions, OnUnet, put_method
 
 @contextmanager
 def method_on_unet(
-    method: Method, weights: Any, unet: torch.nn.Module, strengths: tuple[float, float], conditions: Conditions
+    method: Method,
+    weights: Any,
+    unet: torch.nn.Module,
+    strengths: tuple[float, float],
+    conditions: Conditions,
+    stop: float | None = None,
 ) -> Iterator[OnUnet]:
-    """`weights` on the UNet inside the context, with (weight, stop at); then the UNet is what it was, bit by bit."""
+    """`weights` on the UNet inside the context, with (weight, stop at); then the UNet is what it was, bit by bit.
+
+    `stop` is the time that "stop at" means, as the network is told it; a UNet's timestep by default.
+    """
     strength, stop_at = strengths
+    stop = stop_timestep(stop_at) if stop is None else stop
     with ExitStack() as stack:
         on_unet = put_method(stack, method, weights, unet_modules(unet), strength, conditions)
         stack.callback(_rest, weights, unet)
-        stop = stop_timestep(stop_at)
 
         def before_call(_module: torch.nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
             timestep = named["timestep"] if "timestep" in named else inputs[1]

@@ -158,7 +158,12 @@ def _vae_rows(levels: int, blocks: int) -> Iterator[Row]:
 
 
 def unet_modules(unet: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """Every module of a diffusers UNet that a layer file may name, by its LDM path (without `diffusion_model.`)."""
+    """Every module of a diffusers UNet that a layer file may name, by its LDM path (without `diffusion_model.`).
+
+    Flux's transformer keeps diffusers' names: its files come in both namings.
+    """
+    if hasattr(unet, "single_transformer_blocks"):
+        return {name: module for name, module in unet.named_modules() if name}
     table = unet_table(cast("Mapping[str, Any]", unet.config))  # diffusers' own attribute
     paths = ((table.to_ldm(name), module) for name, module in unet.named_modules() if name)
     return {path: module for path, module in paths if path}
