@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -48,8 +48,7 @@ def _is_attention(row: Row) -> bool:
 def write_controlnet(control: ControlNetModel, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """One safetensors file in LDM names, floats stored as `dtype`."""
     table = controlnet_table(control.config)
-    tensors = ((table.to_ldm(name), tensor) for name, tensor in control.state_dict().items())
-    state = {PREFIX + name: tensor.to(dtype) for name, tensor in tensors if name}
+    state = {PREFIX + table.ldm_name(name): tensor.to(dtype) for name, tensor in control.state_dict().items()}
     save_tensors(state, path, {"format": "pt"})
 
 
@@ -61,7 +60,7 @@ def read_controlnet(path: str | Path, unet: UNet2DConditionModel) -> ControlNetM
         state = _diffusers_names(file.tensors(), unet.config)
     config = _config(unet, state)
     with torch.device("meta"):
-        control = cast("ControlNetModel", ControlNetModel.from_config(config))
+        control = ControlNetModel.from_config(config)
     expected = {name: tuple(tensor.shape) for name, tensor in control.state_dict().items()}
     state = {name: _as_shaped(tensor, expected.get(name)) for name, tensor in state.items()}
     differences = state_differences(expected, {name: tuple(tensor.shape) for name, tensor in state.items()})

@@ -50,10 +50,11 @@ def _table(content: object) -> dict:
 
 def _texts(content: object) -> dict[str, str]:
     """A table of captions; TypeError where one is no text."""
-    wrong = [key for key, value in _table(content).items() if not isinstance(value, str)]
+    table = _table(content)
+    wrong = [key for key, value in table.items() if not isinstance(value, str)]
     if wrong:
         raise TypeError(f"the caption of {wrong[0]!r} is no text")
-    return content
+    return table
 
 
 def _emoji(table: dict) -> dict[str, str]:

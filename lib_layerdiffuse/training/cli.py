@@ -6,7 +6,9 @@ import argparse
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from ..cli.options import Subparsers
 from ..files.whole_files import check_file, check_folder
 from ..form.ranges import Range, file_option, path_option, source_option
 from .options import add_options
@@ -55,7 +57,7 @@ class Command:
         getattr(importlib.import_module(f"{__package__}.{self.module}"), self.function)(arguments)
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `train` with its commands, and `harmlessness`."""
     train = subparsers.add_parser("train", help="train a codec or a transparent model of one's own")
     steps = train.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -64,13 +66,13 @@ def add_parser(subparsers) -> None:
     _add(subparsers, HARMLESSNESS)
 
 
-def _add(subparsers, command: Command) -> None:
+def _add(subparsers: Subparsers, command: Command) -> None:
     parser = subparsers.add_parser(command.name, help=command.help, description=command.help)
     command.add_arguments(parser)
     parser.set_defaults(run=command.run)
 
 
-def number(rule: Range) -> dict[str, object]:
+def number(rule: Range) -> dict[str, Any]:
     """argparse's arguments for a number in a range."""
     return {"type": rule.parse, "metavar": "N"}
 

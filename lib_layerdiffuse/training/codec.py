@@ -27,7 +27,7 @@ from ..core.files.layer_files import metadata_of
 from ..files.whole_files import save_tensors
 from .augment import draw_batch, soften
 from .data import PreparedSet
-from .engine import RunConfig, Task, processes, train
+from .engine import Figures, Modules, RunConfig, StepLoss, Task, train, training_device
 from .grids import checkered, image_grid
 from .losses import (
     DiscriminatorTrainer,
@@ -38,6 +38,8 @@ from .losses import (
     reconstruction_loss,
 )
 from .settings import CodecOptions
+from .typed_modules import channels_last, spread_output
+from .vae import QuantConvolutions
 
 ENCODER_STEM, DECODER_STEM = "vae_transparent_encoder", "vae_transparent_decoder"
 
@@ -48,6 +50,9 @@ class Codec(torch.nn.Module):
     `deviation` [C] is the VAE-space latent's spread over the data; `scale` [C] times the encoder's output is the offset
     in units, so that a fresh network's outputs of about 0.3 are sensible. `scale` is folded into the exported file.
     """
+
+    deviation: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, encoder: OffsetEncoder, decoder: TransparencyUNet, unit: str, statistics: LatentStatistics):
         super().__init__()
@@ -119,7 +124,7 @@ class CodecTrainer(torch.nn.Module):
 
     def forward(
         self, argb: torch.Tensor, noise: torch.Tensor, adversarial: bool, orientation: Orientation = ORIENTATIONS[0]
-    ):
+    ) -> tuple[torch.Tensor, Figures, torch.Tensor]:
         """`argb` [B,4,H,W] in [0,1], padded; `noise` [B,C,h,w] in deviations; returns loss, figures, prediction.
 
         The decoder is given everything in `orientation`, and its prediction is turned back.
@@ -141,7 +146,7 @@ class CodecTrainer(torch.nn.Module):
             "identity": identity_loss(decoded, image, clean),
             "penalty": offset_penalty(offset / codec.deviation[:, None, None]),
         }
-        loss = sum(getattr(options, name) * value for name, value in parts.items())
+        loss = torch.stack([getattr(options, name) * value for name, value in parts.items()]).sum()
         if adversarial:
             loss = loss + options.discriminator * adversarial_loss(discriminator, prediction)
         figures = {name: value.detach() for name, value in parts.items()}
@@ -168,8 +173,7 @@ def build_codec(vae: AutoencoderKL, statistics: LatentStatistics, options: Codec
         layers=options.decoder_layers,
     )
     codec = Codec(encoder, decoder, options.unit, statistics)
-    # a tenth to a half quicker on CPUs, and what CUDA's convolutions like
-    return codec.to(memory_format=torch.channels_last)
+    return channels_last(codec)  # a tenth to a half quicker on CPUs, and what CUDA's convolutions like
 
 
 def _fresh_codec(vae: AutoencoderKL, data: PreparedSet, options: CodecOptions) -> Codec:
@@ -183,26 +187,21 @@ def _fresh_codec(vae: AutoencoderKL, data: PreparedSet, options: CodecOptions) -
 def spread_features(encoder: OffsetEncoder, argb: torch.Tensor, last: float = 0.0) -> None:
     """Give each convolution's output on `argb` [B,4,H,W] mean 0 and deviation 1, the last one's deviation `last`.
 
-    Fresh convolutions pass on a thousandth of what they see (layer-sequential unit variance, arXiv 1511.06422). With
-    `last` 0 the encoder still adds nothing; where it can harm nothing, a decoder learns sooner from something.
+    With `last` 0 the encoder still adds nothing; where it can harm nothing, a decoder learns sooner from something.
     """
     convolutions = [layer for layer in encoder.blocks if isinstance(layer, torch.nn.Conv2d)]
     if last:
         convolutions[-1].reset_parameters()
     hidden = argb
     for layer in encoder.blocks:
-        if layer in convolutions[: None if last else -1]:
-            output = layer(hidden)
-            deviation, mean = torch.std_mean(output, dim=(0, 2, 3))
-            scale = (last if layer is convolutions[-1] else 1.0) / deviation.clamp_min(1e-6)
-            layer.weight *= scale[:, None, None, None]
-            layer.bias.copy_((layer.bias - mean) * scale)
+        if isinstance(layer, torch.nn.Conv2d) and (last or layer is not convolutions[-1]):
+            spread_output(layer, hidden, last if layer is convolutions[-1] else 1.0)
         hidden = layer(hidden)
 
 
 def free_channels(vae: AutoencoderKL) -> torch.Tensor:
     """1 for each latent channel that the VAE's decoder ignores, 0 for the others [C]; InputError when it uses all."""
-    free = vae.post_quant_conv.weight.detach().abs().amax(dim=(0, 2, 3)) == 0
+    free = QuantConvolutions.of(vae).post_weight.detach().abs().amax(dim=(0, 2, 3)) == 0
     if not free.any():
         raise InputError(
             got="a VAE whose decoder uses all of its latent channels",
@@ -253,14 +252,14 @@ class _CodecRun:
     """Draws batches and keeps the last prediction for the discriminator's turn."""
 
     def __init__(self, codec: Codec, vae: AutoencoderKL, data: PreparedSet, config: RunConfig, options: CodecOptions):
-        self.vae = vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self.data, self.config, self.options = data.to(processes().device), config, options
+        self.vae = channels_last(vae.requires_grad_(False).eval())
+        self.data, self.config, self.options = data.to(training_device()), config, options
         discriminator = PatchDiscriminator()
         self.trainer = CodecTrainer(codec, vae, discriminator, options)
         self.second = DiscriminatorTrainer(discriminator)
         self.last: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def loss(self, modules: dict, progress: float, generator: torch.Generator):
+    def loss(self, modules: Modules, progress: float, generator: torch.Generator) -> StepLoss:
         """One training batch's loss; crops first, whole images in the last share of the run."""
         options = self.options
         device = next(modules["codec"].parameters()).device
@@ -282,7 +281,7 @@ class _CodecRun:
         strength *= torch.rand(count, generator=generator) < options.noise_share
         return torch.randn(count, *size, generator=generator) * strength[:, None, None, None]
 
-    def discriminate(self, modules: dict, progress: float, generator: torch.Generator):
+    def discriminate(self, modules: Modules, progress: float, generator: torch.Generator) -> StepLoss | None:
         """The discriminator's loss on the last batch; nothing before its time."""
         return None if self.last is None else modules["discriminator"](*self.last)
 

@@ -42,7 +42,9 @@ def tinted(rgba: torch.Tensor, colour: str) -> torch.Tensor:
 def main_hue(hue: torch.Tensor, weight: torch.Tensor) -> float:
     """The hue [S,S] in turns that most of `weight` [S,S] lies near: 72 bins, smoothed by a triangle."""
     bins = torch.bincount((hue * 72).long().clamp(0, 71).flatten(), weights=weight.flatten(), minlength=72)
-    smooth = sum((3 - abs(shift)) * bins.roll(shift) for shift in range(-2, 3))
+    smooth = torch.zeros_like(bins)
+    for shift in range(-2, 3):
+        smooth = smooth + (3 - abs(shift)) * bins.roll(shift)
     return (int(smooth.argmax()) + 0.5) / 72
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from .codec import train_codec
 from .convert import check_layers, check_transparency, export_demo, export_layers, export_transparency
 from .data import PreparedSet, load_captions, prepare
 from .diffusion import build_pipeline, started_pipeline, train_diffusion, train_text2image
-from .engine import check_tracker, processes
+from .engine import check_tracker, processes, training_device
 from .harmlessness import evaluate_codec, load_codec
 from .latents import LatentSet, encode_views
 from .layer_latents import Mixture, encode_mixture
 from .layer_sets import LayerSet
-from .models import load_pipeline, open_vae
+from .models import load_pipeline, model_to_tune, open_vae
 from .options import read_options
 from .pack import pack
 from .recipe import as_sources
@@ -85,7 +86,7 @@ def vae(arguments: argparse.Namespace) -> None:
     start = open_vae(arguments.start) if arguments.start else shape
     figures = train_vae(data, config, start, options, scenes)
     if processes().is_main_process:
-        measured = evaluate_vae(load_vae(Path(config.out) / "vae").to(processes().device), _evaluated(data))
+        measured = evaluate_vae(load_vae(Path(config.out) / "vae").to(training_device()), _evaluated(data))
         _show({**figures, "held_out_psnr": measured})
 
 
@@ -93,7 +94,7 @@ def whiten_vae(arguments: argparse.Namespace) -> None:
     """`train whiten`."""
     data = PreparedSet.load(arguments.set)
     images = draw_images(data.part(held_out=False), arguments.images, None, torch.Generator().manual_seed(0))
-    model = load_vae(arguments.vae).to(processes().device)
+    model = load_vae(arguments.vae).to(training_device())
     before = evaluate_vae(model, _evaluated(data))
     whiten(model, images)
     _written(arguments.out, model.save_pretrained)
@@ -124,7 +125,7 @@ def harmlessness(arguments: argparse.Namespace) -> None:
     measured = data if arguments.all else data.part(held_out=True)
     if arguments.limit:
         measured = _spread(measured, arguments.limit)
-    trained = load_codec(arguments.codec, model, data).to(processes().device)
+    trained = load_codec(arguments.codec, model, data).to(training_device())
     bar = partial(tqdm, desc="batches", unit="")
     figures = evaluate_codec(model, trained, measured, progress=bar, passes=arguments.passes)
     if arguments.out:
@@ -135,8 +136,8 @@ def harmlessness(arguments: argparse.Namespace) -> None:
 def latents(arguments: argparse.Namespace) -> None:
     """`train latents`."""
     data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
-    trained = load_codec(arguments.codec, model, data).to(processes().device) if arguments.codec else None
-    model.to(processes().device)
+    trained = load_codec(arguments.codec, model, data).to(training_device()) if arguments.codec else None
+    model.to(training_device())
     if arguments.vocabulary:
         vocabulary = Vocabulary.load(arguments.vocabulary)
         data = vocabulary.chosen(data)
@@ -189,8 +190,8 @@ def _fresh_pipeline(arguments: argparse.Namespace, config: RunConfig, data: Late
 def diffusion(arguments: argparse.Namespace) -> None:
     """`train diffusion`."""
     config, options = run_config(arguments), read_options(arguments, DiffusionOptions)
-    data, pipeline = LatentSet.load(arguments.latents), load_pipeline(arguments.model, arguments.config)
-    trained = load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
+    data = LatentSet.load(arguments.latents)
+    pipeline, trained = model_to_tune(arguments)
     figures = train_diffusion(pipeline, data, config, options, trained)
     if processes().is_main_process:
         _show(figures)
@@ -229,7 +230,7 @@ def _spread(data: PreparedSet, count: int) -> PreparedSet:
     return data.select(sorted({round(i * (len(data) - 1) / max(1, count - 1)) for i in range(count)}))
 
 
-def _written(path: str, write: Any) -> None:
+def _written(path: str | Path, write: Callable[[str | Path], object]) -> None:
     """Write to `path`; OutputError when the disk does not take it."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -56,11 +56,15 @@ class Things:
         return np.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], axis=1) / self.rgba.shape[-1]
 
 
+def _bytes(values: torch.Tensor) -> torch.Tensor:
+    return (values * 255).round().byte()
+
+
 def _span(seen: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """First and last+1 true places [N] of bool [N,S]; the whole line where none is true."""
-    seen = seen.numpy()
-    seen[~seen.any(axis=1)] = True
-    return seen.argmax(axis=1), seen.shape[1] - seen[:, ::-1].argmax(axis=1)
+    marks = seen.numpy()
+    marks[~marks.any(axis=1)] = True
+    return marks.argmax(axis=1), marks.shape[1] - marks[:, ::-1].argmax(axis=1)
 
 
 def is_held_out_pair(thing: str, scene: str) -> bool:
@@ -235,7 +239,7 @@ class Painter:
         foreground = quantised(torch.cat([colour, alpha], dim=1))
         background = self._background(plan, rows)
         blended = foreground[:, :3] * alpha + background * (1 - alpha)
-        return tuple((part * 255).round().byte() for part in (foreground, background, blended))
+        return _bytes(foreground), _bytes(background), _bytes(blended)
 
     def _background(self, plan: Plan, rows: np.ndarray) -> torch.Tensor:
         pictures = self.backdrops.pictures[torch.from_numpy(plan.backdrop[rows])]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..core.errors import InputError
@@ -41,23 +42,23 @@ class WideInput(nn.Module):
         return output + added.to(output.dtype)
 
 
-def _tune_low_rank(unet: nn.Module, rank: int) -> nn.Module:
+def _tune_low_rank(unet: UNet2DConditionModel, rank: int) -> nn.Module:
     return AttentionLowRank(unet, rank)
 
 
-def _tune_all(unet: nn.Module, _rank: int) -> nn.Module:
+def _tune_all(unet: UNet2DConditionModel, _rank: int) -> nn.Module:
     unet.requires_grad_(True)
     unet.conv_in.requires_grad_(False)  # the wide one learns for it
     return unet
 
 
-TUNINGS: dict[str, Callable[[nn.Module, int], nn.Module]] = {"lora": _tune_low_rank, "full": _tune_all}
+TUNINGS: dict[str, Callable[[UNet2DConditionModel, int], nn.Module]] = {"lora": _tune_low_rank, "full": _tune_all}
 
 
 class WideOffsets(nn.Module):
     """A UNet's offsets while they are trained, until `remove`: then the UNet is what it was."""
 
-    def __init__(self, unet: nn.Module, extra: int, options: LayerOptions):
+    def __init__(self, unet: UNet2DConditionModel, extra: int, options: LayerOptions):
         super().__init__()
         self.outside = (unet,)  # a tuple, so that it is neither registered nor saved here
         full = options.mode == "full"
@@ -73,7 +74,7 @@ class WideOffsets(nn.Module):
     def published(self) -> dict[str, Tensor]:
         """All offsets in the published layout, float16."""
         unet = self.outside[0]
-        name = f"{PREFIX}{unet_table(unet.config).to_ldm('conv_in')}"
+        name = f"{PREFIX}{unet_table(unet.config).ldm_name('conv_in')}"
         wide = {f"{name}.{part}::diff::0": getattr(self.wide, part) for part in ("weight", "bias")}
         return {**self._narrow(), **{key: tensor.detach().half().cpu() for key, tensor in wide.items()}}
 
@@ -81,7 +82,7 @@ class WideOffsets(nn.Module):
         unet = self.outside[0]
         if isinstance(self.tuned, AttentionLowRank):
             table = unet_table(unet.config)
-            return make_lora({f"{table.to_ldm(name)}.weight": pair for name, pair in self.tuned.pairs().items()})
+            return make_lora({f"{table.ldm_name(name)}.weight": pair for name, pair in self.tuned.pairs().items()})
         return make_diff(unet_to_ldm(self.base, unet.config), unet_to_ldm(unet.state_dict(), unet.config))
 
     def remove(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from diffusers import AutoencoderKL
 
 from ..core.errors import InputError
 from ..core.picture.edges import HIGH, edge_maps, thick_lines
@@ -44,7 +45,7 @@ class ControlSet:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return tuple(self.pictures.shape[-2:])
+        return self.pictures.shape[-2], self.pictures.shape[-1]
 
     def to(self, device: torch.device) -> ControlSet:
         """The same on a device."""
@@ -141,7 +142,7 @@ def drawn_from(data: ControlSet, rows: torch.Tensor, of_subject: torch.Tensor) -
 
 
 @torch.no_grad()
-def encode_pictures(vae: torch.nn.Module, pictures: torch.Tensor, progress: Callable = iter) -> torch.Tensor:
+def encode_pictures(vae: AutoencoderKL, pictures: torch.Tensor, progress: Callable = iter) -> torch.Tensor:
     """Latents float16 [N,C,h,w] in the sampler's scale of uint8 pictures [N,3,S,S], on the VAE's device."""
     scale, parts = vae.config.scaling_factor, []
     for part in progress(pictures.split(BATCH)):

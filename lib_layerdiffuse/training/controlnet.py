@@ -24,17 +24,18 @@ from ..standalone.controlnet_run import control_on_unet
 from .control_data import ControlBatches, ControlSet, drawn_from, encode_pictures
 from .denoising import WeightAverage
 from .diffusion import (
-    Conditions,
     decode_pictures,
     denoising_loss,
     draw_noise,
     encode_captions,
+    freeze,
     paint_latents,
     use_quickest_attention,
 )
-from .engine import RunConfig, Task, processes, train
+from .engine import Modules, RunConfig, StepLoss, Task, processes, train, training_device
 from .grids import image_grid
 from .settings import ControlOptions
+from .text_conditions import TextConditions
 
 SHOWN = 8  # pictures of a grid of samples
 
@@ -76,19 +77,16 @@ def train_controlnet(
     data, measured = sets
     check_control(pipeline, data)
     config.extra.update(asdict(options))
-    device = processes().device
-    frozen = tuple(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
-    for part in frozen:
-        part.requires_grad_(False).to(device)
-    use_quickest_attention(pipeline.unet)
+    device = training_device()
+    frozen = freeze(pipeline, checkpointing=False)
     torch.manual_seed(config.seed)
     trainer = ControlledUNet(pipeline, options)
     use_quickest_attention(trainer.control)
     data = data.to(device)
     batches = ControlBatches(data, encode_pictures(pipeline.vae, data.pictures, progress), options)
-    conditions = Conditions(lambda texts: encode_captions(pipeline, texts, data.size), batches.texts)
+    conditions = TextConditions(lambda texts: encode_captions(pipeline, texts, data.size), batches.texts)
 
-    def loss(modules: dict, progress: float, generator: torch.Generator):
+    def loss(modules: Modules, progress: float, generator: torch.Generator) -> StepLoss:
         latent, lines, captions = batches.draw(config.batch, generator)
         return modules["model"](*draw_noise(latent, pipeline, generator), lines, conditions.of(captions))
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 import yaml
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel
 
 from ..core.bases import BASES, LatentSpace
 from ..core.errors import InputError
@@ -34,10 +36,10 @@ OUR_UNET = "lib_layerdiffuse.webui.unet_widths.build_unet"  # of the extension, 
 
 
 def export_demo(
-    vae: torch.nn.Module,
-    text_encoder: torch.nn.Module,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
     tokenizer_folder: str | Path,
-    unet: torch.nn.Module,
+    unet: UNet2DConditionModel,
     out_folder: str | Path,
 ) -> Path:
     """Write `demo.safetensors`, `demo.yaml` and `tokenizer/` with the text model's config.json; gives the folder."""
@@ -101,9 +103,9 @@ def save_layer_file(source: Path, target: Path, said: Mapping[str, str]) -> None
 
 
 def save_ldm_checkpoint(
-    vae: torch.nn.Module,
-    text_encoder: torch.nn.Module,
-    unet: torch.nn.Module,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
     path: str | Path,
     dtype: torch.dtype = torch.float16,
 ) -> None:
@@ -126,7 +128,7 @@ def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
 
 
-def write_ldm_config(vae: torch.nn.Module, unet: torch.nn.Module, path: str | Path) -> None:
+def write_ldm_config(vae: AutoencoderKL, unet: UNet2DConditionModel, path: str | Path) -> None:
     """The LDM yaml that lies beside a checkpoint; v-prediction, the autoencoder's own scale factor."""
     params = {
         "parameterization": "v",

@@ -6,7 +6,6 @@ the prepared file into memory and never meets a bad image. Figures of the set (s
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import zlib
@@ -18,15 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
 
 from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.picture.alpha import pad_rgb
-from ..files.whole_files import save_tensors
 from .captions import load_captions, split_style, with_style
 from .formats import SUFFIXES, Wanted, is_set, pictures_of
 from .recipe import Distinct, Source, as_sources, spread
+from .set_files import open_set, save_set
 from .sources import iterate_files
 
 logger = logging.getLogger(__name__)
@@ -37,6 +35,8 @@ VARIANT_WORDS = re.compile(r"\b(man|woman|person|men|women|people|boy|girl|child
 # What readers of pictures raise for a bad one
 UNREADABLE = (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, Image.DecompressionBombError)
 __all__ = ["PreparedSet", "concept_key", "is_held_out", "load_captions", "prepare"]
+
+HEADER = ("names", "captions", "held_out", "skipped")
 
 
 @dataclass
@@ -92,23 +92,13 @@ class PreparedSet:
 
     def save(self, path: str | Path) -> None:
         """Write tensors and captions into one safetensors file, under its name only when it is whole."""
-        header = {key: json.dumps(getattr(self, key)) for key in ("names", "captions", "held_out", "skipped")}
-        save_tensors({"rgba": self.rgba}, path, header)
+        save_set(path, {"rgba": self.rgba}, {name: getattr(self, name) for name in HEADER})
 
     @classmethod
     def load(cls, path: str | Path) -> PreparedSet:
         """Read what `save` wrote; `InputError` when the file is something else."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                fields = {key: json.loads(header[key]) for key in ("names", "captions", "held_out", "skipped")}
-                return cls(file.get_tensor("rgba"), **fields)
-        except Exception as error:  # safetensors raises its own type; a wrong file may fail in any of these lines
-            raise InputError(
-                got=f"{path}: {error}",
-                expected="a file that `train prepare` wrote",
-                what_to_do="run `python -m lib_layerdiffuse train prepare` first",
-            ) from error
+        with open_set(path, "`train prepare`", HEADER) as (file, header):
+            return cls(file.get_tensor("rgba"), **header)
 
 
 def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -187,10 +177,11 @@ class _Preparation:
         for file, content in iterate_files(source.source, SUFFIXES, self.skipped):
             if is_set(file) or wanted.admits(file):
                 for name, pixels in self._decoded(file, content, wanted, source.crop):
+                    caption = caption_of(name)
                     if not pixels[..., 3].any():
                         self.skipped.append(f"{name}: fully transparent")
-                    elif source.admits(pixels):
-                        yield name, caption_of(name), pixels
+                    elif caption is not None and source.admits(pixels):
+                        yield name, caption, pixels
 
     def _caption(self, source: Source, name: str) -> str | None:
         caption = source.caption_of(name)
@@ -213,9 +204,8 @@ class _Preparation:
 def fit_square(image: Image.Image, size: int) -> np.ndarray:
     """An RGBA image as uint8 [size,size,4] straight RGBA, longer side fitted, centred."""
     scale = size / max(image.size)
-    fitted = image.convert("RGBa").resize(
-        [max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS
-    )
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    fitted = image.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
     canvas = Image.new("RGBA", (size, size))
     canvas.paste(fitted.convert("RGBA"), ((size - fitted.width) // 2, (size - fitted.height) // 2))
     return np.asarray(canvas)
@@ -223,7 +213,7 @@ def fit_square(image: Image.Image, size: int) -> np.ndarray:
 
 def cropped(image: Image.Image) -> Image.Image:
     """What is visible of an RGBA image, with a margin of a twentieth."""
-    box = image.getchannel("A").point(lambda value: 255 * (value >= 12)).getbbox()
+    box = image.getchannel("A").point([0] * 12 + [255] * 244).getbbox()
     if box is None:
         return image
     margin = round(max(box[2] - box[0], box[3] - box[1]) / 20)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from .typed_modules import ModulesOf
+
 # what a UNet of each prediction type is asked for, from clean latent, noise, and their shares in the noisy latent
 TARGETS: dict[str, Callable] = {
     "epsilon": lambda latent, noise, signal, spread: noise,
@@ -24,6 +26,8 @@ WEIGHTS: dict[str, Callable] = {
 
 class DenoisingLoss(torch.nn.Module):
     """Squared error of a UNet's prediction on noisy latents, optionally weighted by min-SNR (arXiv 2303.09556)."""
+
+    alphas: torch.Tensor
 
     def __init__(self, alphas_cumprod: torch.Tensor, prediction_type: str, snr_gamma: float = 0.0):
         super().__init__()
@@ -133,7 +137,7 @@ class AttentionLowRank(torch.nn.Module):
             if isinstance(module, torch.nn.Linear) and name.endswith(PROJECTIONS)
         }
         self.names = list(found)
-        self.layers = torch.nn.ModuleList([LowRankLayer(module, rank) for module in found.values()])
+        self.layers = ModulesOf([LowRankLayer(module, rank) for module in found.values()])
         places = zip(found.values(), self.layers, strict=True)
         self.handles = [module.register_forward_hook(layer.add) for module, layer in places]
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from transformers import CLIPTokenizer
@@ -30,11 +30,12 @@ from .codec import Codec
 from .convert import BETAS
 from .data import on_device
 from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
-from .engine import RunConfig, Task, processes, train, without_accelerator
+from .engine import Modules, RunConfig, StepLoss, Task, train, training_device, without_accelerator
 from .grids import checkered, image_grid
 from .latents import LatentSet
 from .settings import DenoisingOptions, DiffusionOptions, UNetShape
 from .text import build_text_encoder, encode_tokens, write_clip_files
+from .text_conditions import TextConditions
 
 
 def build_unet(shape: UNetShape, latent_channels: int, size: int) -> UNet2DConditionModel:
@@ -54,7 +55,9 @@ def build_unet(shape: UNetShape, latent_channels: int, size: int) -> UNet2DCondi
     )
 
 
-def build_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, latents: LatentSet, shape: UNetShape):
+def build_pipeline(
+    vae: AutoencoderKL, tokenizer: CLIPTokenizer, latents: LatentSet, shape: UNetShape
+) -> StableDiffusionPipeline:
     """A pipeline with a fresh UNet and text encoder around a trained VAE; v-prediction."""
     if latents.latents.shape[1] != vae.config.latent_channels:
         raise InputError(
@@ -74,7 +77,7 @@ def build_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer, latents: Latent
     )
 
 
-def started_pipeline(pipeline: StableDiffusionPipeline, vae: AutoencoderKL, latents: LatentSet):
+def started_pipeline(pipeline: DiffusionPipeline, vae: AutoencoderKL, latents: LatentSet) -> DiffusionPipeline:
     """A trained pipeline around `vae`, to go on from; InputError where it paints other latents."""
     channels, found = pipeline.unet.config.in_channels, latents.latents.shape[1]
     if channels != found:
@@ -94,7 +97,7 @@ class CaptionedLatents:
 
     def __init__(self, data: LatentSet, dropout: float):
         self.data, self.dropout = data, dropout
-        self.latents = on_device(data.latents, processes().device)
+        self.latents = on_device(data.latents, training_device())
 
     @property
     def texts(self) -> list[str]:
@@ -114,48 +117,16 @@ class CaptionedLatents:
         return self.latents[rows.to(self.latents.device)].float() * self.data.scale_factor, captions
 
 
-class Conditions:
-    """What a frozen model makes of each text, made once for all texts of a set where that fits into `limit` bytes."""
-
-    def __init__(self, encode: Callable[[list[str]], dict], texts: list[str], limit: int = 2 * 2**30):
-        self.encode, self.rows, self.table = encode, {text: row for row, text in enumerate(texts)}, None
-        self.texts, self.limit = texts, limit
-
-    def of(self, captions: list[str]) -> dict:
-        """The UNet's keyword arguments for `captions`, tensors [B,...], nested as `encode` gives them."""
-        if self.table is None and not self._fill():
-            return self.encode(captions)
-        rows = torch.tensor([self.rows[text] for text in captions])
-        return each_tensor(lambda tensor: tensor[rows.to(tensor.device)], self.table)
-
-    def _fill(self, batch: int = 256) -> bool:
-        sizes: list[int] = []
-        each_tensor(lambda tensor: sizes.append(tensor.nbytes), self.encode(self.texts[:1]))
-        if sum(sizes) * len(self.texts) > self.limit:
-            return False
-        parts = [self.encode(self.texts[i : i + batch]) for i in range(0, len(self.texts), batch)]
-        self.table = each_tensor(lambda *tensors: torch.cat(tensors), *parts)
-        return True
-
-
-def each_tensor(change: Callable, *trees: dict) -> dict:
-    """Dictionaries of tensors of the same keys, nested or not, as one of `change(*tensors)`."""
-    return {
-        key: each_tensor(change, *values) if isinstance(values[0], dict) else change(*values)
-        for key, values in ((key, [tree[key] for tree in trees]) for key in trees[0])
-    }
-
-
 class TextToImage(torch.nn.Module):
     """UNet, text encoder and loss in one forward, as distributed training wants it."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, options: DiffusionOptions):
+    def __init__(self, pipeline: DiffusionPipeline, options: DiffusionOptions):
         super().__init__()
         self.unet, self.text_encoder = pipeline.unet, pipeline.text_encoder
         self.denoising = denoising_loss(pipeline, options)
         self.average = WeightAverage(self, options.average)
 
-    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, tokens: torch.Tensor):
+    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, tokens: torch.Tensor) -> StepLoss:
         """Loss and figures of `latent` [B,C,h,w] with captions `tokens` [B,77]."""
         hidden = self.text_encoder(tokens).last_hidden_state
         unet = lambda noisy, steps: self.unet(noisy, steps, hidden).sample  # noqa: E731
@@ -173,14 +144,14 @@ class TransparentUNet(torch.nn.Module):
         self.denoising = denoising_loss(pipeline, options)
         self.average = WeightAverage(self.tuned, options.average)
 
-    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, condition: dict):
+    def forward(self, latent: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor, condition: dict) -> StepLoss:
         """Loss and figures of `latent` [B,C,h,w] under `condition`, the UNet's keyword arguments."""
         unet = lambda noisy, steps: self.frozen[0](noisy, steps, **condition).sample  # noqa: E731
         loss = self.denoising(unet, latent, noise, steps)
         return loss, {"loss": loss.detach()}
 
 
-def _tune_low_rank(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:
+def _tune_low_rank(unet: UNet2DConditionModel, options: DiffusionOptions) -> torch.nn.Module:
     unet.requires_grad_(False)
     tuned = AttentionLowRank(unet, options.rank)
     if options.begin:
@@ -188,12 +159,12 @@ def _tune_low_rank(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn
     return tuned
 
 
-def _begin(tuned: AttentionLowRank, unet: torch.nn.Module, offsets: OffsetSet) -> None:
+def _begin(tuned: AttentionLowRank, unet: UNet2DConditionModel, offsets: OffsetSet) -> None:
     """Let low-rank layers begin with the nearest of their rank to a file's offsets; InputError where none fits."""
     table, begun = unet_table(unet.config), 0
     for name, layer in zip(tuned.names, tuned.layers, strict=True):
-        for offset in offsets.entries.get(table.to_ldm(name) + ".weight", ()):
-            layer.begin(offset.dense(unet.get_submodule(name).weight.shape))
+        for offset in offsets.entries.get(f"{table.ldm_name(name)}.weight", ()):
+            layer.begin(offset.dense((layer.up.shape[0], layer.down.shape[1])))
             begun += 1
     if not begun:
         raise InputError(
@@ -203,17 +174,29 @@ def _begin(tuned: AttentionLowRank, unet: torch.nn.Module, offsets: OffsetSet) -
         )
 
 
-def _tune_all(unet: torch.nn.Module, options: DiffusionOptions) -> torch.nn.Module:
+def _tune_all(unet: UNet2DConditionModel, options: DiffusionOptions) -> torch.nn.Module:
     return unet.requires_grad_(True)
 
 
 TUNINGS: dict[str, Callable] = {"lora": _tune_low_rank, "full": _tune_all}
 
 
-def use_quickest_attention(unet: torch.nn.Module) -> None:
+def use_quickest_attention(unet: UNet2DConditionModel | ControlNetModel) -> None:
     """On CPUs plain matrix products: the backward pass of torch's fused attention takes 1.2 to 1.4 times the step."""
     if without_accelerator():
         unet.set_attn_processor(AttnProcessor())
+
+
+def freeze(pipeline: DiffusionPipeline, checkpointing: bool) -> tuple[torch.nn.Module, ...]:
+    """A pipeline's networks, on the device and not to be trained, the UNet with the quickest attention there is."""
+    frozen = tuple(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
+    for part in frozen:
+        part.requires_grad_(False).to(training_device())
+    if checkpointing:
+        pipeline.unet.enable_gradient_checkpointing()
+        pipeline.unet.train()
+    use_quickest_attention(pipeline.unet)
+    return frozen
 
 
 def denoising_loss(pipeline: DiffusionPipeline, options: DenoisingOptions) -> DenoisingLoss:
@@ -223,7 +206,7 @@ def denoising_loss(pipeline: DiffusionPipeline, options: DenoisingOptions) -> De
 
 
 def train_text2image(
-    pipeline: StableDiffusionPipeline, data: LatentSet, config: RunConfig, options: DiffusionOptions | None = None
+    pipeline: DiffusionPipeline, data: LatentSet, config: RunConfig, options: DiffusionOptions | None = None
 ) -> dict[str, float]:
     """Train `pipeline`'s UNet and text encoder; writes `config.out`/pipeline, which diffusers and `convert` read."""
     options = options or DiffusionOptions()
@@ -232,10 +215,12 @@ def train_text2image(
     use_quickest_attention(pipeline.unet)
     trainer = TextToImage(pipeline, options)
     batches = CaptionedLatents(data, options.caption_dropout)
-    device = processes().device
-    tokens = Conditions(lambda texts: {"tokens": encode_tokens(pipeline.tokenizer, texts).to(device)}, batches.texts)
+    device = training_device()
+    tokens = TextConditions(
+        lambda texts: {"tokens": encode_tokens(pipeline.tokenizer, texts).to(device)}, batches.texts
+    )
 
-    def loss(modules: dict, progress: float, generator: torch.Generator):
+    def loss(modules: Modules, progress: float, generator: torch.Generator) -> StepLoss:
         latent, captions = batches.draw(config.batch, generator)
         return modules["model"](*draw_noise(latent, pipeline, generator), **tokens.of(captions))
 
@@ -265,19 +250,13 @@ def train_diffusion(
     config.extra.update(asdict(options))
     unet = pipeline.unet
     base = {} if options.mode == "lora" else {name: tensor.cpu().clone() for name, tensor in unet.state_dict().items()}
-    frozen = tuple(part for part in pipeline.components.values() if isinstance(part, torch.nn.Module))
-    for part in frozen:
-        part.requires_grad_(False)
-    if options.checkpointing:
-        unet.enable_gradient_checkpointing()
-        unet.train()
-    use_quickest_attention(unet)
+    frozen = freeze(pipeline, options.checkpointing)
     torch.manual_seed(config.seed)
     trainer = TransparentUNet(pipeline, options)
     batches = CaptionedLatents(data, options.caption_dropout)
-    conditions = Conditions(lambda texts: encode_captions(pipeline, texts, data.image_size), batches.texts)
+    conditions = TextConditions(lambda texts: encode_captions(pipeline, texts, data.image_size), batches.texts)
 
-    def loss(modules: dict, progress: float, generator: torch.Generator):
+    def loss(modules: Modules, progress: float, generator: torch.Generator) -> StepLoss:
         latent, captions = batches.draw(config.batch, generator)
         return modules["model"](*draw_noise(latent, pipeline, generator), conditions.of(captions))
 
@@ -307,21 +286,25 @@ def said_of(pipeline: DiffusionPipeline) -> dict[str, str]:
     return {"format": "pt", **metadata_of(METHOD, space, method)}
 
 
-def _offsets(tuned: torch.nn.Module, unet: torch.nn.Module, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _offsets(
+    tuned: torch.nn.Module, unet: UNet2DConditionModel, base: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     if isinstance(tuned, AttentionLowRank):
         table = unet_table(unet.config)
-        return make_lora({table.to_ldm(name) + ".weight": pair for name, pair in tuned.pairs().items()})
+        return make_lora({f"{table.ldm_name(name)}.weight": pair for name, pair in tuned.pairs().items()})
     return make_diff(unet_to_ldm(base, unet.config), unet_to_ldm(unet.state_dict(), unet.config))
 
 
-def draw_noise(latent: torch.Tensor, pipeline: DiffusionPipeline, generator: torch.Generator) -> tuple:
+def draw_noise(
+    latent: torch.Tensor, pipeline: DiffusionPipeline, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(latent, noise, steps [B]) on the UNet's device; on an accelerator the noise is drawn by its own generator."""
     if pipeline.unet.device.type == "cpu":
         noise = torch.randn(latent.shape, generator=generator)
     else:
         noise = torch.randn(latent.shape, device=pipeline.unet.device)
     steps = torch.randint(0, pipeline.scheduler.config.num_train_timesteps, (len(latent),), generator=generator)
-    return tuple(part.to(pipeline.unet.device) for part in (latent, noise, steps))
+    return latent.to(pipeline.unet.device), noise.to(pipeline.unet.device), steps.to(pipeline.unet.device)
 
 
 @torch.no_grad()
@@ -374,7 +357,9 @@ def sample_grid(
 
 
 @torch.no_grad()
-def decode_pictures(vae: AutoencoderKL, latents: torch.Tensor, codec: Codec | None, batch: int = 8) -> list:
+def decode_pictures(
+    vae: AutoencoderKL, latents: torch.Tensor, codec: Codec | None, batch: int = 8
+) -> list[torch.Tensor]:
     """VAE-space latents as tensors [3,H,W] in [0,1]; with a codec, RGBA on a checkerboard."""
     pictures = []
     for part in latents.to(vae.device, vae.dtype).split(batch):

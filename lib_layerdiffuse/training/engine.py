@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -44,6 +45,9 @@ LOOKS_APART = 10  # steps between two looks at the loss on an accelerator, which
 
 
 Figures = Mapping[str, "torch.Tensor | float"]
+Modules = dict[str, Any]  # networks by name, wrapped for distributed training
+StepLoss = tuple[torch.Tensor, Figures]
+Loss = Callable[[Modules, float, torch.Generator], "StepLoss | None"]
 
 
 @dataclass
@@ -54,10 +58,10 @@ class Task:
     """
 
     modules: dict[str, torch.nn.Module]
-    loss: Callable[[dict[str, torch.nn.Module], float, torch.Generator], tuple[torch.Tensor, Figures]]
+    loss: Loss
     export: Callable[[Path], None]
     samples: Callable[[], Image.Image] | None = None
-    second: Callable | None = None  # a second optimiser's loss (a discriminator), on `second_modules`
+    second: Loss | None = None  # a second optimiser's loss (a discriminator), on `second_modules`
     second_modules: dict[str, torch.nn.Module] = field(default_factory=dict)
     after_step: Callable[[], None] | None = None
     frozen: tuple[torch.nn.Module, ...] = ()  # what the loss uses but does not train: only moved to the device
@@ -90,6 +94,11 @@ def processes() -> PartialState:
     return PartialState(cpu=without_accelerator())
 
 
+def training_device() -> torch.device:
+    """Where this process trains."""
+    return cast("torch.device", processes().device)
+
+
 def train(task: Task, config: RunConfig) -> dict[str, float]:
     """Run `task` to the end of `config`; returns the last logged figures. Ctrl-C saves a checkpoint and stops."""
     accelerator = Accelerator(cpu=without_accelerator())
@@ -117,7 +126,8 @@ class _Run:
     def __init__(self, task: Task, config: RunConfig, accelerator: Accelerator):
         self.task, self.config, self.accelerator = task, config, accelerator
         self.out = Path(config.out)
-        self.step, self.clock, self.averages = 0, Clock(), {}
+        self.step, self.clock = 0, Clock()
+        self.averages: dict[str, torch.Tensor | float] = {}
         self.losses: list[torch.Tensor] = []  # since the last look
         self.generator = torch.Generator().manual_seed(config.seed * 1000 + accelerator.process_index)
         for module in task.frozen:
@@ -128,7 +138,7 @@ class _Run:
         self.second_optimizer = self._optimizer(self.second_modules) if task.second else None
         self._prepare_folder()
 
-    def _optimizer(self, modules: dict[str, torch.nn.Module]):
+    def _optimizer(self, modules: Modules) -> Any:
         parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
         config = self.config
         return self.accelerator.prepare(
@@ -157,7 +167,11 @@ class _Run:
             done = max(done, self.clock.minutes() / self.config.minutes)
         # all processes must agree, else one stops while another waits for its gradients
         value = torch.tensor(done, device=self.accelerator.device)
-        return min(1.0, self.accelerator.reduce(value, "mean").item())
+        return min(1.0, self._reduced(value, "mean"))
+
+    def _reduced(self, value: torch.Tensor, how: str) -> float:
+        """The sum or mean of a number over all processes."""
+        return cast("torch.Tensor", self.accelerator.reduce(value, how)).item()
 
     def rate(self, progress: float) -> float:
         """Learning rate: linear warm-up, then a cosine down to `final_rate`."""
@@ -193,17 +207,17 @@ class _Run:
         if self.step % 10:
             return False
         value = torch.tensor(float(flag and self.accelerator.is_main_process), device=self.accelerator.device)
-        return self.accelerator.reduce(value, "sum").item() > 0
+        return self._reduced(value, "sum") > 0
 
     def optimise(self, progress: float) -> None:
         """One step of the task, then of its second optimiser."""
         self._step(self.task.loss, self.modules, self.optimizer, progress)
-        if self.second_optimizer is not None:
+        if self.second_optimizer is not None and self.task.second is not None:
             self._step(self.task.second, self.second_modules, self.second_optimizer, progress)
         if self.task.after_step is not None:
             self.task.after_step()
 
-    def _step(self, loss_of, modules, optimizer, progress: float) -> None:
+    def _step(self, loss_of: Loss, modules: Modules, optimizer: Any, progress: float) -> None:
         result = loss_of(modules, progress, self.generator)
         if result is None:  # the second loss may sit out
             return
@@ -239,7 +253,7 @@ class _Run:
         """Running means of the steps' figures, as numbers."""
         return {name: float(value) for name, value in self.averages.items()}
 
-    def log(self, bar) -> None:
+    def log(self, bar: tqdm) -> None:
         """Figures to the progress bar and the log; the main process only."""
         if not self.accelerator.is_main_process:
             return

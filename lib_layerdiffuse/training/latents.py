@@ -6,21 +6,20 @@ of the same views. Latents are stored in VAE space; the file's header holds capt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError, safe_open
 
 from ..core.errors import InputError
-from ..files.whole_files import save_tensors
 from .augment import random_backgrounds, zoom
 from .codec import Codec
 from .data import PreparedSet
+from .set_files import open_set, save_set
 
+HEADER = ("captions", "scale_factor", "transparent", "image_size")
 VIEW_AMOUNT = 0.4  # of the codec's zoom and shift: every view more costs a small model training time
 
 
@@ -40,24 +39,14 @@ class LatentSet:
 
     def save(self, path: str | Path) -> None:
         """Write tensors and captions into one safetensors file, under its name only when it is whole."""
-        names = ("captions", "scale_factor", "transparent", "image_size")
-        header = {name: json.dumps(getattr(self, name)) for name in names}
-        save_tensors({"latents": self.latents, "image": self.image}, path, header)
+        save_set(path, {"latents": self.latents, "image": self.image}, {name: getattr(self, name) for name in HEADER})
 
     @classmethod
     def load(cls, path: str | Path) -> LatentSet:
         """Read what `save` wrote; `InputError` when the file is something else."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                header = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-                header["image_size"] = tuple(header["image_size"])
-                return cls(file.get_tensor("latents"), file.get_tensor("image"), **header)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                got=f"{path}: {error}",
-                expected="a file that `train latents` wrote",
-                what_to_do="run `python -m lib_layerdiffuse train latents` first",
-            ) from error
+        with open_set(path, "`train latents`", HEADER) as (file, header):
+            header["image_size"] = tuple(header["image_size"])
+            return cls(file.get_tensor("latents"), file.get_tensor("image"), **header)
 
 
 @torch.no_grad()
@@ -84,7 +73,7 @@ def encode_views(
         rgba = zoom(data.rgba[index].float().div(255), generator, VIEW_AMOUNT)
         latent = codec.encode(vae, rgba[:, [3, 0, 1, 2]].to(device)) if codec else _opaque(vae, rgba, generator, device)
         parts.append(latent.cpu().half())
-    size = tuple(data.rgba.shape[2:])
+    size = (data.rgba.shape[2], data.rgba.shape[3])
     return LatentSet(torch.cat(parts), rows, captions, float(vae.config.scaling_factor), codec is not None, size)
 
 

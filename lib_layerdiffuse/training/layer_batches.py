@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers import DiffusionPipeline
@@ -13,14 +14,14 @@ from ..core.bases import LatentSpace
 from ..core.errors import InputError
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method
 from ..core.picture.alpha import composite_on_grey
-from .diffusion import each_tensor, encode_captions
-from .engine import processes
+from .diffusion import encode_captions
+from .engine import training_device
 from .layer_latents import LayerLatents, batch_of
 from .settings import LayerOptions
+from .text_conditions import each_tensor, encoded_table
 
 FRAMES = (FOREGROUND, BACKGROUND, BLENDED)  # the order of a set's latents
 FULL, OWN, BOTH = range(3)  # what a frame is asked for by: the whole picture's caption, its own, or own and whole
-ENCODED = 256  # captions at a time
 VARIANTS = 2  # of a set's captions: sets are many, and every text is kept encoded
 
 
@@ -68,12 +69,8 @@ class Captions:
 
     def encode(self, pipeline: DiffusionPipeline, size: tuple[int, int], device: torch.device) -> None:
         """Fill the table of the UNet's keyword arguments, tensors [U,...] float16 on `device`."""
-        texts = list(self.numbers)
-        parts = []
-        for start in range(0, len(texts), ENCODED):
-            encoded = encode_captions(pipeline, texts[start : start + ENCODED], size)
-            parts.append(each_tensor(lambda tensor: tensor.half().to(device), encoded))
-        self.table = each_tensor(lambda *tensors: torch.cat(tensors), *parts)
+        encode = partial(encode_captions, pipeline, size=size)
+        self.table = encoded_table(encode, list(self.numbers), lambda tensor: tensor.half().to(device))
 
     def of(self, numbers: Tensor, device: torch.device) -> dict:
         """The UNet's keyword arguments for texts by their numbers, float32."""
@@ -97,7 +94,7 @@ class LayerBatches:
     def __init__(self, pipeline: DiffusionPipeline, data: LayerLatents, method: Method, options: LayerOptions):
         self.options, self.scale_factor = options, data.scale_factor
         frames = [FRAMES.index(frame) for frame in method.frames]
-        device = processes().device if options.preload else torch.device("cpu")
+        device = training_device() if options.preload else torch.device("cpu")
         self.learnt = rows_of(data, held_out=False)
         self.captions = Captions(data, frames)
         self.captions.encode(pipeline, data.image_size, device)

@@ -12,13 +12,13 @@ from .backdrops import open_backdrops
 from .commands import _show, _written, run_config
 from .compose import Things, compose, held_out_pairs
 from .data import PreparedSet
-from .engine import processes
+from .engine import processes, training_device
 from .harmlessness import load_codec
 from .layer_latents import LayerLatents, encode_layers
 from .layer_sets import LayerSet, layer_grid
 from .layer_sources import read_layers
 from .layers import train_layers
-from .models import load_pipeline, open_vae
+from .models import model_to_tune, open_vae
 from .options import read_options
 from .settings import ComposeOptions, LayerOptions
 from .text import caption_variants
@@ -47,7 +47,7 @@ def _things(arguments: argparse.Namespace) -> Things:
     else:
         data = data.part(held_out=False)
         captions = [caption_variants(caption) for caption in data.captions]
-    return Things.of(data.to(processes().device), captions)
+    return Things.of(data.to(training_device()), captions)
 
 
 def write_layers(arguments: argparse.Namespace, data: LayerSet, figures: dict) -> None:
@@ -68,7 +68,7 @@ def read_layer_sets(arguments: argparse.Namespace) -> None:
 def layer_latents(arguments: argparse.Namespace) -> None:
     """`train layer-latents`."""
     data, model = LayerSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
-    device = processes().device
+    device = training_device()
     codec = load_codec(arguments.codec, model).to(device)
     made = encode_layers(model.to(device), codec, data, partial(tqdm, desc="batches", unit=""))
     _written(arguments.out, made.save)
@@ -78,8 +78,8 @@ def layer_latents(arguments: argparse.Namespace) -> None:
 def layers(arguments: argparse.Namespace) -> None:
     """`train layers`."""
     config, options = run_config(arguments), read_options(arguments, LayerOptions)
-    data, pipeline = LayerLatents.load(arguments.latents), load_pipeline(arguments.model, arguments.config)
-    trained = load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
+    data = LayerLatents.load(arguments.latents)
+    pipeline, trained = model_to_tune(arguments)
     figures = train_layers(pipeline, data, config, options, trained)
     if processes().is_main_process:
         _show(figures)

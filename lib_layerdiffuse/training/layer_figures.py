@@ -38,14 +38,14 @@ def fitting(layers: Layers, _alpha: np.ndarray | None) -> float | None:
     return decibel(composite(layers[FOREGROUND], layers[BACKGROUND]), layers[BLENDED])
 
 
-def kept_background(layers: Layers, alpha: np.ndarray) -> float | None:
+def kept_background(layers: Layers, alpha: np.ndarray | None) -> float | None:
     """The given background in the blended picture, where the foreground is not, dB."""
-    return decibel(layers[BLENDED], layers[BACKGROUND], alpha < INVISIBLE)
+    return None if alpha is None else decibel(layers[BLENDED], layers[BACKGROUND], alpha < INVISIBLE)
 
 
-def kept_foreground(layers: Layers, alpha: np.ndarray) -> float | None:
+def kept_foreground(layers: Layers, alpha: np.ndarray | None) -> float | None:
     """The given foreground in the blended picture, where it is solid, dB."""
-    return decibel(layers[BLENDED], layers[FOREGROUND], alpha > SOLID)
+    return None if alpha is None else decibel(layers[BLENDED], layers[FOREGROUND], alpha > SOLID)
 
 
 @dataclass(frozen=True)

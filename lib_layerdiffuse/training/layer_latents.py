@@ -8,21 +8,21 @@ in the header, as in `layer_sets`. The header also holds `names`, `held_out`, an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError, safe_open
 
 from ..core.errors import InputError
-from ..files.whole_files import save_tensors
 from .codec import Codec
 from .data import PreparedSet
 from .latents import LatentSet, encode_views
 from .layer_sets import Captions, LayerSet, captions_of, table_of
+from .set_files import open_set, save_set
+
+HEADER = ("captions", "names", "held_out", "scale_factor")
 
 
 @dataclass
@@ -42,35 +42,32 @@ class LayerLatents:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return tuple(self.pictures.shape[2:])
+        return self.pictures.shape[2], self.pictures.shape[3]
 
     def part(self, held_out: bool) -> LayerLatents:
         """The held-out or the training part, in the same order."""
         index = [i for i in range(len(self)) if self.held_out[i] == held_out]
-        lists = ([values[i] for i in index] for values in (self.captions, self.names, self.held_out))
-        return LayerLatents(self.latents[index], self.pictures[index], *lists, self.scale_factor)
+        return replace(
+            self,
+            latents=self.latents[index],
+            pictures=self.pictures[index],
+            captions=[self.captions[i] for i in index],
+            names=[self.names[i] for i in index],
+            held_out=[self.held_out[i] for i in index],
+        )
 
     def save(self, path: str | Path) -> None:
         """Write tensors and captions into one safetensors file, under its name only when it is whole."""
         texts, caption = table_of(self.captions)
-        fields = {"captions": texts, **{key: getattr(self, key) for key in ("names", "held_out", "scale_factor")}}
         tensors = {"latents": self.latents, "pictures": self.pictures, "caption": caption}
-        save_tensors(tensors, path, {key: json.dumps(value) for key, value in fields.items()})
+        save_set(path, tensors, {name: getattr(self, name) for name in HEADER} | {"captions": texts})
 
     @classmethod
     def load(cls, path: str | Path) -> LayerLatents:
         """Read what `save` wrote; `InputError` when the file is something else."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                header = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-                captions = captions_of(header.pop("captions"), file.get_tensor("caption"))
-                return cls(file.get_tensor("latents"), file.get_tensor("pictures"), captions, **header)
-        except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(
-                got=f"{path}: {error}",
-                expected="a file that `train layer-latents` wrote",
-                what_to_do="run `python -m lib_layerdiffuse train layer-latents` first",
-            ) from error
+        with open_set(path, "`train layer-latents`", HEADER) as (file, header):
+            header["captions"] = captions_of(header["captions"], file.get_tensor("caption"))
+            return cls(file.get_tensor("latents"), file.get_tensor("pictures"), **header)
 
 
 @torch.no_grad()

@@ -7,19 +7,18 @@ holds `names`, `held_out` and `skipped`.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors import safe_open
 
 from ..core.errors import InputError
-from ..files.whole_files import save_tensors
 from .grids import checkered, image_grid
+from .set_files import open_set, save_set
 
 FRAMES = ("foreground", "background", "blended")
+LISTS = ("captions", "names", "held_out", "skipped")
 Captions = list[list[list[str]]]  # [N][3 frames][variants], frames in the order of FRAMES
 
 
@@ -44,18 +43,22 @@ class LayerSet:
 
     def select(self, index: list[int]) -> LayerSet:
         """The sets at `index`, in that order."""
-        layers = (getattr(self, frame)[index] for frame in FRAMES)
-        lists = ([values[i] for i in index] for values in (self.captions, self.names, self.held_out))
-        return LayerSet(*layers, *lists, self.skipped)
+        return replace(
+            self,
+            **{frame: getattr(self, frame)[index] for frame in FRAMES},
+            captions=[self.captions[i] for i in index],
+            names=[self.names[i] for i in index],
+            held_out=[self.held_out[i] for i in index],
+        )
 
     def __add__(self, other: LayerSet) -> LayerSet:
         """Both sets, one after the other."""
         if self.foreground.shape[1:] != other.foreground.shape[1:]:
             sizes = (f"{part.foreground.shape[-1]} pixels" for part in (self, other))
             raise InputError(f"layer sets of {' and '.join(sizes)}", "one size", "make both with the same --size")
-        layers = (torch.cat([getattr(self, frame), getattr(other, frame)]) for frame in FRAMES)
-        lists = (getattr(self, key) + getattr(other, key) for key in ("captions", "names", "held_out", "skipped"))
-        return LayerSet(*layers, *lists)
+        layers = {frame: torch.cat([getattr(self, frame), getattr(other, frame)]) for frame in FRAMES}
+        lists = {key: getattr(self, key) + getattr(other, key) for key in LISTS}
+        return LayerSet(**layers, **lists)
 
     def statistics(self) -> dict[str, float]:
         """Counts, mean visible share of the foregrounds, and how far foreground over background is from blended."""
@@ -78,25 +81,17 @@ class LayerSet:
     def save(self, path: str | Path) -> None:
         """Write layers and captions into one safetensors file, under its name only when it is whole."""
         texts, caption = table_of(self.captions)
-        header = {key: json.dumps(getattr(self, key)) for key in ("names", "held_out", "skipped")}
         layers = {frame: getattr(self, frame) for frame in FRAMES}
-        save_tensors({**layers, "caption": caption}, path, {**header, "captions": json.dumps(texts)})
+        save_set(
+            path, {**layers, "caption": caption}, {name: getattr(self, name) for name in LISTS} | {"captions": texts}
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> LayerSet:
         """Read what `save` wrote; `InputError` when the file is something else."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                header = file.metadata() or {}
-                fields = {key: json.loads(header[key]) for key in ("names", "held_out", "skipped")}
-                captions = captions_of(json.loads(header["captions"]), file.get_tensor("caption"))
-                return cls(*(file.get_tensor(frame) for frame in FRAMES), captions, **fields)
-        except Exception as error:  # safetensors raises its own type; a wrong file may fail in any of these lines
-            raise InputError(
-                got=f"{path}: {error}",
-                expected="a file of layer sets",
-                what_to_do="make one with `train compose` or `train read-layers`",
-            ) from error
+        with open_set(path, "`train compose` or `train read-layers`", LISTS) as (file, header):
+            header["captions"] = captions_of(header["captions"], file.get_tensor("caption"))
+            return cls(**{frame: file.get_tensor(frame) for frame in FRAMES}, **header)
 
 
 def table_of(captions: Captions) -> tuple[list[list[str]], torch.Tensor]:

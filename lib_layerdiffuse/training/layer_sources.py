@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,9 +68,10 @@ def read_layers(source: str | Path, side: int, progress: Callable[[Iterable], It
             "look at what was skipped",
         )
     names = [name for name, _, _ in samples]
-    layers = (torch.stack([tensors[frame] for _, tensors, _ in samples]) for frame in range(len(FRAMES)))
+    layers = {frame: torch.stack([tensors[place] for _, tensors, _ in samples]) for place, frame in enumerate(FRAMES)}
     held_out = [zlib.crc32(name.encode()) % HOLD_OUT_ONE_IN == 0 for name in names]
-    return LayerSet(*layers, [captions for _, _, captions in samples], names, held_out, skipped)
+    captions = [texts for _, _, texts in samples]
+    return LayerSet(**layers, captions=captions, names=names, held_out=held_out, skipped=skipped)
 
 
 def _candidates(source: str | Path) -> Iterator[tuple[str, Callable[[], Sample]]]:
@@ -92,14 +94,15 @@ def _of_folder(folder: str, parts: dict[str, bytes]) -> Sample:
     missing = [frame for frame in FRAMES if frame not in found]
     if missing:
         raise ValueError(f"no picture {' and '.join(missing)}")
-    layers = tuple(_image(frame, found[frame]) for frame in FRAMES)
+    foreground, background, blended = layers = [_image(frame, found[frame]) for frame in FRAMES]
     sizes = {layer.size for layer in layers}
     if len(sizes) > 1:
         each = (f"{frame} {layer.width}x{layer.height}" for frame, layer in zip(FRAMES, layers, strict=True))
         raise ValueError(f"layers of different sizes: {', '.join(each)}")
     captions = parts.get("captions.json")
     name = PurePosixPath(folder).name
-    return Sample(folder, layers, _listed(captions) if captions is not None else captions_of_name(name))
+    texts = _listed(captions) if captions is not None else captions_of_name(name)
+    return Sample(folder, (foreground, background, blended), texts)
 
 
 def _image(frame: str, content: bytes) -> Image.Image:
@@ -127,7 +130,7 @@ def _listed(content: bytes) -> list[list[str]]:
     form = f"captions.json: not of the form {{{', '.join(f'{frame}: text or texts' for frame in FRAMES)}}}"
     if not isinstance(table, dict):
         raise ValueError(form)
-    lists = [[table[frame]] if isinstance(table.get(frame), str) else table.get(frame) for frame in FRAMES]
+    lists: list[Any] = [[table[frame]] if isinstance(table.get(frame), str) else table.get(frame) for frame in FRAMES]
     if not all(isinstance(texts, list) and 0 < len(texts) <= MOST_VARIANTS for texts in lists):
         raise ValueError(form)
     if not all(isinstance(text, str) and 0 < len(text.strip()) <= LONGEST_CAPTION for texts in lists for text in texts):
@@ -180,8 +183,10 @@ def _tensors(sample: Sample, side: int) -> tuple[torch.Tensor, torch.Tensor, tor
     rgba = torch.from_numpy(layers[0].copy()).permute(2, 0, 1).float() / 255
     colour = (pad_colour(rgba[None])[0] * 255).round().byte()
     foreground = torch.cat([colour, torch.from_numpy(layers[0][..., 3].copy())[None]])
-    others = (torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1).contiguous() for pixels in layers[1:])
-    return foreground, *others
+    background, blended = (
+        torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1).contiguous() for pixels in layers[1:]
+    )
+    return foreground, background, blended
 
 
 def _square(layer: Image.Image, side: int) -> Image.Image:

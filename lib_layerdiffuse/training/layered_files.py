@@ -42,7 +42,7 @@ def _placed(layer: Layer, size: tuple[int, int]) -> Image.Image:
     canvas = Image.new("RGBA", size)
     canvas.paste(layer.picture, (layer.left, layer.top))
     if layer.opacity < 1:
-        canvas.putalpha(canvas.getchannel("A").point(lambda value: round(value * layer.opacity)))
+        canvas.putalpha(canvas.getchannel("A").point([round(value * layer.opacity) for value in range(256)]))
     return canvas
 
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -31,8 +32,8 @@ from ..unet.method_kinds import Conditions
 from .codec import Codec
 from .concat_units import WideOffsets
 from .denoising import WeightAverage
-from .diffusion import denoising_loss, use_quickest_attention
-from .engine import RunConfig, Task, processes, train
+from .diffusion import denoising_loss, freeze
+from .engine import Modules, RunConfig, StepLoss, Task, train
 from .layer_batches import Batch, Given, LayerBatches, check_layers_data, rows_of, space_of
 from .layer_latents import LayerLatents
 from .layer_samples import frames_of, paint_sets, sets_grid
@@ -95,7 +96,7 @@ def train_layers(
     method = layer_method(options.method, space.base)
     check_layers_data(pipeline, data, method)
     config.extra.update(asdict(options))
-    frozen = _frozen(pipeline, options)
+    frozen = freeze(pipeline, options.checkpointing)
     torch.manual_seed(config.seed)
     run = LayerRun(pipeline, data, method, options)
     known = method.base == space.base
@@ -103,7 +104,7 @@ def train_layers(
     said = {"format": "pt", **metadata_of(METHOD, space, method.id if known else "")}
     timesteps = pipeline.scheduler.config.num_train_timesteps
 
-    def loss(modules: dict, progress: float, generator: torch.Generator):
+    def loss(modules: Modules, progress: float, generator: torch.Generator) -> StepLoss:
         return modules["model"](run.batches.draw(config.batch, timesteps, pipeline.unet.device, generator))
 
     def export(out: Path) -> None:
@@ -121,18 +122,6 @@ def train_layers(
         return train(task, config)
     finally:
         run.units.remove()
-
-
-def _frozen(pipeline: DiffusionPipeline, options: LayerOptions) -> tuple[nn.Module, ...]:
-    """The pipeline's networks, on the device and not to be trained."""
-    frozen = tuple(part for part in pipeline.components.values() if isinstance(part, nn.Module))
-    for part in frozen:
-        part.requires_grad_(False).to(processes().device)
-    if options.checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
-        pipeline.unet.train()
-    use_quickest_attention(pipeline.unet)
-    return frozen
 
 
 class LayerRun:
@@ -156,7 +145,7 @@ class LayerRun:
         rows = rows_of(data, held_out=True)
         rows = rows if len(rows) else rows_of(data, held_out=False)
         rows = rows[:: max(1, len(rows) // self.options.sample_sets)][: self.options.sample_sets]
-        with self.kind.painting(self, self.batches.given_to(rows, self.pipeline.unet.device)):
+        with self.kind.painting(self, self.units, self.batches.given_to(rows, self.pipeline.unet.device)):
             latents = paint_sets(self.pipeline, self.method, data, rows, self.options)
         return sets_grid(frames_of(self.pipeline, self.method, latents, data, rows, codec))
 
@@ -168,7 +157,8 @@ def _build_units(run: LayerRun) -> TrainedUnits:
     if units.encoder is not None:
         learnt = run.batches.learnt
         shown = run.batches.given_to(learnt[:: max(1, len(learnt) // 16)][:16], torch.device("cpu"))
-        spread_signals(units.encoder, shown["control"])
+        if shown["control"] is not None:
+            spread_signals(units.encoder, shown["control"])
     places = attention_places(unet)
     if options.foreground and FOREGROUND in method.frames:
         units.begin(method.frames.index(FOREGROUND), read_offsets(options.foreground), places)
@@ -180,15 +170,15 @@ def _build_units(run: LayerRun) -> TrainedUnits:
 
 
 @contextmanager
-def _painting_units(run: LayerRun, given: Given) -> Iterator[None]:
+def _painting_units(run: LayerRun, units: TrainedUnits, given: Given) -> Iterator[None]:
     """By the code that users run, from what their file will hold."""
     sharing, conditions = AttentionSharing.from_state_dict(run.state()), Conditions(control=given["control"])
-    run.units.remove()
+    units.remove()
     try:
         with method_on_unet(run.method, sharing, run.pipeline.unet, (1.0, 1.0), conditions):
             yield
     finally:
-        run.units.install(attention_places(run.pipeline.unet))
+        units.install(attention_places(run.pipeline.unet))
 
 
 def _build_offsets(run: LayerRun) -> WideOffsets:
@@ -196,15 +186,16 @@ def _build_offsets(run: LayerRun) -> WideOffsets:
         raise InputError(
             f"--begin with --method {run.options.method}", "a method by attention sharing", "leave --begin out"
         )
-    return WideOffsets(run.pipeline.unet, run.batches.concat.shape[1], run.options)
+    extra = len(run.method.concat) * run.batches.latents.shape[2]
+    return WideOffsets(run.pipeline.unet, extra, run.options)
 
 
 @contextmanager
-def _painting_offsets(run: LayerRun, given: Given) -> Iterator[None]:
+def _painting_offsets(run: LayerRun, units: WideOffsets, given: Given) -> Iterator[None]:
     unet = run.pipeline.unet
     was_training = unet.training
     unet.eval()
-    run.units.see(given)
+    units.see(given)
     try:
         with run.trainer.average.applied():
             yield
@@ -217,7 +208,7 @@ class Kind:
     """How methods of a kind are put on a UNet to be trained, and how samples are painted meanwhile."""
 
     build: Callable[[LayerRun], TrainedUnits | WideOffsets]
-    painting: Callable[[LayerRun, Given], AbstractContextManager]
+    painting: Callable[[LayerRun, Any, Given], AbstractContextManager]  # its units are those that `build` made
 
 
 KINDS = {

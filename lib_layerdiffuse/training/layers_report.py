@@ -128,9 +128,8 @@ class MethodReport:
         """Measure a set."""
         self.measured.append(figures_of(self.method, painted.layers, painted.plain))
         if FOREGROUND in self.method.frames:
-            self.alphas.append(
-                tuple(float(part[FOREGROUND][..., 3].mean()) for part in (painted.layers, painted.plain))
-            )
+            own, plain = (float(part[FOREGROUND][..., 3].mean()) for part in (painted.layers, painted.plain))
+            self.alphas.append((own, plain))
         if len(self.kept) < self.keep:
             self.kept.append(painted)
 

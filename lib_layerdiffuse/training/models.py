@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from ..files.demo_folder import CONFIG_NAME
 from ..standalone.demo import load_demo
 from ..standalone.loading import checkpoint_shapes, load_checkpoint, recognise_base
 from ..standalone.settings import ModelSettings
+from .codec import Codec
+from .harmlessness import load_codec
 from .vae import load_vae
 
 
@@ -34,6 +37,12 @@ def load_pipeline(path: str | Path, config: str | None = None) -> DiffusionPipel
             expected="a pipeline's folder in diffusers' layout, a demo model's folder, or a checkpoint file",
             what_to_do="check the path",
         ) from error
+
+
+def model_to_tune(arguments: argparse.Namespace) -> tuple[DiffusionPipeline, Codec | None]:
+    """The pipeline that a command names, and the codec by which its samples are shown, where it names one."""
+    pipeline = load_pipeline(arguments.model, arguments.config)
+    return pipeline, load_codec(arguments.codec, pipeline.vae) if arguments.codec else None
 
 
 def open_vae(path: str | Path, config: str | None = None) -> AutoencoderKL:

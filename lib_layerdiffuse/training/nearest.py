@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from .vocabulary import Vocabulary
 SIDE, COARSE = 64, 16  # of the cut-outs that are compared
 VISIBLE = 16  # of 255
 BATCH = 32
+Progress = Callable[[Iterable], Iterable]
 CEILING = 60.0  # dB
 
 
@@ -42,7 +44,7 @@ class Nearest:
     coarse_psnr: torch.Tensor
     iou: torch.Tensor
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float | list[float]]:
         """Median and quartiles; the higher, the nearer."""
         low, middle, high = torch.quantile(self.psnr, torch.tensor([0.25, 0.5, 0.75])).tolist()
         return {
@@ -77,7 +79,7 @@ def _span(seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def find_nearest(
-    pictures: torch.Tensor, training: torch.Tensor, excluded: torch.Tensor | None = None, progress=iter
+    pictures: torch.Tensor, training: torch.Tensor, excluded: torch.Tensor | None = None, progress: Progress = iter
 ) -> Nearest:
     """The nearest of `training` uint8 [N,4,S,S] to each of `pictures` uint8 [M,4,T,T].
 
@@ -133,7 +135,7 @@ def nearest(arguments: argparse.Namespace) -> None:
     _show(figures)
 
 
-def _among(data: PreparedSet, progress, count: int = 256) -> dict[str, float]:
+def _among(data: PreparedSet, progress: Progress, count: int = 256) -> dict[str, float]:
     """The figure for training pictures, evenly spread, against those with other captions: no memory of them at all."""
     index = torch.arange(len(data))[:: max(1, len(data) // count)]
     same = torch.tensor([[data.captions[i] == caption for caption in data.captions] for i in index.tolist()])

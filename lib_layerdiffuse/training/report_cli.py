@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..cli.options import add_model_options, model_settings
+from ..cli.options import Subparsers, add_model_options, model_settings
 from ..files.whole_files import check_folder, write_whole
 from ..form.ranges import Range, file_option, path_option
 from ..standalone.settings import GenerateSettings
@@ -22,7 +22,7 @@ background against the blended picture, given layers kept in it, foregrounds tha
 figure also for plain pictures of the same prompts and seeds, painted without the method."""
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "layers-report", help="measure how well painted layers fit together", description=DESCRIPTION

@@ -7,8 +7,9 @@ attention across the frames at each token, and what a control image adds. A fres
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,11 @@ from ..core.files.layouts import CONTROL_PREFIX, PROJECTIONS, SHARING_PREFIX, Sh
 from ..core.offsets.offsets import OffsetSet
 from ..core.sharing.control_encoder import ControlEncoder
 from ..core.sharing.places import unit_places
-from ..core.sharing.sharing_unit import NORM_EPSILON, attend_across, working_dtype
+from ..core.sharing.sharing_unit import NORM_EPSILON, AttentionLayer, attend_across, working_dtype
 from ..unet.ldm_keys import unet_modules
 from .denoising import nearest_pair
 from .layer_batches import Given
+from .typed_modules import ModulesOf, NamedModules, spread_output
 
 LAYERS_OF_TEMPORAL = "inqkvo"
 
@@ -31,7 +33,7 @@ LAYERS_OF_TEMPORAL = "inqkvo"
 class AttentionPlace:
     """An attention layer of a UNet and the depth at which it is."""
 
-    layer: nn.Module
+    layer: AttentionLayer
     depth: int
     path: str = ""  # in LDM's names
 
@@ -39,7 +41,10 @@ class AttentionPlace:
 def attention_places(unet: nn.Module) -> list[AttentionPlace]:
     """The attention layers of a diffusers UNet in the order of the units; BaseMismatchError where it has none."""
     modules = unet_modules(unet)
-    places = [AttentionPlace(modules[place.path], place.depth, place.path) for place in unit_places(modules)]
+    places = [
+        AttentionPlace(cast("AttentionLayer", modules[place.path]), place.depth, place.path)
+        for place in unit_places(modules)
+    ]
     if not places:
         raise BaseMismatchError(
             "a UNet without attention layers", "one of Stable Diffusion's layout", "name another --model"
@@ -49,9 +54,9 @@ def attention_places(unet: nn.Module) -> list[AttentionPlace]:
 
 def shape_of(unet: nn.Module, frames: int, rank: int, encoder: tuple[tuple[int, ...], ...] = ()) -> SharingShape:
     """The units that fit a UNet; with control where `encoder` has widths, a block for each depth."""
-    layers = [place.layer for place in attention_places(unet)]
-    widths = tuple(layer.to_q.in_features for layer in layers[::2])
-    return SharingShape(frames, widths, layers[1].to_k.in_features, rank, bool(encoder), encoder)
+    projections = [dict(_projections(place.layer)) for place in attention_places(unet)]
+    widths = tuple(layers["to_q"].in_features for layers in projections[::2])
+    return SharingShape(frames, widths, projections[1]["to_k"].in_features, rank, bool(encoder), encoder)
 
 
 def encoder_shape(unet: nn.Module, channels: int, factor: int) -> tuple[tuple[int, ...], ...]:
@@ -89,8 +94,8 @@ class FrameControl(nn.Module):
         self.frames = frames
         self.first = nn.Conv2d(channels, frames * channels, 3, padding=1)
         self.last = nn.Conv2d(frames * channels, frames * width, 1, groups=frames)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Signal [G,S,h,w] -> [F,G,h*w,C]."""
@@ -104,17 +109,19 @@ class TrainedUnit(nn.Module):
     def __init__(self, shape: SharingShape, width: int, source: int):
         super().__init__()
         widths_in = {"to_k": source, "to_v": source}
-        self.lora = nn.ModuleDict(
+        self.lora = NamedModules(
             {name: FrameLowRank(shape.frames, widths_in.get(name, width), width, shape.rank) for name in PROJECTIONS}
         )
         self.norm = nn.LayerNorm(width, NORM_EPSILON)
-        self.temporal = nn.ModuleDict({name: nn.Linear(width, width) for name in LAYERS_OF_TEMPORAL if name != "n"})
-        nn.init.zeros_(self.temporal["o"].weight)
-        nn.init.zeros_(self.temporal["o"].bias)
+        self.temporal = NamedModules({name: nn.Linear(width, width) for name in LAYERS_OF_TEMPORAL if name != "n"})
+        for parameter in self.temporal["o"].parameters():
+            nn.init.zeros_(parameter)
         self.control = FrameControl(shape.frames, shape.encoder[-1][-1], width) if shape.control else None
         self.frames = shape.frames
 
-    def forward(self, attention: nn.Module, hidden: Tensor, context: Tensor | None, signal: Tensor | None) -> Tensor:
+    def forward(
+        self, attention: AttentionLayer, hidden: Tensor, context: Tensor | None, signal: Tensor | None
+    ) -> Tensor:
         """Rows (groups, frames) of [B,T,C] -> what the transformer block adds to them."""
         dtype = working_dtype(hidden)
         frames = hidden.to(dtype).unflatten(0, (-1, self.frames)).transpose(0, 1).contiguous()
@@ -131,11 +138,11 @@ class TrainedUnit(nn.Module):
     def _across(self, frames: Tensor, heads: int) -> Tensor:
         """Attention across the frames at each token, [F,G,T,C] -> what is added."""
         hidden = self.temporal["i"](self.norm(frames.float()).to(frames.dtype))
-        split = [self.temporal[name](hidden).flatten(1, 2).unflatten(-1, (heads, -1)) for name in "qkv"]
-        return self.temporal["o"](attend_across(*split).flatten(2).view(frames.shape))
+        query, key, value = (self.temporal[name](hidden).flatten(1, 2).unflatten(-1, (heads, -1)) for name in "qkv")
+        return self.temporal["o"](attend_across(query, key, value).flatten(2).view(frames.shape))
 
     def _temporal_tensors(self) -> dict[str, Tensor]:
-        layers = {"n": self.norm, **self.temporal}
+        layers: dict[str, nn.Module] = {"n": self.norm, **dict(self.temporal.items())}
         return {f"temporal_{n}.{part}": getattr(layers[n], part) for n in layers for part in ("weight", "bias")}
 
     def published(self) -> dict[str, Tensor]:
@@ -152,22 +159,25 @@ class TrainedUnit(nn.Module):
         return tensors
 
 
-def _projections(attention: nn.Module) -> list[tuple[str, nn.Module]]:
+def _projections(attention: AttentionLayer) -> list[tuple[str, nn.Linear]]:
     layers = (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0])
-    return list(zip(PROJECTIONS, layers, strict=True))
+    return [(name, cast("nn.Linear", layer)) for name, layer in zip(PROJECTIONS, layers, strict=True)]
 
 
-def _attend(attention: nn.Module, frames: Tensor, seen: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def _attend(attention: AttentionLayer, frames: Tensor, seen: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     """Attention of frames [F,G,T,C] to `seen` [F,G,S,D] with each frame's own weights."""
-    query = _projected(frames, weights["to_q"], attention.to_q.bias)
-    key = _projected(seen, weights["to_k"], attention.to_k.bias)
-    value = _projected(seen, weights["to_v"], attention.to_v.bias)
-    heads = attention.heads
-    split = [part.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)]
-    mixed = _mixed(*split).transpose(1, 2).flatten(2).view(query.shape)
-    out, *rest = attention.to_out
-    mixed = _projected(mixed, weights["to_out"], out.bias)
-    for layer in rest:
+    biases = {name: layer.bias for name, layer in _projections(attention)}
+    sources = {"to_q": frames, "to_k": seen, "to_v": seen}
+    queries, keys, values = (
+        _projected(source, weights[name], biases[name])
+        .flatten(0, 1)
+        .unflatten(-1, (attention.heads, -1))
+        .transpose(1, 2)
+        for name, source in sources.items()
+    )
+    mixed = _mixed(queries, keys, values).transpose(1, 2).flatten(2).view(*frames.shape[:3], -1)
+    mixed = _projected(mixed, weights["to_out"], biases["to_out"])
+    for layer in list(attention.to_out)[1:]:
         mixed = layer(mixed)
     return mixed
 
@@ -193,10 +203,10 @@ class TrainedUnits(nn.Module):
         super().__init__()
         self.shape = shape
         sizes = [(width, source) for width in shape.widths for source in (width, shape.context)]
-        self.units = nn.ModuleList([TrainedUnit(shape, *size) for size in sizes])
+        self.units = ModulesOf([TrainedUnit(shape, *size) for size in sizes])
         self.encoder = ControlEncoder(shape.encoder) if shape.control else None
         self._signals: list[Tensor] = []
-        self._on: list[tuple[nn.Module, object]] = []
+        self._on: list[tuple[AttentionLayer, Callable[..., Tensor]]] = []
 
     def install(self, places: Sequence[AttentionPlace]) -> None:
         """Replace the forward of each attention layer, on the instance."""
@@ -232,10 +242,12 @@ class TrainedUnits(nn.Module):
             if layer.__dict__.get("forward") is forward:
                 del layer.forward
 
-    def _forward_of(self, unit: TrainedUnit, place: AttentionPlace):
+    def _forward_of(self, unit: TrainedUnit, place: AttentionPlace) -> Callable[..., Tensor]:
         layer, depth = place.layer, place.depth
 
-        def forward(hidden: Tensor, encoder_hidden_states: Tensor | None = None, *_others, **_named) -> Tensor:
+        def forward(
+            hidden: Tensor, encoder_hidden_states: Tensor | None = None, *_others: Any, **_named: Any
+        ) -> Tensor:
             signal = self._signals[depth] if self._signals else None
             return unit(layer, hidden, encoder_hidden_states, signal)
 
@@ -243,14 +255,14 @@ class TrainedUnits(nn.Module):
 
     def see(self, given: Given) -> None:
         """What is given for the coming UNet call: a control image for each group, where there is an encoder."""
-        control = given["control"]
-        if (control is None) != (self.encoder is None):
+        control, encoder = given["control"], self.encoder
+        if (control is None) != (encoder is None):
             raise InputError(
                 "no control image" if control is None else "a control image",
                 "one for each set" if control is None else "none, as these units have no encoder",
                 "choose the method that fits",
             )
-        self._signals = [] if control is None else list(self.encoder(control).values())
+        self._signals = [] if control is None or encoder is None else list(encoder(control).values())
 
     @torch.no_grad()
     def take(self, state: Mapping[str, Tensor], source: str) -> None:
@@ -281,17 +293,9 @@ class TrainedUnits(nn.Module):
 
 @torch.no_grad()
 def spread_signals(encoder: ControlEncoder, images: Tensor) -> None:
-    """Give each convolution's output on `images` [B,3,H,W] mean 0 and deviation 1 (arXiv 1511.06422).
-
-    Fresh convolutions pass on a thousandth of what they see, and units would learn nothing from that for long.
-    """
+    """Give each convolution's output on `images` [B,3,H,W] mean 0 and deviation 1: else units learn very late."""
     hidden = images
-    for layer in (layer for block in encoder.children() for layer in block):
-        output = layer(hidden)
+    for layer in (layer for block in encoder.children() for layer in block.children()):
         if isinstance(layer, nn.Conv2d):
-            deviation, mean = torch.std_mean(output, dim=(0, 2, 3))
-            scale = 1 / deviation.clamp_min(1e-6)
-            layer.weight *= scale[:, None, None, None]
-            layer.bias.copy_((layer.bias - mean) * scale)
-            output = layer(hidden)
-        hidden = output
+            spread_output(layer, hidden)
+        hidden = layer(hidden)

@@ -114,11 +114,16 @@ def _iterate_tar(
             admitted = [member for member in archive if census.admits(member.name, member.size)]
             members = [member for member in admitted if member.isfile() and member.name.lower().endswith(suffixes)]
             for member in sorted(members, key=lambda member: member.name):
-                content = census.read(member.name, lambda member=member: archive.extractfile(member).read())
+                content = census.read(member.name, lambda member=member: _unpacked(archive, member))
                 if content is not None:
                     yield member.name, content
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
+
+
+def _unpacked(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    return b"" if file is None else file.read()
 
 
 def _iterate_zip(

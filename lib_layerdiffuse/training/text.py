@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -15,6 +16,7 @@ from .captions import with_article
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 CONTEXT = 77
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # CLIP's own: contractions, runs of letters, single digits, runs of anything else
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -92,6 +94,7 @@ def load_tokenizer(folder: str | Path) -> CLIPTokenizer:
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int = 2, heads: int = 4) -> CLIPTextModel:
     """A fresh CLIP text model for `tokenizer`; its last hidden state [B,77,width] conditions the UNet."""
+    tokens: dict[str, Any] = {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS}
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -100,9 +103,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 128, layers: int =
         num_attention_heads=heads,
         max_position_embeddings=CONTEXT,
         projection_dim=width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **tokens,
     )
     return CLIPTextModel(config)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
@@ -18,9 +19,10 @@ from PIL import Image
 from ..core.errors import InputError, WeightsError
 from .augment import draw_batch, random_backgrounds
 from .data import PreparedSet, on_device
-from .engine import RunConfig, Task, processes, train
+from .engine import Modules, RunConfig, StepLoss, Task, train, training_device
 from .grids import image_grid
 from .settings import VaeOptions, VaeShape
+from .typed_modules import channels_last
 
 SCENE_SHARE = 0.4
 
@@ -41,12 +43,30 @@ def build_vae(shape: VaeShape) -> AutoencoderKL:
     return vae
 
 
+class QuantConvolutions(NamedTuple):
+    """Weights [out,in,1,1] and biases [out] of those that latents come out of, and go into (`post`)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    post_weight: torch.Tensor
+    post_bias: torch.Tensor
+
+    @classmethod
+    def of(cls, vae: AutoencoderKL) -> QuantConvolutions:
+        """Those of a VAE; InputError for one without them, as Flux's."""
+        quant, post = vae.quant_conv, vae.post_quant_conv
+        if quant is None or post is None or quant.bias is None or post.bias is None:
+            raise InputError("a VAE without quant convolutions", "one in Stable Diffusion's layout", "name another")
+        return cls(quant.weight, quant.bias, post.weight, post.bias)
+
+
 @torch.no_grad()
 def quiet_posterior(vae: AutoencoderKL, log_variance: float = -6.0) -> None:
     """Start with little posterior noise: at the usual unit noise the decoder learns nothing for thousands of steps."""
     channels = vae.config.latent_channels
-    vae.quant_conv.weight[channels:] *= 0.1
-    vae.quant_conv.bias[channels:] = log_variance
+    quant = QuantConvolutions.of(vae)
+    quant.weight[channels:] *= 0.1
+    quant.bias[channels:] = log_variance
 
 
 def shape_of(vae: AutoencoderKL) -> VaeShape:
@@ -58,12 +78,14 @@ def shape_of(vae: AutoencoderKL) -> VaeShape:
 class VaeTrainer(torch.nn.Module):
     """Autoencoder and its loss in one forward, as distributed training wants it."""
 
+    strength: torch.Tensor
+
     def __init__(self, vae: AutoencoderKL, options: VaeOptions, kl_weight: float = 1e-6):
         super().__init__()
         self.vae, self.kl_weight = vae, kl_weight
         self.register_buffer("strength", torch.tensor(options.latent_noise), persistent=False)
 
-    def forward(self, image: torch.Tensor, noise: torch.Tensor, sharpness: torch.Tensor):
+    def forward(self, image: torch.Tensor, noise: torch.Tensor, sharpness: torch.Tensor) -> StepLoss:
         """`image` [B,3,H,W] in [-1,1], `noise` like the latent; the loss and its figures.
 
         `sharpness`, a number in [0,1], weighs absolute and gradient errors: squared error finds the colours first.
@@ -105,15 +127,15 @@ def train_vae(
     vae = build_vae(start) if isinstance(start, VaeShape) else start.requires_grad_(True).train()
     if options.decoder_only:
         keep_latents(vae)
-    vae.to(memory_format=torch.channels_last)
+    channels_last(vae)
     trainer = VaeTrainer(vae, options)
     shown = held if len(held) else learn
     factor = 2 ** (len(shape.channels) - 1)
-    device = processes().device
+    device = training_device()
     learn = learn.to(device)
     scenes = None if scenes is None else on_device(scenes, device)
 
-    def loss(modules, progress, generator):
+    def loss(modules: Modules, progress: float, generator: torch.Generator) -> StepLoss:
         count, crop = options.at(progress, config.batch, learn.rgba.shape[-1])
         image = draw_images(learn, count, crop, generator, scenes)
         height, width = image.shape[2] // factor, image.shape[3] // factor
@@ -132,7 +154,7 @@ def train_vae(
 
 def keep_latents(vae: AutoencoderKL) -> None:
     """Freeze the encoder and both quant convolutions: latents and ignored channels stay as they are."""
-    for part in (vae.encoder, vae.quant_conv, vae.post_quant_conv):
+    for part in (vae.encoder, *QuantConvolutions.of(vae)):
         part.requires_grad_(False)
 
 
@@ -215,13 +237,13 @@ def whiten(vae: AutoencoderKL, images: torch.Tensor, batch: int = 16) -> Autoenc
     means, widths = (torch.cat([getattr(p, name) for p in posteriors]) for name in ("mean", "logvar"))
     mean, deviation, width = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3)), widths.mean(dim=(0, 2, 3))
     channels = len(mean)
-    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant = QuantConvolutions.of(vae)
     quant.weight[:channels] /= deviation[:, None, None, None]
     quant.bias[:channels] = (quant.bias[:channels] - mean) / deviation
     quant.weight[channels:] = 0
     quant.bias[channels:] = (width - 2 * deviation.log()).clamp(max=2 * math.log(0.05))
-    post.bias += torch.einsum("oi,i->o", post.weight[:, :, 0, 0], mean)
-    post.weight *= deviation[None, :, None, None]
+    quant.post_bias.add_(torch.einsum("oi,i->o", quant.post_weight[:, :, 0, 0], mean))
+    quant.post_weight.mul_(deviation[None, :, None, None])
     vae.register_to_config(scaling_factor=1.0)
     free_unused(vae, images[:batch])
     return vae
@@ -247,9 +269,10 @@ def free_unused(vae: AutoencoderKL, images: torch.Tensor, threshold: float = 1e-
     unused = [channel for channel, change in enumerate(influence) if change < least]
     used = [channel for channel in range(latent.shape[1]) if channel not in unused]
     if unused:
-        for part in (vae.quant_conv.weight, vae.quant_conv.bias):
+        quant = QuantConvolutions.of(vae)
+        for part in (quant.weight, quant.bias):
             part[unused] = part[used[0]].clone()
-        vae.post_quant_conv.weight[:, unused] = 0
+        quant.post_weight[:, unused] = 0
     return unused
 
 

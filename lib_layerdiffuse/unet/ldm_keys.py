@@ -60,6 +60,13 @@ class KeyTable:
         """`down_blocks.0.resnets.0.norm1.weight` -> `input_blocks.1.0.in_layers.0.weight`."""
         return _translate(path, self._from_diffusers)
 
+    def ldm_name(self, path: str) -> str:
+        """`to_ldm` of a name that the network has; KeyError for any other."""
+        name = self.to_ldm(path)
+        if name is None:
+            raise KeyError(path)
+        return name
+
 
 def _translate(path: str, table: Mapping[str, tuple[str, Names]]) -> str | None:
     head, tail = path, ""

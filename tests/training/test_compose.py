@@ -173,7 +173,7 @@ def test_sets_are_saved_and_read_joined_and_parted(things, backdrops, tmp_path):
     assert all(torch.equal(getattr(again, key), getattr(data, key)) for key in ("foreground", "background", "blended"))
     assert len(again.part(held_out=True)) == 2 and again.part(held_out=True).names == data.names[6:]
     (tmp_path / "other.safetensors").write_bytes(b"no")
-    with pytest.raises(InputError, match="layer sets"):
+    with pytest.raises(InputError, match="train compose"):
         LayerSet.load(tmp_path / "other.safetensors")
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+Item = TypeVar("Item")
 Colour = Sequence[float] | np.ndarray
 Points = Sequence[tuple[float, float]]
 
@@ -55,7 +57,7 @@ class Canvas:
         """True in a share of the cases."""
         return bool(self.random.random() < share)
 
-    def pick(self, choices: Sequence):
+    def pick(self, choices: Sequence[Item]) -> Item:
         """One of `choices`."""
         return choices[int(self.random.integers(len(choices)))]
 
@@ -122,7 +124,7 @@ class Canvas:
             a * np.sin(2 * np.pi * cells * f * self.x[0] + p)
             for a, f, p in zip(amounts, (0.6, 1, 1.9), phases, strict=True)
         ]
-        return (sum(waves) / 2).astype(np.float32)
+        return (np.sum(waves, axis=0) / 2).astype(np.float32)
 
     def below(self, line: np.ndarray | float, soft: float = 0.0) -> np.ndarray:
         """Mask of what is below `line` ([S] or a number), its edge smooth over a pixel or `soft`."""

@@ -57,7 +57,7 @@ def _boards(canvas: Canvas, foot: float, wood: np.ndarray) -> None:
 
 def _window(canvas: Canvas, x: float, top: float) -> None:
     wide, tall = canvas.between(0.13, 0.17), canvas.between(0.30, 0.36)
-    outside = canvas.pick(
+    above, below = canvas.pick(
         (
             ((0.40, 0.66, 0.92), (0.85, 0.93, 0.98)),
             ((0.95, 0.70, 0.50), (0.98, 0.86, 0.70)),
@@ -66,10 +66,10 @@ def _window(canvas: Canvas, x: float, top: float) -> None:
     )
     canvas.paint(canvas.box(x - wide - 0.018, top - 0.018, x + wide + 0.018, top + tall + 0.018), (0.97, 0.97, 0.95))
     pane = canvas.box(x - wide, top, x + wide, top + tall)
-    canvas.paint(pane, canvas.gradient(*outside, top, top + tall))
+    canvas.paint(pane, canvas.gradient(above, below, top, top + tall))
     canvas.paint(
         pane * canvas.below(top + tall * 0.8 + 0.02 * canvas.hills(2)),
-        np.array(outside[0]) * 0.3 + np.array((0.1, 0.25, 0.1)),
+        np.array(above) * 0.3 + np.array((0.1, 0.25, 0.1)),
     )
     canvas.paint(canvas.box(x - 0.007, top, x + 0.007, top + tall), (0.97, 0.97, 0.95))
     canvas.paint(canvas.box(x - wide, top + tall * 0.5 - 0.006, x + wide, top + tall * 0.5 + 0.006), (0.97, 0.97, 0.95))

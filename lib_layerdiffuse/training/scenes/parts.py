@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .canvas import Canvas, Colour
@@ -118,7 +120,7 @@ def grass(canvas: Canvas, line: np.ndarray, far: Colour, near: Colour) -> None:
     canvas.picture *= (1 + cover * (0.55 * blades * depth + 0.35 * patches))[..., None]
 
 
-def scatter(canvas: Canvas, top: float, count: int, size: float, colours: list[Colour]) -> None:
+def scatter(canvas: Canvas, top: float, count: int, size: float, colours: Sequence[Colour]) -> None:
     """Small things lying about below `top` (flowers, leaves), larger towards the viewer."""
     depth = canvas.random.uniform(0, 1, count) ** 0.8
     places = np.stack([canvas.random.uniform(0, 1, count), top + (1 - top) * depth], 1)
