@@ -13,15 +13,30 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from .core.errors import InputError
-from .form.ranges import shown
+from .files.names import slug
+from .form.ranges import checked_path, checked_text, shown
+from .sets.save_options import DEFAULT, SaveOptions
 from .standalone.extras import require
 from .standalone.pictures import Picture, Pictures, Watchers
 from .standalone.settings import GenerateSettings, ModelSettings
 
 if TYPE_CHECKING:
+    from .sets.formats import Saved
+    from .sets.layer_set import LayerSet
     from .standalone.diffusers_host import DiffusersHost
 
-__all__ = ["GenerateSettings", "ModelSettings", "Picture", "Pictures", "generate", "load", "words"]
+__all__ = [
+    "GenerateSettings",
+    "ModelSettings",
+    "Picture",
+    "Pictures",
+    "SaveOptions",
+    "generate",
+    "load",
+    "read_layers",
+    "save_layers",
+    "words",
+]
 
 Model = ModelSettings | str | os.PathLike[str] | None
 
@@ -80,6 +95,36 @@ def words(model: Model = None) -> dict[str, list[str]]:
     from .standalone.vocabulary import read_vocabulary
 
     return read_vocabulary(_model_settings(model).validated().demo)
+
+
+def read_layers(source: str | os.PathLike[str] | bytes) -> LayerSet:
+    """The layers of a PSD, OpenRaster or ZIP file, of its bytes, or of a folder that was saved as WebP files."""
+    from .sets.reading import read_set
+
+    if isinstance(source, bytes):
+        return read_set(source)
+    return read_set(os.fspath(checked_path("source", source, optional=False)))
+
+
+def save_layers(
+    layers: LayerSet, folder: str | os.PathLike[str], name: str = "layers", kind: str = DEFAULT, **choices: Any
+) -> Saved:
+    """Write a set of layers into a folder as `name`, or `name_2` where that is taken; `kind` is psd, ora, zip, webp ...
+
+    `choices` are fields of SaveOptions. What is given back has the path and notes.
+    """
+    from .sets.formats import save_set
+
+    target, stem = checked_path("folder", folder, optional=False), slug(checked_text("name", name))
+    return save_set(_checked_layers(layers), target, stem, kind, _chosen(SaveOptions(), choices))
+
+
+def _checked_layers(layers: Any) -> LayerSet:
+    from .sets.layer_set import LayerSet
+
+    if not isinstance(layers, LayerSet):
+        raise InputError(f"layers {shown(layers)}", "a LayerSet", "make one, such as by pictures.layer_sets()")
+    return layers
 
 
 def require_standalone() -> None:

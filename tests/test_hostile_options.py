@@ -38,7 +38,7 @@ HOSTILE = (
     "meta",
 )  # fmt: skip
 NEEDED = {
-    "generate": ["a cat"], "words": [], "methods": [], "page": [],
+    "generate": ["a cat"], "words": [], "methods": [], "page": [], "export": ["fine.png"],
     "train prepare": [".", "--out", "out"], "train pack": ["set.safetensors", "--out", "out.zip"],
     "train nearest": ["set.safetensors", "."],
     "train statistics": ["set.safetensors"],
@@ -106,6 +106,7 @@ def nothing_heavy(place, monkeypatch):
     for name in ("encode_mixture", "encode_views", "draw_images", "whiten", "prepare", "pack", "evaluate_vae"):
         monkeypatch.setattr(training_commands, name, reached)
     monkeypatch.setattr(nearest, "prepare", reached)
+    monkeypatch.setattr("lib_layerdiffuse.sets.formats.save_set", reached)
     monkeypatch.setattr(control_commands, "load_pipeline", CACHED["load_pipeline"])
     monkeypatch.setattr(control_commands, "train_controlnet", reached)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..form.ranges import path_option, text_option
 from ..standalone.settings import GenerateSettings
-from . import options
+from . import export, options
 
 EXAMPLES = """examples:
   generate "a red apple" -n 4 --seed 1 --out out/
@@ -40,6 +40,9 @@ def add_parser(subparsers: options.Subparsers) -> None:
     options.add_options(parser, "images in, and layers", options.IMAGES, GenerateSettings)
     options.add_options(parser, "a ControlNet", options.CONTROL, GenerateSettings)
     options.add_options(parser, "layer files of one's own", options.FILES, GenerateSettings)
+    layers = "; each set also as such a file, beside its pictures"
+    export.add_format(parser, None, layers)
+    export.add_layer_options(parser)
     options.add_model_options(parser)
     parser.set_defaults(run=run)
 
@@ -47,6 +50,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be checked without a model, then load, paint, write, and say where the pictures are."""
     settings, notes = options.generate_settings(arguments).validated()
+    chosen = export.checked_options(arguments)
     from .. import api
 
     api.require_standalone()
@@ -57,9 +61,12 @@ def run(arguments: argparse.Namespace) -> None:
         model = options.model_settings(arguments)
         pictures = api.generate(settings, model=model, progress=progress, on_picture=folder.save)
     sheet = folder.save_sheet(pictures.items)
-    sys.stderr.writelines(f"note: {note}\n" for note in [*notes, *pictures.notes])
+    layered = pictures.save_layers(arguments.out, arguments.format, chosen) if arguments.format else []
+    told = [f"{saved.path.name}: {note}" for saved in layered for note in saved.notes]
+    sys.stderr.writelines(f"note: {note}\n" for note in [*notes, *pictures.notes, *told])
     plural = "picture" if len(pictures) == 1 else "pictures"
-    sys.stdout.write(f"{len(pictures)} {plural} and {sheet.name} are in {folder.folder.resolve()}\n")
+    names = ", ".join([f"{len(pictures)} {plural}", *(saved.path.name for saved in layered)])
+    sys.stdout.write(f"{names} and {sheet.name} are in {folder.folder.resolve()}\n")
 
 
 class ProgressBar:

@@ -42,6 +42,7 @@ COMMANDS = {
     "generate": Command("lib_layerdiffuse.cli.generate", "pictures with alpha from prompts"),
     "words": Command("lib_layerdiffuse.cli.words", "list the words that the demo model knows"),
     "methods": Command("lib_layerdiffuse.cli.methods", "list the layer methods and what they need"),
+    "export": Command("lib_layerdiffuse.cli.export", "layers as PSD, OpenRaster, ZIP, WebP or sprite sheets", "psd"),
     "page": Command("lib_layerdiffuse.page.cli", "the same in the browser"),
     "train": Command("lib_layerdiffuse.training.cli", "train a codec or a transparent model of one's own", "training"),
     "harmlessness": Command(

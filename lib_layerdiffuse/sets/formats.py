@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,12 +16,12 @@ from .archives import Archive
 from .layer_set import Layer, LayerSet
 from .manifest import Members, members
 from .ora_writing import write_ora
-from .preparing import AS_IT_IS, SaveOptions, prepared
+from .preparing import prepared
 from .psd_writing import write_psd
 from .recomposite import recomposited
+from .save_options import AS_IT_IS, DEFAULT, KINDS, SaveOptions
 from .sprites import sprite_members
 
-DEFAULT = "psd"
 ZIP_SUFFIX = ".zip"
 
 
@@ -33,7 +34,6 @@ class Format:
     """
 
     id: str
-    title: str
     suffix: str  # none: a folder
     write: Callable[[LayerSet, BinaryIO], None] | None = None
     members: Callable[[LayerSet, SaveOptions], Members] | None = None
@@ -41,6 +41,11 @@ class Format:
     padding: int = 0
     shape_of_whole: bool = False
     premultiplies: bool = True
+
+    @property
+    def title(self) -> str:
+        """What users call it."""
+        return KINDS[self.id]
 
     def completed(self, options: SaveOptions) -> SaveOptions:
         """The options with this format's own where none were chosen; InputError for what it cannot do."""
@@ -67,11 +72,11 @@ class Format:
 FORMATS = {
     row.id: row
     for row in (
-        Format("psd", "Photoshop (PSD)", ".psd", write=write_psd, premultiplies=False),
-        Format("ora", "OpenRaster", ".ora", write=write_ora, premultiplies=False),
-        Format("zip", "ZIP of PNG files", ZIP_SUFFIX, members=lambda *given: members(*given, ".png")),
-        Format("webp", "WebP files", "", members=lambda *given: members(*given, ".webp")),
-        Format("sprites", "sprite sheet", "", members=sprite_members, trim=True, padding=2, shape_of_whole=True),
+        Format("psd", ".psd", write=write_psd, premultiplies=False),
+        Format("ora", ".ora", write=write_ora, premultiplies=False),
+        Format("zip", ZIP_SUFFIX, members=partial(members, suffix=".png")),
+        Format("webp", "", members=partial(members, suffix=".webp")),
+        Format("sprites", "", members=sprite_members, trim=True, padding=2, shape_of_whole=True),
     )
 }
 
@@ -140,7 +145,8 @@ def arranged(layer_set: LayerSet, row: Format, options: SaveOptions) -> tuple[La
         solved = recomposited(made)
         made, notes = solved.layer_set, (solved.note,)
     if options.keep_blended and made.blended is not None:
-        made = made.with_layers([*made, Layer(BLENDED.capitalize(), made.blended, visible=False, role=BLENDED)])
+        blended = Layer(BLENDED.capitalize(), made.blended, visible=not len(made), role=BLENDED)
+        made = made.with_layers([*made, blended])
     if not len(made):
         raise InputError("a set without layers", "at least one layer", "add one")
     return made, options, notes

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ..files.names import slug
 from .layer_set import Layer, LayerSet
-from .preparing import SaveOptions, premultiplied
+from .preparing import premultiplied
+from .save_options import SaveOptions
 
 TABLE = "layers.json"
 KIND, VERSION = "layerdiffuse layer set", 1

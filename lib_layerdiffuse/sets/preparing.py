@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from ..core.errors import InputError
-from ..core.picture.alpha import TRIM_THRESHOLD, trim_box
+from ..core.picture.alpha import trim_box
 from ..core.picture.hidden import with_hidden_colours
 from ..core.picture.sizes import MOST_SIDE
 from .layer_set import Box, Layer, LayerSet
-
-MOST_PADDING = 256  # pixels
-AS_IT_IS = "as-it-is"
-
-
-def _squared(width: int, height: int) -> tuple[int, int]:
-    side = max(width, height)
-    return side, side
-
-
-def _powers(width: int, height: int) -> tuple[int, int]:
-    return 1 << (width - 1).bit_length(), 1 << (height - 1).bit_length()
-
-
-SHAPES: dict[str, Callable[[int, int], tuple[int, int]] | None] = {
-    AS_IT_IS: None,
-    "square": _squared,
-    "power-of-two": _powers,
-}
-
-
-@dataclass(frozen=True)
-class SaveOptions:
-    """How layers are saved; None stands for what the format is best at.
-
-    `trim` cuts each layer to its pixels with an alpha of at least `threshold` of 255, `padding` is the width in pixels
-    of a transparent border in the colours next to it, `shape` adds such pixels on the right and below.
-    """
-
-    trim: bool | None = None
-    threshold: int = TRIM_THRESHOLD
-    padding: int | None = None
-    shape: str = AS_IT_IS
-    premultiplied: bool = False
-    recomposite: bool = False
-    keep_blended: bool = True
-
-    def __post_init__(self):
-        _check_whole("a trim threshold", self.threshold, 1, 255)
-        if self.padding is not None:
-            _check_whole("a padding", self.padding, 0, MOST_PADDING)
-        if self.shape not in SHAPES:
-            raise InputError(f"the shape {self.shape!r}", f"one of {', '.join(SHAPES)}", "choose one of them")
+from .save_options import AS_IT_IS, SHAPES, SaveOptions
 
 
 def prepared(layer_set: LayerSet, options: SaveOptions) -> LayerSet:
@@ -101,8 +58,3 @@ def premultiplied(picture: Image.Image) -> Image.Image:
     pixels = np.array(picture, dtype=np.uint16)
     pixels[..., :3] = (pixels[..., :3] * pixels[..., 3:] + 127) // 255
     return Image.fromarray(pixels.astype(np.uint8))
-
-
-def _check_whole(what: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InputError(f"{what} of {value!r}", f"a whole number from {least} to {most}", "choose one in that range")

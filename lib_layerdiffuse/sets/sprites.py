@@ -12,7 +12,8 @@ from ..core.errors import InputError
 from ..core.picture.sizes import MOST_SIDE
 from .layer_set import Layer, LayerSet
 from .manifest import Members, member_names, png_bytes, table_bytes
-from .preparing import SHAPES, SaveOptions, premultiplied
+from .preparing import premultiplied
+from .save_options import SHAPES, SaveOptions
 
 SHEET, TABLE = "sheet.png", "sheet.json"
 Place = tuple[int, int]

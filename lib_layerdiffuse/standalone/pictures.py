@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, overload
 from ..core.methods import BACKGROUND, FOREGROUND
 from ..form.frames import FRAMES
 from ..form.ranges import Range, checked_path
+from ..sets.save_options import DEFAULT, SaveOptions
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..sets.formats import Saved
     from ..sets.layer_set import LayerSet
 
 VISIBLE = 16  # of 255: alpha below it is haze that nobody sees
@@ -117,12 +119,16 @@ class Pictures:
         """Put the layers of each set beside each other, in the order of the form."""
         self.items.sort(key=lambda picture: picture.place)
 
+    @property
+    def set_numbers(self) -> list[int]:
+        """The numbers of the sets that something was painted of."""
+        return list(dict.fromkeys(picture.set_number for picture in self))
+
     def layer_sets(self) -> list[LayerSet]:
         """What was painted and given as layers, a set for each result; one that was cut short has fewer layers."""
         from ..sets.layer_set import set_of_frames
 
-        numbers = dict.fromkeys(picture.set_number for picture in self)
-        groups = [{layer_of(p): p for p in self if p.set_number == number} for number in numbers]
+        groups = [{layer_of(p): p for p in self if p.set_number == number} for number in self.set_numbers]
         return [
             set_of_frames(
                 {**self.given, **{frame: picture.image for frame, picture in group.items()}},
@@ -130,6 +136,18 @@ class Pictures:
                 {frame: picture.seed for frame, picture in group.items()},
             )
             for group in groups
+        ]
+
+    def save_layers(self, folder: str | Path, kind: str = DEFAULT, options: SaveOptions | None = None) -> list[Saved]:
+        """Write each set as a layered file into a folder; what is there already is left alone."""
+        from ..sets.formats import save_set
+        from .picture_files import file_stem
+
+        target = checked_path("folder", folder, optional=False)
+        firsts = {picture.set_number: picture for picture in reversed(self.items)}
+        stems = [file_stem(firsts[number].prompt, firsts[number].seed, "") for number in self.set_numbers]
+        return [
+            save_set(made, target, stem, kind, options) for made, stem in zip(self.layer_sets(), stems, strict=True)
         ]
 
 

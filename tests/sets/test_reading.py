@@ -20,8 +20,8 @@ from lib_layerdiffuse.core.errors import InputError, MissingExtraError
 from lib_layerdiffuse.sets import archives, psd_reading
 from lib_layerdiffuse.sets.formats import pack_set, save_set
 from lib_layerdiffuse.sets.layer_set import Layer, LayerSet
-from lib_layerdiffuse.sets.preparing import SaveOptions
 from lib_layerdiffuse.sets.reading import frames_of, is_layered, read_set
+from lib_layerdiffuse.sets.save_options import SaveOptions
 
 WALL, BALL = Image.new("RGB", (WIDTH, HEIGHT), (0, 0, 200)), Image.new("RGBA", (8, 8), (200, 0, 0, 255))
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from lib_layerdiffuse.sets.formats import pack_set, save_set
 from lib_layerdiffuse.sets.layer_set import Layer, LayerSet, set_of_frames
-from lib_layerdiffuse.sets.preparing import SaveOptions
 from lib_layerdiffuse.sets.reading import read_set
 from lib_layerdiffuse.sets.recomposite import recomposited
+from lib_layerdiffuse.sets.save_options import SaveOptions
 
 SIZE = 64
 

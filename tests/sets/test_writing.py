@@ -19,9 +19,9 @@ from lib_layerdiffuse.core.errors import InputError, OutputError
 from lib_layerdiffuse.sets import formats
 from lib_layerdiffuse.sets.formats import FORMATS, pack_set, save_set
 from lib_layerdiffuse.sets.layer_set import Layer, LayerSet
-from lib_layerdiffuse.sets.preparing import SaveOptions
 from lib_layerdiffuse.sets.psd_writing import packed_rows
 from lib_layerdiffuse.sets.reading import read_set
+from lib_layerdiffuse.sets.save_options import SaveOptions
 
 LAYERED = ("psd", "ora", "zip")
 PLAIN_NAMES = [*NAMES[:3], NAMES[3]]
