@@ -9,7 +9,8 @@ from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.sets.layer_set import Layer, LayerSet
-from lib_layerdiffuse.sets.save_options import SaveOptions, cropped, premultiplied, prepared
+from lib_layerdiffuse.sets.preparing import cropped, premultiplied, prepared
+from lib_layerdiffuse.sets.save_options import SaveOptions
 
 
 def of(picture: Image.Image, **where: int) -> LayerSet:
