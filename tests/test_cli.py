@@ -20,6 +20,8 @@ from lib_layerdiffuse import __version__, api
 from lib_layerdiffuse.cli.main import COMMANDS, Command, main
 from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.core.methods import METHODS
+from lib_layerdiffuse.form.ways import CHAINS
 from lib_layerdiffuse.standalone import extras
 
 FAST = ["--steps", "1", "--passes", "1"]
@@ -247,15 +249,16 @@ def test_methods(capsys):
     assert text.startswith("sd15_joint:") and "foreground (RGBA), background (RGB), blended (RGB)" in text
     assert main(["methods"]) == 0
     text = capsys.readouterr().out
-    assert text.count("  needs ") == 17 and "xl_fg2bg: Foreground to blended, then background, SDXL, --chain" in text
+    assert text.count("  needs ") == len(METHODS) + len(CHAINS)
+    assert "xl_fg2bg: Foreground to blended, then background, SDXL, --chain" in text
 
 
 @pytest.mark.parametrize("names", [("--chain", "joint"), ("--mode", "joint")])
 def test_a_chain_writes_every_layer_once(demo, tmp_path, capsys, names):
     seeds = ("--seed", "1", "--background-seed", "9")
     assert generate(demo, tmp_path, "a red apple", "-n", "1", *seeds, *names) == 0
-    named = ["1-foreground", "9-background", "3-blended"]
-    expected = {*(f"a-red-apple-{name}.png" for name in named), "contact-sheet.png"}
+    layers = ("foreground", "background", "blended")
+    expected = {*(f"a-red-apple-1-{layer}.png" for layer in layers), "contact-sheet.png"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     assert "3 pictures" in capsys.readouterr().out
 

@@ -111,7 +111,7 @@ class Run:
 
     def _add(self, picture: Picture) -> None:
         path = self._target.save(picture)
-        about = (picture.seed, picture.frame, picture.parameters, picture.place, picture.set_seed)
+        about = (picture.seed, picture.frame, picture.parameters, picture.place, picture.told_seed)
         # the layers of a set stand beside each other, in whatever order they are made
         self.files = sorted([*self.files, PictureFile(path, *about)], key=lambda file: file.place)
         self._tell()

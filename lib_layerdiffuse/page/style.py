@@ -24,7 +24,9 @@ CSS = """
 #layerdiffuse_accordion { gap: 0; background: var(--block-background-fill); overflow: hidden;
   border: 1px solid var(--border-color-primary); border-radius: var(--block-radius); }
 #layerdiffuse_accordion .form { border: none; box-shadow: none; background: transparent; gap: var(--spacing-xl); }
-#layerdiffuse_accordion .block { border: none; box-shadow: none; padding: 0; background: transparent; }
+#layerdiffuse_accordion .block { border-width: 0; box-shadow: none; padding: 0; background: transparent; }
+#layerdiffuse_line_fg_image .block { border: 1px dashed var(--border-color-primary); }
+#layerdiffuse_note * { color: var(--body-text-color-subdued); }
 #layerdiffuse_advanced { border: 1px solid var(--border-color-primary) !important; border-radius: var(--radius-md);
   padding: var(--spacing-lg) !important; }
 #page_gallery { min-height: 420px; }

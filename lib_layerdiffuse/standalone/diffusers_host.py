@@ -81,7 +81,7 @@ class DiffusersHost:
         watchers = watchers or Watchers()
         watchers.report(0.0, "preparing")
         plan = make_plan(settings, self.base, self.pipeline)
-        pictures = Pictures(notes=[*plan.notes, *self.hints(settings.prompts)], given=given_layers(plan))
+        pictures = Pictures(notes=[*plan.notes, *self.hints(plan.texts)], given=given_layers(plan))
         plan, files = self.with_own_files(plan, pictures.notes)
         with torch.inference_mode(False), torch.no_grad(), out_of_memory_advice(self.pipeline.device):
             self._check_later_steps(plan, files)
@@ -323,7 +323,7 @@ class _Run:
         frame = method.frame_of(row) if self.plan.named_frames else ""
         place, own = row // self.plan.frames, job.prompts[row]
         group = job.first_group + place
-        text = parameters_text(self.plan, job.prompt, (seed, group), self.sampler_label, self.host.name)
+        text = parameters_text(self.plan, job.prompt, group, self.sampler_label, self.host.name)
         number, set_seed = job.first_set + place, self.plan.set_seed(group)
         return Picture(image, job.prompt or own, seed, group, frame, text, number, own, set_seed)
 

@@ -15,25 +15,23 @@ from .run_plan import Plan
 from .settings import MAX_SEED
 
 
-def parameters_text(plan: Plan, prompt: str, place: tuple[int, int], sampler: str, model: str) -> str:
+def parameters_text(plan: Plan, prompt: str, group: int, sampler: str, model: str) -> str:
     """`prompt`, the negative prompt, and a line of settings; the method's under the keys that the WebUI restores.
 
-    `place` is the picture's seed and the number of its set. Where steps or layers have seeds of their own, all layers
-    tell those of their set: each of them brings back the whole.
+    All layers of the set of this number tell the seed of the set: each of them brings back the whole.
     """
-    settings, (seed, group) = plan.settings, place
-    seeds = _layer_seeds(plan, group)
+    settings = plan.settings
     values: dict[str, Any] = {
         "Steps": settings.steps,
         "Sampler": sampler,
         "CFG scale": f"{settings.guidance:g}",
-        "Seed": plan.set_seed(group) if seeds or plan.course.steps > 1 else seed,
+        "Seed": plan.set_seed(group),
         "Size": f"{settings.width}x{settings.height}",
         "Model": model,
     }
     if "init" in plan.images:
         values["Denoising strength"] = f"{settings.denoise:g}"
-    values.update(_layer_values(plan) | seeds)
+    values.update(_layer_values(plan) | _layer_seeds(plan, group))
     if "control_image" in plan.images:
         name = Path(settings.controlnet).stem if settings.controlnet else CONTROLNET
         values["ControlNet 0"] = f"Module: none, Model: {name}, Weight: {settings.control_strength:g}"

@@ -29,7 +29,7 @@ class PictureFolder:
 
     def save(self, picture: Picture) -> Path:
         """Write one picture as PNG, `parameters` in its text; returns the path."""
-        stem = file_stem(picture.prompt, picture.seed, picture.frame)
+        stem = file_stem(picture.prompt, picture.told_seed, picture.frame)
         path = write_into(self.folder, stem, picture.image, picture.parameters)
         self.paths.append(path)
         return path

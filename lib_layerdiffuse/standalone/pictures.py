@@ -27,8 +27,8 @@ class Picture:
     """One image: RGBA (straight alpha) where the method gives transparency, else RGB.
 
     `group` numbers the results of a prompt, `set_number` those of all prompts, `frame` names the layer ("" where a
-    result is one picture), `layer_prompt` is what it was painted from, and `set_seed` the seed that makes it again with
-    all its set; `parameters` is the text that a WebUI writes into PNG files.
+    result is one picture), `layer_prompt` is what it was painted from, `set_seed` that of the whole set where it is
+    another; `parameters` is the text that a WebUI writes into PNG files.
     """
 
     image: Image.Image
@@ -39,7 +39,12 @@ class Picture:
     parameters: str = ""
     set_number: int = 0
     layer_prompt: str = ""
-    set_seed: int = 0
+    set_seed: int | None = None
+
+    @property
+    def told_seed(self) -> int:
+        """The seed that makes it again with all its set, as its text and its file's name tell."""
+        return self.seed if self.set_seed is None else self.set_seed
 
     @property
     def transparent(self) -> bool:
@@ -60,7 +65,7 @@ class Picture:
         from .picture_files import file_stem, write_picture
 
         target = Path(checked_path("path", path, optional=False))
-        return write_picture(target, self.image, self.parameters, file_stem(self.prompt, self.seed, self.frame))
+        return write_picture(target, self.image, self.parameters, file_stem(self.prompt, self.told_seed, self.frame))
 
     def box(self, threshold: int = VISIBLE) -> tuple[int, int, int, int] | None:
         """Left, top, right and bottom of all pixels with alpha >= `threshold` of 255; None where there is none."""

@@ -65,6 +65,12 @@ class Plan:
         return self.settings.height, self.settings.width
 
     @property
+    def texts(self) -> list[str]:
+        """All prompts that say something, those of layers too."""
+        own = (getattr(self.settings, FRAMES[name].prompt_setting).strip() for name in self.course.layers)
+        return [text for text in (*self.settings.prompts, *own) if text]
+
+    @property
     def named_frames(self) -> bool:
         """Whether a picture is a layer that has a name."""
         return self.course.chain is not None or self.frames > 1

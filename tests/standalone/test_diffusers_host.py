@@ -361,6 +361,9 @@ def test_settings_are_in_the_text(demo):
 def test_unknown_words_give_hints(demo):
     assert any("'zebra'" in note for note in run(demo, prompt="a zebra").notes)
     assert not any("know" in note for note in run(demo).notes)
+    own = {"foreground_prompt": "a zebra", "background_prompt": "a banana", "blended_prompt": "a banana"}
+    (note,) = (note for note in run(demo, chain="joint", prompt="", **own).notes if "know" in note)
+    assert "'zebra'" in note
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a", "heun", "dpm++-2m-karras", "dpm++-2m-sde", "unipc"])
