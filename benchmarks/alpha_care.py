@@ -44,7 +44,7 @@ from lib_layerdiffuse.core.picture.alpha_care import (
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 from lib_layerdiffuse.training.augment import soften
-from lib_layerdiffuse.training.data import load_captions, prepare
+from lib_layerdiffuse.training.data import PreparedSet, load_captions, prepare
 from lib_layerdiffuse.training.harmlessness import load_codec
 from lib_layerdiffuse.training.models import open_vae
 
@@ -76,7 +76,7 @@ class Case:
 class DemoCodec:
     """The shipped VAE and codec, decoding once."""
 
-    def __init__(self, data):
+    def __init__(self, data: PreparedSet | None):
         self.vae = open_vae(DEMO_FOLDER)
         self.codec = load_codec(DEMO_FOLDER, self.vae, data)
 
@@ -220,8 +220,9 @@ def larger(rgba: torch.Tensor) -> float:
     return sum(whole / visible for whole, visible in boxes) / len(boxes)
 
 
-def area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
+def area(box: Box | None) -> int:
+    """Pixels of a box; none of none."""
+    return 0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
 
 
 def painted_pictures(host: DiffusersHost, prompts: list[str]) -> torch.Tensor:

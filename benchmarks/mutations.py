@@ -72,6 +72,11 @@ class Text:
         """The byte at a line (from 1) and column of the tree."""
         return self.starts[line - 1] + column
 
+    def end(self, node: ast.expr) -> int:
+        """The byte behind a node."""
+        line = node.lineno if node.end_lineno is None else node.end_lineno
+        return self.at(line, node.end_col_offset or node.col_offset)
+
     def changed(self, begin: int, end: int, old: str, new: str) -> str | None:
         """The source with the one `old` between two bytes replaced; None where it is not there once."""
         content = self.source.encode()
@@ -85,13 +90,15 @@ def single_changes(source: str) -> Iterator[tuple[int, str]]:
     """Line and whole new text of every single change of a file."""
     text = Text(source)
     for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.expr):
+            continue
         for begin, end, old, new in places(node, text):
             changed = text.changed(begin, end, old, new)
             if changed is not None:
                 yield node.lineno, changed
 
 
-def places(node: ast.AST, text: Text) -> Iterator[tuple[int, int, str, str]]:
+def places(node: ast.expr, text: Text) -> Iterator[tuple[int, int, str, str]]:
     """Where a node can be changed: first and last byte, what stands there, what shall."""
     if isinstance(node, ast.Compare):
         operands = [node.left, *node.comparators]
@@ -105,14 +112,14 @@ def places(node: ast.AST, text: Text) -> Iterator[tuple[int, int, str, str]]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
         old = ast.unparse(node)
         new = str(not node.value) if isinstance(node.value, bool) else ast.unparse(ast.Constant(node.value + 1))
-        yield text.at(node.lineno, node.col_offset), text.at(node.end_lineno, node.end_col_offset), old, new
+        yield text.at(node.lineno, node.col_offset), text.end(node), old, new
 
 
 def between(operands: list[ast.expr], kinds: list[type], text: Text) -> Iterator[tuple[int, int, str, str]]:
     """The signs between operands."""
     for left, right, kind in zip(operands[:-1], operands[1:], kinds, strict=True):
         if kind in SIGNS:
-            begin, end = text.at(left.end_lineno, left.end_col_offset), text.at(right.lineno, right.col_offset)
+            begin, end = text.end(left), text.at(right.lineno, right.col_offset)
             yield (begin, end, *SIGNS[kind])
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     print(f"SD1.5 UNet, latent {chosen.latent}, batch 2, {chosen.device} {chosen.dtype}, {chosen.kind} offsets")
     print(f"a second copy of the touched parameters {merged_bytes(offsets, modules) / 1e6:.0f} MB")
     for name, install in (("merged", merge_offsets), ("hooked", hook_offsets)):  # apart: gigabytes that move disturb
-        ratios = []
+        ratios, plain, installing = [], 0.0, 0.0
         for _ in range(chosen.repeats + 1):  # pairs, so that a busy machine slows both; the first warms up
             plain = quickest(lambda: unet(*inputs), chosen)
             start = time.perf_counter()
