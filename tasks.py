@@ -18,6 +18,7 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 DEMO_PROMPTS = ["a red apple", "a cat", "a ghost", "soap bubbles", "fire", "a glass of wine", "a rainbow", "a cloud"]
 DEMO_SETS = ["a red apple on a beach", "a cat in a forest", "a rocket in space", "a ghost at night"]
+DEMO_SCENE = "a yellow umbrella in a street at night"
 SET_WEIGHTS = ROOT / "lib_layerdiffuse/demo_model/layer_demo_joint.safetensors"
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
@@ -51,13 +52,15 @@ def prepare(requirements: str) -> None:
 
 
 def demo(arguments: list[str]) -> None:
-    """Paint transparent pictures from prompts into `out/`, and sets of foreground, background and blended picture."""
+    """Paint transparent pictures from prompts into `out/`, sets of layers, and one set as a layered file too."""
     prepare("demo.txt")
     prompts = [] if arguments and not arguments[0].startswith("-") else DEMO_PROMPTS
     generate = ("-m", "lib_layerdiffuse", "generate")
     run(*generate, *prompts, *(arguments or ["-n", "2", "--seed", "1", "--out", "out"]))
     if not arguments and SET_WEIGHTS.is_file():
-        run(*generate, *DEMO_SETS, "--mode", "joint", "-n", "2", "--seed", "1", "--out", "out/sets")
+        run(*generate, *DEMO_SETS, "--chain", "joint", "-n", "2", "--seed", "1", "--out", "out/sets")
+        layered = ("--format", "psd", "--recomposite")
+        run(*generate, DEMO_SCENE, "--chain", "joint", "-n", "1", "--seed", "1", *layered, "--out", "out/layers")
 
 
 def test(arguments: list[str]) -> None:

@@ -1,0 +1,42 @@
+"""The commands that `make demo` runs are commands that the program takes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from lib_layerdiffuse.cli.main import build_parser
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """The module, with nothing installed, and its commands noted instead of run."""
+    spec = importlib.util.spec_from_file_location("tasks_of_the_project", ROOT / "tasks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.commands = []
+    monkeypatch.setattr(module, "prepare", lambda requirements: None)
+    monkeypatch.setattr(module, "run", lambda *arguments: module.commands.append(list(arguments)))
+    return module
+
+
+def test_the_demo_paints_pictures_sets_and_a_layered_file(tasks):
+    tasks.demo([])
+    parser = build_parser("generate")
+    parsed = [parser.parse_args(command[2:]) for command in tasks.commands]
+    assert all(command[:2] == ["-m", "lib_layerdiffuse"] for command in tasks.commands)
+    assert [(each.out, each.chain, each.format) for each in parsed] == [
+        ("out", None, None),
+        ("out/sets", "joint", None),
+        ("out/layers", "joint", "psd"),
+    ]
+
+
+def test_ones_own_words_go_to_the_command(tasks):
+    tasks.demo(["a red apple", "--out", "mine"])
+    (command,) = tasks.commands
+    assert command[2:] == ["generate", "a red apple", "--out", "mine"]
