@@ -2,30 +2,30 @@
 
 arXiv 2402.17113. The encoder hides alpha in a small offset of the latent, `z = mean + unit * offset`; the frozen VAE
 must decode `z` to nearly the same picture (harmlessness), the decoder finds colour and alpha in that picture and `z`.
-`unit` is the posterior's deviation as in the published files, or 1 with `unit="latent"`. Here the VAE sees the padded
-picture; the published inference code gives it the picture composited on grey. Any factor and any channel count.
+`unit` is the posterior's deviation as in the published files, or 1 with `unit="latent"`. The VAE sees the padded
+picture, or the picture composited on grey, as the published inference code has it. Any factor and any channel count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from ..core.bases import LatentSpace
+from ..core.bases import ARGB, CodecFiles, CodecRule, LatentSpace
 from ..core.codec.codec import UNITS
 from ..core.codec.decoder import TransparencyUNet
-from ..core.codec.decoding import ORIENTATIONS, Orientation
+from ..core.codec.decoding import ORIENTATIONS, Orientation, ordered
 from ..core.codec.encoder import OffsetEncoder
 from ..core.errors import InputError
 from ..core.files.codec_parts import DECODER, ENCODER
-from ..core.files.layer_files import metadata_of
-from ..files.whole_files import save_tensors
 from .augment import draw_batch, soften
+from .codec_files import layout_for, write_codec
 from .data import PreparedSet
 from .engine import Figures, Modules, RunConfig, StepLoss, Task, train, training_device
 from .grids import checkered, image_grid
@@ -41,55 +41,75 @@ from .settings import CodecOptions
 from .typed_modules import channels_last, spread_output
 from .vae import QuantConvolutions
 
-ENCODER_STEM, DECODER_STEM = "vae_transparent_encoder", "vae_transparent_decoder"
+# what the frozen VAE sees of padded A,R,G,B [B,4,H,W] in [0,1]: [B,3,H,W] in [-1,1]
+SEEN: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "padded": lambda argb: argb[:, 1:] * 2 - 1,
+    "grey": lambda argb: (argb[:, 1:] * 2 - 1) * argb[:, :1],
+}
 
 
 class Codec(torch.nn.Module):
-    """Encoder, decoder and the latent units they were trained for.
+    """Encoder, decoder and the rule that they are trained for.
 
-    `deviation` [C] is the VAE-space latent's spread over the data; `scale` [C] times the encoder's output is the offset
-    in units, so that a fresh network's outputs of about 0.3 are sensible. `scale` is folded into the exported file.
+    Pictures here are always A,R,G,B; the networks see and give the rule's order of channels. `deviation` [C] is the
+    VAE-space latent's spread over the data; `scale` [C] times the encoder's output is the offset in units, so that a
+    fresh network's outputs of about 0.3 are sensible. `scale`, over the rule's own scale, is folded into the exported
+    file.
     """
 
     deviation: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, encoder: OffsetEncoder, decoder: TransparencyUNet, unit: str, statistics: LatentStatistics):
+    def __init__(
+        self, encoder: OffsetEncoder, decoder: TransparencyUNet, rule: CodecRule, statistics: LatentStatistics
+    ):
         super().__init__()
-        if unit not in UNITS:
-            raise InputError(f"unit {unit!r}", " or ".join(UNITS), "choose one of them")
-        self.encoder, self.decoder, self.unit = encoder, decoder, unit
+        self.encoder, self.decoder, self.rule = encoder, decoder, rule
         self.register_buffer("deviation", statistics.deviation)
-        self.register_buffer("scale", statistics.deviation / (statistics.posterior if unit == "posterior" else 1))
+        self.register_buffer("scale", statistics.deviation / (statistics.posterior if rule.unit == "posterior" else 1))
 
     def offset(self, argb: torch.Tensor, posterior_deviation: torch.Tensor) -> torch.Tensor:
         """Latent offset [B,C,h,w] in VAE space of padded A,R,G,B [B,4,H,W] in [0,1]."""
-        return self.encoder(argb) * self.scale[:, None, None] * UNITS[self.unit](posterior_deviation)
+        offset = self.encoder(ordered(argb, self.rule.channel_order, ARGB))
+        return offset * self.scale[:, None, None] * UNITS[self.rule.unit](posterior_deviation)
+
+    def seen(self, argb: torch.Tensor) -> torch.Tensor:
+        """What the VAE is given of padded A,R,G,B [B,4,H,W] in [0,1]: [B,3,H,W] in [-1,1]."""
+        return SEEN[self.rule.vae_input](argb)
 
     def encode(self, vae: AutoencoderKL, argb: torch.Tensor) -> torch.Tensor:
         """Adjusted latents [B,C,h,w] in VAE space of padded A,R,G,B [B,4,H,W] in [0,1], by the VAE and its offset."""
-        posterior = vae.encode(argb[:, 1:] * 2 - 1).latent_dist
+        posterior = vae.encode(self.seen(argb)).latent_dist
         return posterior.mean + self.offset(argb, posterior.std)
 
     def decode(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """A,R,G,B [B,4,H,W], unclipped, from the VAE's image in [-1,1] and the VAE-space latent."""
-        return self.decoder((decoded / 2 + 0.5).clamp(0, 1), latent)
+        pixel = decoded / 2 + 0.5
+        output = self.decoder(pixel.clamp(0, 1) if self.rule.clip_pixels else pixel, latent)
+        return ordered(output, ARGB, self.rule.channel_order)
 
-    def export(self, folder: Path, prefix: str = "", scale_factor: float = 1.0) -> None:
-        """Write the two files in the published layout, `scale` folded into the last convolution.
+    def export(
+        self, folder: Path, prefix: str = "", space: LatentSpace | None = None, layout: CodecFiles | None = None
+    ) -> None:
+        """Write the files of a published layout, `scale` folded into the last convolution.
 
-        `scale_factor` is that of the VAE, by which a WebUI knows what the files are for.
+        `space` is that of the VAE's latents, by which a WebUI knows what the files are for.
         """
+        space = space or LatentSpace(1.0, self.encoder.latent_channels, self.encoder.factor)
         state = {key: value.detach().cpu().clone() for key, value in self.encoder.state_dict().items()}
         weight = next(key for key in reversed(state) if key.endswith(".weight"))
-        scale = self.scale.cpu()
+        scale = self.scale.cpu() / self.rule.offset_scale
         state[weight] *= scale[:, None, None, None]
         state[weight.removesuffix("weight") + "bias"] *= scale
-        header = {"unit": self.unit, "vae_input": "padded"}
-        space = LatentSpace(scale_factor, self.encoder.latent_channels, self.encoder.factor)
-        said = {part: header | metadata_of(part, space) for part in (ENCODER, DECODER)}
-        save_tensors(state, folder / f"{prefix}{ENCODER_STEM}.safetensors", said[ENCODER])
-        save_tensors(self.decoder.state_dict(), folder / f"{prefix}{DECODER_STEM}.safetensors", said[DECODER])
+        states = {ENCODER: state, DECODER: self.decoder.state_dict()}
+        write_codec(states, layout or layout_for(space), self.rule, space, folder, prefix)
+
+
+def latent_space(vae: AutoencoderKL) -> LatentSpace:
+    """The latents of a VAE."""
+    config, factor = vae.config, 2 ** (len(vae.config.block_out_channels) - 1)
+    shift = getattr(config, "shift_factor", None) or 0.0
+    return LatentSpace(float(config.scaling_factor), config.latent_channels, factor, float(shift))
 
 
 @dataclass(frozen=True)
@@ -131,7 +151,7 @@ class CodecTrainer(torch.nn.Module):
         """
         vae, discriminator = self.outside
         codec, options = self.codec, self.options
-        image = argb[:, 1:] * 2 - 1
+        image = codec.seen(argb)
         with torch.no_grad():
             posterior = vae.encode(image).latent_dist
         offset = codec.offset(argb, posterior.std)
@@ -163,7 +183,7 @@ def build_codec(vae: AutoencoderKL, statistics: LatentStatistics, options: Codec
             expected=f"{halvings + 1} for a VAE of factor {2**halvings}",
             what_to_do="give one width for each scale, e.g. " + " ".join(["16", "32", "64", "64"][: halvings + 1]),
         )
-    channels = vae.config.latent_channels
+    channels, layout = vae.config.latent_channels, layout_for(latent_space(vae), options.layout)
     encoder = OffsetEncoder(widths=options.encoder_widths, latent_channels=channels)
     decoder = TransparencyUNet(
         channels=options.decoder_channels,
@@ -172,27 +192,29 @@ def build_codec(vae: AutoencoderKL, statistics: LatentStatistics, options: Codec
         attention_levels=options.attention_levels,
         layers=options.decoder_layers,
     )
-    codec = Codec(encoder, decoder, options.unit, statistics)
+    rule = replace(layout.rule, vae_input=options.vae_input, unit=options.unit)
+    codec = Codec(encoder, decoder, rule, statistics)
     return channels_last(codec)  # a tenth to a half quicker on CPUs, and what CUDA's convolutions like
 
 
 def _fresh_codec(vae: AutoencoderKL, data: PreparedSet, options: CodecOptions) -> Codec:
     codec = build_codec(vae, latent_statistics(vae, data), options)
     seen = data.rgba[torch.linspace(0, len(data) - 1, min(32, len(data))).long()]
-    spread_features(codec.encoder, seen[:, [3, 0, 1, 2]].float() / 255, 0.5 if options.free_channels_only else 0.0)
+    seen = ordered(seen.float() / 255, codec.rule.channel_order)
+    spread_features(codec.encoder, seen, 0.5 if options.free_channels_only else 0.0)
     return codec
 
 
 @torch.no_grad()
-def spread_features(encoder: OffsetEncoder, argb: torch.Tensor, last: float = 0.0) -> None:
-    """Give each convolution's output on `argb` [B,4,H,W] mean 0 and deviation 1, the last one's deviation `last`.
+def spread_features(encoder: OffsetEncoder, pictures: torch.Tensor, last: float = 0.0) -> None:
+    """Give each convolution's output on `pictures` [B,4,H,W] mean 0 and deviation 1, the last one's deviation `last`.
 
     With `last` 0 the encoder still adds nothing; where it can harm nothing, a decoder learns sooner from something.
     """
     convolutions = [layer for layer in encoder.blocks if isinstance(layer, torch.nn.Conv2d)]
     if last:
         convolutions[-1].reset_parameters()
-    hidden = argb
+    hidden = pictures
     for layer in encoder.blocks:
         if isinstance(layer, torch.nn.Conv2d) and (last or layer is not convolutions[-1]):
             spread_output(layer, hidden, last if layer is convolutions[-1] else 1.0)
@@ -201,7 +223,8 @@ def spread_features(encoder: OffsetEncoder, argb: torch.Tensor, last: float = 0.
 
 def free_channels(vae: AutoencoderKL) -> torch.Tensor:
     """1 for each latent channel that the VAE's decoder ignores, 0 for the others [C]; InputError when it uses all."""
-    free = QuantConvolutions.of(vae).post_weight.detach().abs().amax(dim=(0, 2, 3)) == 0
+    weight = vae.decoder.conv_in.weight if vae.post_quant_conv is None else QuantConvolutions.of(vae).post_weight
+    free = weight.detach().abs().amax(dim=(0, 2, 3)) == 0
     if not free.any():
         raise InputError(
             got="a VAE whose decoder uses all of its latent channels",
@@ -218,7 +241,7 @@ def train_codec(
     options: CodecOptions | None = None,
     start: Codec | None = None,
 ) -> dict[str, float]:
-    """Train encoder and decoder for a frozen `vae`; writes the two files under `config.out` and returns the figures.
+    """Train encoder and decoder for a frozen `vae`; writes their files under `config.out` and returns the figures.
 
     `start` is a codec for this VAE to go on from, of whatever shapes; without it fresh networks as `options` say.
     """
@@ -234,11 +257,13 @@ def train_codec(
     if options.free_channels_only:
         codec.scale *= free_channels(vae)
     run = _CodecRun(codec, vae, learn, config, options)
+    space = latent_space(vae)
+    layout = layout_for(space, options.layout)
     return train(
         Task(
             modules={"codec": run.trainer},
             loss=run.loss,
-            export=lambda out: codec.export(out, options.prefix, vae.config.scaling_factor),
+            export=lambda out: codec.export(out, options.prefix, space, layout),
             samples=lambda: codec_grid(codec, vae, held if len(held) else learn),
             second=run.discriminate if options.discriminator else None,
             second_modules={"discriminator": run.second} if options.discriminator else {},

@@ -23,8 +23,8 @@ from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, TOKENIZER_NAME, TO
 from ..files.whole_files import save_tensors
 from ..unet.ldm_keys import clip_to_ldm, unet_modules, unet_to_ldm, vae_to_ldm
 from ..unet.method_kinds import read_method
-from .codec import DECODER_STEM, ENCODER_STEM
-from .harmlessness import find_codec_file, load_codec
+from .codec_files import DECODER_STEM, ENCODER_STEM, find_codec_file
+from .harmlessness import load_codec
 from .vocabulary import Vocabulary
 
 # a WebUI resolves this when it loads the model: the extension sets the variable; without it the folder is copied there

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError, safe_open
 
 from ..core.codec.decoder import TransparencyUNet
 from ..core.codec.decoding import ORIENTATIONS, RANKS, median
 from ..core.codec.encoder import OffsetEncoder
 from ..core.errors import InputError, WeightsError
+from ..core.files.codec_parts import DECODER, ENCODER
 from .augment import soften
-from .codec import DECODER_STEM, ENCODER_STEM, Codec, LatentStatistics, latent_statistics
+from .codec import Codec, LatentStatistics, latent_statistics
+from .codec_files import read_codec_files
 from .data import PreparedSet
 from .losses import premultiplied
 
@@ -85,7 +86,7 @@ class _Voting:
     """A codec whose decoder votes over orientations, as inference does."""
 
     def __init__(self, codec: Codec, passes: int):
-        self.offset, self.encode, self.deviation = codec.offset, codec.encode, codec.deviation
+        self.offset, self.encode, self.seen, self.deviation = codec.offset, codec.encode, codec.seen, codec.deviation
         self.codec, self.orientations = codec, ORIENTATIONS[:passes]
 
     def decode(self, decoded: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -97,8 +98,8 @@ class _Voting:
 
 
 def _plain_figures(vae: AutoencoderKL, codec: _Voting, argb: torch.Tensor, noise: torch.Tensor) -> dict:
-    image = argb[:, 1:]
-    posterior = vae.encode(image * 2 - 1).latent_dist
+    seen = codec.seen(argb)
+    image, posterior = seen / 2 + 0.5, vae.encode(seen).latent_dist
     offset = codec.offset(argb, posterior.std)
     deviation = codec.deviation[:, None, None]
     bare = vae.decode(posterior.mean).sample
@@ -154,10 +155,9 @@ def _report(means: dict[str, float], images: int) -> dict[str, float]:
 
 
 def load_codec(folder: str | Path, vae: AutoencoderKL, data: PreparedSet | None = None) -> Codec:
-    """The codec whose two files lie in `folder` (any prefix), frozen; `deviation` is measured on `data`, else 1."""
-    encoder_state, header = _read(find_codec_file(folder, ENCODER_STEM))
-    decoder_state, _ = _read(find_codec_file(folder, DECODER_STEM))
-    encoder = OffsetEncoder.from_state_dict(encoder_state)
+    """The codec whose files lie in `folder` (any prefix), frozen; `deviation` is measured on `data`, else 1."""
+    states, rule = read_codec_files(folder)
+    encoder = OffsetEncoder.from_state_dict(states[ENCODER])
     level = len(vae.config.block_out_channels) - 1
     if encoder.latent_channels != vae.config.latent_channels or encoder.factor != 2**level:
         raise WeightsError(
@@ -165,29 +165,9 @@ def load_codec(folder: str | Path, vae: AutoencoderKL, data: PreparedSet | None 
             expected=f"factor {2**level} and {vae.config.latent_channels} channels, as the VAE has",
             what_to_do="name the VAE that the codec was trained for",
         )
-    decoder = TransparencyUNet.from_state_dict(decoder_state, latent_level=level)
+    decoder = TransparencyUNet.from_state_dict(states[DECODER], latent_level=level)
     ones = torch.ones(encoder.latent_channels)
     statistics = latent_statistics(vae, data) if data is not None else LatentStatistics(ones, ones)
-    codec = Codec(encoder, decoder, header.get("unit", "posterior"), statistics)
-    codec.scale.fill_(1.0)  # files hold it already
+    codec = Codec(encoder, decoder, rule, statistics)
+    codec.scale.fill_(rule.offset_scale)  # files hold the rest already
     return codec.requires_grad_(False).eval()
-
-
-def find_codec_file(folder: str | Path, stem: str) -> Path:
-    """The one file of a codec in `folder` whose name ends in `stem`, whatever its prefix; WeightsError otherwise."""
-    found = sorted(Path(folder).glob(f"*{stem}.safetensors"))
-    if len(found) != 1:
-        raise WeightsError(
-            got=f"{len(found)} files *{stem}.safetensors in {folder}",
-            expected="exactly one",
-            what_to_do="name the folder that `train codec` wrote",
-        )
-    return found[0]
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: file.get_tensor(key).float() for key in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: {error}", "a whole safetensors file", "write or download it again") from error

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..core.bases import CHOICES
 from ..core.errors import InputError
 from ..form.ranges import Range, Stem
 from .options import Checked, setting
 
 TRACKERS = ("csv", "tensorboard")
-UNITS = ("posterior", "latent")
+UNITS = CHOICES["unit"]
+CODEC_LAYOUTS = ("auto", "separate", "combined")
 TUNED = ("lora", "full")
 LAYER_METHODS = ("joint", "fg2bg", "bg2fg", "fg2blend", "bg2blend", "fgblend2bg", "bgblend2fg")
 DEMO_LAYERS = ("joint", "fg2bg", "bg2fg")  # those that a demo model has
@@ -88,6 +90,15 @@ class CodecOptions(Cropping):
     decoder_layers: int = setting(1, "residual blocks of a decoder's level on the way down; published: 2", BLOCKS)
     attention_levels: int = setting(3, "deepest levels of the decoder with self-attention", LEVELS)
     unit: str = setting("posterior", "what an offset is measured in: posterior (as published) or latent", UNITS)
+    vae_input: str = setting(
+        "padded", "what the VAE sees: the picture with padded colours, or on grey (as published)", CHOICES["vae_input"]
+    )
+    layout: str = setting(
+        "auto",
+        "the files: separate (as for SD1.5 and SDXL), combined (as for Flux, with its order of channels), or auto: as"
+        " the base with this VAE has them",
+        CODEC_LAYOUTS,
+    )
     reconstruction: float = setting(1.0, "weight of the reconstruction of alpha and colour", WEIGHT)
     identity: float = setting(1.0, "weight of the frozen VAE's picture staying as it is (harmlessness)", WEIGHT)
     penalty: float = setting(0.03, "weight of the mean squared offset, in latent deviations", WEIGHT)

@@ -154,7 +154,7 @@ def train_vae(
 
 def keep_latents(vae: AutoencoderKL) -> None:
     """Freeze the encoder and both quant convolutions: latents and ignored channels stay as they are."""
-    for part in (vae.encoder, *QuantConvolutions.of(vae)):
+    for part in filter(None, (vae.encoder, vae.quant_conv, vae.post_quant_conv)):
         part.requires_grad_(False)
 
 

@@ -19,6 +19,7 @@ from lib_layerdiffuse.training.codec import (
     build_codec,
     draw_codec_batch,
     draw_orientation,
+    latent_space,
     latent_statistics,
     spread_features,
     train_codec,
@@ -84,7 +85,7 @@ def test_the_offset_is_reported_in_latent_deviations(data):
     codec = lively_codec(vae, data)
     codec.encoder.blocks[-1].weight.zero_()
     codec.encoder.blocks[-1].bias.fill_(0.5)
-    codec.unit = "latent"
+    codec.rule = replace(codec.rule, unit="latent")
     codec.scale.copy_(codec.deviation)
     figures = evaluate_codec(vae, codec, data)
     assert figures["offset_rms_sigma"] == pytest.approx(0.5, rel=1e-4)
@@ -130,7 +131,7 @@ def test_no_image_to_evaluate_is_an_error(data):
 
 def test_what_training_writes_says_what_it_is_for(tmp_path, data):
     vae = toy_vae()
-    lively_codec(vae, data).export(tmp_path, "my_", 0.13025)
+    lively_codec(vae, data).export(tmp_path, "my_", replace(latent_space(vae), scale_factor=0.13025))
     found = {part: read_header(tmp_path / f"my_vae_transparent_{part}.safetensors") for part in ("encoder", "decoder")}
     factor = str(2 ** (len(vae.config.block_out_channels) - 1))
     for part, (metadata, _) in found.items():

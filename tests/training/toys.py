@@ -61,3 +61,22 @@ def short_run(out: Path, steps: int = 3, **more) -> RunConfig:
     """A run of a few steps."""
     defaults = {"batch": 4, "log_every": 1, "warmup": 1, "sample_minutes": 99.0, "save_minutes": 99.0}
     return RunConfig(str(out), steps=steps, **{**defaults, **more})
+
+
+def flux_vae() -> AutoencoderKL:
+    """An untrained autoencoder as Flux has it: 16 channels, factor 8, scale and shift, no quant convolutions."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=(32, 32, 32, 32),
+        latent_channels=16,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():  # fresh ones have wide posteriors
+        vae.encoder.conv_out.bias[16:] = -3.0
+    return vae.requires_grad_(False).eval()
