@@ -21,8 +21,10 @@ from lib_layerdiffuse.cli.main import COMMANDS, Command, main
 from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import METHODS
+from lib_layerdiffuse.files.downloads import LayerFiles
 from lib_layerdiffuse.form.ways import CHAINS
-from lib_layerdiffuse.standalone import extras
+from lib_layerdiffuse.standalone import extras, loading
+from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 
 FAST = ["--steps", "1", "--passes", "1"]
 
@@ -261,6 +263,21 @@ def test_a_chain_writes_every_layer_once(demo, tmp_path, capsys, names):
     expected = {*(f"a-red-apple-1-{layer}.png" for layer in layers), "contact-sheet.png"}
     assert {path.name for path in tmp_path.iterdir()} == expected
     assert "3 pictures" in capsys.readouterr().out
+
+
+def test_a_chain_of_several_methods(tmp_path, monkeypatch, capsys):
+    host = DiffusersHost(tiny.write_sdxl_folder(tmp_path), "sdxl", LayerFiles([tmp_path], offline=True))
+    monkeypatch.setattr(loading, "base_of", lambda model: "sdxl")
+    monkeypatch.setattr(loading, "load_host", lambda model: host)
+    out, prompts = tmp_path / "out", ("--foreground-prompt", "a cat", "--blended-prompt", "a cat")
+    shape = ("--size", "64", "--format", "ora", "-n", "2", "--seed", "5")
+    assert main(["generate", "in a wood", "--chain", "joint", *FAST, *shape, *prompts, "--out", str(out)]) == 0
+    layers = [f"in-a-wood-{seed}-{layer}.png" for seed in (5, 6) for layer in ("foreground", "background", "blended")]
+    files = [f"in-a-wood-{seed}.ora" for seed in (5, 6)]
+    assert {path.name for path in out.iterdir()} == {*layers, *files, "contact-sheet.png"}
+    captured = capsys.readouterr()
+    assert captured.out.startswith("6 pictures, in-a-wood-5.ora, in-a-wood-6.ora")
+    assert "step 3 of 3: sampling" in captured.err and "not used" not in captured.err
 
 
 def test_a_chain_that_lacks_its_image(demo, tmp_path, capsys):

@@ -114,6 +114,7 @@ class DiffusersHost:
         try:
             for step in range(plan.course.steps):
                 if step:
+                    self._kept.pop("method", None)  # before what the next one needs is asked for
                     release(self.pipeline.device)
                 run = _Run(self, plan.at_step(step, pictures.made), watchers, files)
                 wanted = plan.course.steps * sum(map(len, run.jobs))
