@@ -22,7 +22,7 @@ from ..form.arguments import BY_NAME, INFOTEXT_PREFIX
 from ..form.frames import FRAMES
 from .host.modules import host_module
 from .request import Request
-from .telling import PerPicture
+from .telling import SEED_KEY, PerPicture, per_picture
 from .wrapping import once
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class FramePrompts:
         self.templates = self.given if any(map(is_template, self.given.values())) else {}
         self.extras: list[dict[str, str]] = []  # of each picture of the job, by frame
         self.heads: dict[str, list[str]] = {}  # of each picture: what stands before its extra prompt
+        self.set_seeds: list[int] = []  # of each picture: that of its result, by which all frames are made again
         self._before: dict[str, list[str]] = {}
         self._once: list[Callable[[], None]] = []
 
@@ -93,9 +94,11 @@ class FramePrompts:
         self.extras, self.heads = extras, heads
 
     def remove(self) -> None:
-        """Give `p` its own methods back where they were not called."""
+        """Give `p` its own methods back where they were not called, and its own seeds in texts."""
         while self._once:
             self._once.pop()()
+        if self.set_seeds:
+            self.p.extra_generation_params.pop(SEED_KEY, None)
 
     # --- before other scripts
 
@@ -168,6 +171,7 @@ class FramePrompts:
             self.heads[name] = [read[source].head for source in sources if source < len(read)]
         self.extras = [self._extras(expansions["all_prompts"][source]) for source in sources]
         self._tell()
+        self._tell_seeds()
 
     def _is_alone(self) -> bool:
         """Whether each text stands for a whole result: another script made more or fewer of them, or a list is odd."""
@@ -223,6 +227,15 @@ class FramePrompts:
             parameters[BY_NAME[name].infotext_key] = texts[0] if len(set(texts)) == 1 else PerPicture(texts, template)
             if set(texts) != {template}:
                 parameters[TEMPLATE_KEY.format(name)] = template
+
+    def _tell_seeds(self) -> None:
+        """Frames whose seeds count up tell that of their result: with their own, pasted, they would make another."""
+        p, frames = self.p, len(self.frames)
+        firsts = p.all_seeds[::frames]
+        counted = [first + place for first in firsts for place in range(frames)][: len(p.all_seeds)]
+        if frames > 1 and counted == p.all_seeds:
+            self.set_seeds = [first for first in firsts for _ in range(frames)]
+            p.extra_generation_params[SEED_KEY] = per_picture(self.set_seeds)
 
     # --- with each batch
 

@@ -219,6 +219,8 @@ class LayerDiffuseScript(Scripts.Script):
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
+        if job.prompts is not None and job.prompts.set_seeds:
+            processed.all_seeds = job.prompts.set_seeds
         tell_late(job.p, processed)
         way = way_of(job.p)
         if way is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from ..core.errors import LayerDiffuseError, without_frames
@@ -11,6 +12,7 @@ from ..core.errors import LayerDiffuseError, without_frames
 logger = logging.getLogger(__name__)
 
 ERROR_KEY, NOTE_KEY = "layerdiffusion_error", "layerdiffusion_note"
+SEED_KEY = "Seed"  # of an infotext; among generation parameters it goes before the WebUI's own
 
 
 class Telling:
@@ -67,6 +69,12 @@ class Telling:
             parameters[ERROR_KEY] = str(self.failed)
         if self._notes:
             parameters[NOTE_KEY] = "; ".join(self._notes)
+
+
+def per_picture(values: Sequence[int]) -> str | PerPicture:
+    """Numbers, one for each picture, as a value of generation parameters."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 else PerPicture(texts, texts[0])
 
 
 class PerPicture:

@@ -371,3 +371,24 @@ def test_what_no_script_expands(text) -> None:
 )
 def test_what_a_script_may_expand(text) -> None:
     assert is_template(text)
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize("extra", [{}, EXTRAS], ids=["plain", "extra prompts"])
+def test_any_frame_tells_the_seed_that_makes_its_set_again(sd15, extra) -> None:
+    layer = {"method": "sd15_joint", **extra}
+    both = run(sd15, layer, steps=1, batch_size=6)
+    assert [parameters(text)["Seed"] for text in told(both)] == ["11"] * 3 + ["14"] * 3
+    assert both.processed.all_seeds == [11] * 3 + [14] * 3 and "Seed" not in both.parameters
+    again = run(sd15, layer, steps=1, batch_size=3, seed=14)
+    pairs = zip(again.arrays, both.arrays[3:], strict=True)
+    assert all(abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
+    assert [parameters(text) for text in told(again)] == [parameters(text) for text in told(both)][3:]
+
+
+def test_seeds_of_somebody_elses_choice_are_told_as_they_are(sd15) -> None:
+    outcome = run(sd15, {"method": "sd15_joint"}, steps=1, batch_size=3, seed=[5, 9, 2])
+    assert [parameters(text)["Seed"] for text in told(outcome)] == ["5", "9", "2"]
+    assert outcome.processed.all_seeds == [5, 9, 2]

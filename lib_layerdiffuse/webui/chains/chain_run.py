@@ -13,10 +13,9 @@ from ...core.methods import Method
 from ...form.arguments import BY_NAME, INFOTEXT_PREFIX, LayerArguments, to_infotext
 from ...form.frames import FRAMES
 from ...sets.chains import MAX_SEED, Chain, Step, check_given, find_chain
-from ..telling import PerPicture
+from ..telling import SEED_KEY, per_picture
 
 LAYER_KEY = f"{INFOTEXT_PREFIX}layer"  # in the text of each picture: which frame it is
-SEED_KEY = "Seed"
 
 
 @dataclass(eq=False)
@@ -136,12 +135,6 @@ class ChainRun:
         (frame,) = self.step.makes
         seeds = {SEED_KEY: per_picture(self.pictures.seeds)} if self.seeds_of(frame) else {}
         return {**self.pictures.texts, LAYER_KEY: frame, **seeds}
-
-
-def per_picture(values: Sequence[int]) -> Any:
-    """Numbers, one for each picture, as a value of generation parameters."""
-    texts = [str(value) for value in values]
-    return texts[0] if len(set(texts)) == 1 else PerPicture(texts, texts[0])
 
 
 def chain_run(arguments: LayerArguments) -> ChainRun | None:

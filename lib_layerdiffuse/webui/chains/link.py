@@ -13,9 +13,9 @@ from ...form.arguments import INFOTEXT_PREFIX
 from ..frame_prompts import PER_PICTURE, FramePrompts
 from ..host.modules import host_module
 from ..request import Request
-from ..telling import ERROR_KEY, NOTE_KEY
+from ..telling import ERROR_KEY, NOTE_KEY, SEED_KEY
 from ..wrapping import once
-from .chain_run import SEED_KEY, ChainRun
+from .chain_run import ChainRun
 
 KEPT = (*PER_PICTURE, "all_seeds", "all_subseeds")
 UNDETERMINED = -1  # the WebUI's count of jobs before it is known
