@@ -21,8 +21,9 @@ testclient = pytest.importorskip("fastapi.testclient", exc_type=ImportError)
 
 from lib_layerdiffuse import __version__  # noqa: E402
 from lib_layerdiffuse.core.bases import BASES, SD_HUB  # noqa: E402
-from lib_layerdiffuse.core.methods import METHODS, methods_for  # noqa: E402
+from lib_layerdiffuse.core.methods import METHODS  # noqa: E402
 from lib_layerdiffuse.form.arguments import BY_NAME  # noqa: E402
+from lib_layerdiffuse.form.ways import CHAINS, find_way, ways_for  # noqa: E402
 from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
 
 ROOT = "/layerdiffuse/v1"
@@ -85,10 +86,14 @@ def test_the_tables(client) -> None:
     assert client.get(f"{ROOT}/version").json()["version"] == __version__
     assert client.get(f"{ROOT}/version").json()["base"] == "sd15"
     assert [row["name"] for row in client.get(f"{ROOT}/schema").json()] == list(BY_NAME)
-    assert [row["id"] for row in client.get(f"{ROOT}/methods").json()] == [method.id for method in METHODS]
+    rows = client.get(f"{ROOT}/methods").json()
+    assert [row["id"] for row in rows] == [row.id for row in (*METHODS, *CHAINS)]
+    chain = next(row for row in rows if row["id"] == "xl_bg2fg")
+    assert chain["steps"] == ["xl_bg2blend", "xl_bgblend2fg"] and chain["frames"] == ["foreground", "blended"]
+    assert chain["files"] == [f"{stem}.safetensors" for stem in find_way("xl_bg2fg").stems]
     joint = next(row for row in client.get(f"{ROOT}/methods?base=sd15").json() if row["id"] == "sd15_joint")
     assert joint["frames"] == ["foreground", "background", "blended"] and joint["transparent_frames"] == 1
-    assert len(client.get(f"{ROOT}/methods?base=sdxl").json()) == len(methods_for("sdxl"))
+    assert len(client.get(f"{ROOT}/methods?base=sdxl").json()) == len(ways_for("sdxl"))
 
 
 def test_openapi_describes_every_route(client) -> None:

@@ -12,9 +12,11 @@ from ... import __version__
 from ...core.bases import BASES, SD_HUB
 from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
 from ...core.files.weights import SUFFIX
-from ...core.methods import METHODS, Method, methods_for, stems_of
+from ...core.methods import Method, stems_of
 from ...form.arguments import describe
 from ...form.values import image_to_base64
+from ...form.ways import Way, steps_of, ways_for
+from ...sets.chains import FRAMES, Chain
 from ..downloads import HostLayerFiles
 from ..host.host import WebuiHost, computing_device, host_of, loaded_base, loaded_model
 from ..host.modules import host_module
@@ -73,16 +75,24 @@ def schema() -> list[dict[str, Any]]:
 
 
 def methods(base: str | None = None) -> list[dict[str, Any]]:
-    """The layer methods, of one base or of all"""
-    return [row_of(method) for method in (METHODS if base is None else methods_for(known(base)))]
+    """The layer methods, of one base or of all, and the chains of them"""
+    ways = ways_for(None if base is None else known(base))
+    return [row_of(way) for way in sorted(ways, key=lambda way: isinstance(way, Chain))]
 
 
-def row_of(method: Method) -> dict[str, Any]:
-    """A method of the table as data."""
+def row_of(way: Way) -> dict[str, Any]:
+    """A method or chain as data; its frames in the order of a result."""
     names = ("id", "label", "title", "mode", "base", "transparent_frames")
-    stems = dict.fromkeys((method.weights, method.decoder) if method.transparent_frames else (method.weights,))
-    lists = {"frames": list(method.frames), "images": list(method.images)}
-    return {name: getattr(method, name) for name in names} | lists | {"files": [stem + SUFFIX for stem in stems]}
+    frames = [frame for frame in FRAMES if frame in way.frames] if isinstance(way, Chain) else list(way.frames)
+    lists = {"frames": frames, "images": list(way.images), "steps": [method.id for method in steps_of(way)]}
+    stems = [stem for method in steps_of(way) for stem in stems_for(method)]
+    return {name: getattr(way, name) for name in names} | lists | {"files": list(dict.fromkeys(stems))}
+
+
+def stems_for(method: Method) -> list[str]:
+    """The files of a method."""
+    stems = [method.weights, *([method.decoder] if method.transparent_frames else [])]
+    return [stem + SUFFIX for stem in stems]
 
 
 def files(base: str | None = None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class MethodRow(BaseModel):
     frames: list[str]
     transparent_frames: int = Field(description="how many of the frames, from the first on, are RGBA")
     images: list[str] = Field(description="frames that must be given")
+    steps: list[str] = Field(description="the methods of a chain, one after the other; of a method itself")
     files: list[str] = Field(description="layer files that it needs")
 
 
