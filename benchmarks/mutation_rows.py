@@ -53,8 +53,8 @@ FAULTS = (
     ),
     Fault(
         "core/sharing/sharing_unit.py",
-        '.float() * strength).to(like) for part in ("weight", "bias")]',
-        '.float() * (strength if part == "weight" else 1)).to(like) for part in ("weight", "bias")]',
+        '.float() * strength).to(like) for part in ("weight", "bias"))',
+        '.float() * (strength if part == "weight" else 1)).to(like) for part in ("weight", "bias"))',
         "the weight scales the bias of the control signal too",
         ("core/sharing/test_control_weight.py",),
     ),
@@ -88,8 +88,8 @@ FAULTS = (
     ),
     Fault(
         "standalone/run_plan.py",
-        "start = settings.seed + first * self.frames",
-        "start = settings.seed + first",
+        "self.settings.seed + group * self.frames",
+        "self.settings.seed + group",
         "seeds of later joint batches follow those of the first",
         ("standalone/test_run_plan.py",),
     ),
@@ -102,8 +102,8 @@ FAULTS = (
     ),
     Fault(
         "webui/run.py",
-        "return on_grey(picture, height, width, self.arguments.resize_mode)",
-        'return on_grey(picture, height, width, "just-resize")',
+        "on_grey(rgba_array(picture), height, width, self.arguments.resize_mode)",
+        'on_grey(rgba_array(picture), height, width, "just-resize")',
         "the resize mode of a WebUI's job decides what its method sees",
         ("webui/test_rules.py",),
     ),

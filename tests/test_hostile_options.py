@@ -132,7 +132,7 @@ def options_of(command: str) -> Iterator[argparse.Action]:
 
 def tried(capsys, command: str, words: list[str]) -> str:
     """What a command says of `words`, after checks that it says one thing and leaves nothing."""
-    before = sorted(os.listdir())
+    before = sorted(Path.cwd().iterdir())
     try:
         code = main([*command.split(), *words])
     except SystemExit as leaving:  # argparse leaves by itself
@@ -144,7 +144,7 @@ def tried(capsys, command: str, words: list[str]) -> str:
     refusals = [line for line in shown.splitlines() if line.startswith("error: ")]
     assert len(refusals) == (1 if code or "that may begin" in shown else 0), (words, shown)
     assert all(len(line) < 2100 for line in refusals), words
-    assert sorted(os.listdir()) == before, (words, os.listdir())
+    assert sorted(Path.cwd().iterdir()) == before, words
     return shown
 
 

@@ -68,7 +68,7 @@ def fetch_file(
         if have != announced.size:  # older clients would ask for the bytes after the last
             _append(url, WatchedFile(file, announced.size, watch), (have, announced.size), token)
     check_whole(partial, announced.size, checksum)
-    os.replace(partial, folder / name)
+    partial.replace(folder / name)
     return folder / name
 
 

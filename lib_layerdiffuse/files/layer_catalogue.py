@@ -41,12 +41,12 @@ class Loaded:
     def misfit(self, file: LayerFile, method: Method | None = None) -> str:
         """Why a file does not fit what is loaded, or this method; empty where it does."""
         contents = file.contents
-        if not contents.bases or self.base is not None and self.base not in contents.bases:
+        if not contents.bases or (self.base is not None and self.base not in contents.bases):
             return f"made for {titles(contents.bases)}"
         if self.parameters is not None and not contents.fits_unet(self.parameters):
             return "made for another UNet than the loaded one"
         methods = self.methods(file)
-        if contents.kind and (not methods or method is not None and method.id not in contents.methods):
+        if contents.kind and (not methods or (method is not None and method.id not in contents.methods)):
             return f"made for {' or '.join(repr(one.title) for one in methods) or 'no method that this program knows'}"
         return ""
 
@@ -101,19 +101,19 @@ class Catalogue:
 def weight_files(folder: Path) -> Iterator[Path]:
     """Paths of safetensors files in a folder and those inside it; no folder twice, whatever links there are."""
     seen: set[tuple[int, int]] = set()
-    left = MOST if _is_new(str(folder), seen) else 0
+    left = MOST if _is_new(folder, seen) else 0
     for place, folders, names in os.walk(folder, followlinks=True):
         depth = len(Path(place).relative_to(folder).parts)
-        folders[:] = sorted(name for name in folders if depth < DEPTH and _is_new(os.path.join(place, name), seen))
+        folders[:] = sorted(name for name in folders if depth < DEPTH and _is_new(Path(place, name), seen))
         for name in names:
             if name.lower().endswith(SUFFIX) and left > 0:
                 left -= 1
                 yield Path(place) / name
 
 
-def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
     try:
-        state = os.stat(folder)
+        state = folder.stat()
     except OSError:
         return False
     key = (state.st_dev, state.st_ino)
@@ -160,7 +160,7 @@ def is_there(folders: Iterable[Path], name: str) -> bool:
 
 def _is_called(name: str, wanted: str) -> bool:
     """Whether a file's name is the plain one that is wanted, or ends in it where that names no folder."""
-    return _plain(name) == wanted or "/" not in wanted and _plain(name).endswith(f"/{wanted}")
+    return _plain(name) == wanted or ("/" not in wanted and _plain(name).endswith(f"/{wanted}"))
 
 
 def _plain(name: str) -> str:

@@ -21,6 +21,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +74,7 @@ def rebuilt(*arguments: Any) -> Tensor:
     if len(shape) != len(strides) or not all(type(number) is int and number >= 0 for number in whole):
         raise Refused("a tensor with a shape that makes no sense")
     last = start + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) > storage.count or math.prod(shape) and last >= storage.count:
+    if math.prod(shape) > storage.count or (math.prod(shape) and last >= storage.count):
         raise Refused("a tensor that is larger than its numbers")
     return Tensor(storage, start, tuple(shape), tuple(strides))
 
@@ -155,7 +156,7 @@ def write(archive: zipfile.ZipFile, folder: str, tensors: dict[str, Tensor], tar
         header[key] = {"dtype": tensor.storage.kind.name, "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with open(target, "wb") as file:
+    with Path(target).open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
             file.write(numbers_of(archive, folder, tensor))
@@ -177,7 +178,7 @@ def limit(size: int) -> None:
 
 def convert(source: str, target: str, *prefixes: str) -> None:
     """The whole work; Refused, or what the file system says."""
-    with open(source, "rb") as file:
+    with Path(source).open("rb") as file:
         size = file.seek(0, 2)
         limit(size)
         try:

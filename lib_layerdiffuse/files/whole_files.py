@@ -25,7 +25,7 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EA
 def write_whole(path: Path, write: Writer) -> None:
     """Let `write` fill a temporary file, then name it `path`; OutputError, and nothing left, when that fails."""
     with _partial(path, write) as partial:
-        os.replace(partial, path)
+        partial.replace(path)
 
 
 def write_new(folder: Path, stem: str, suffix: str, write: Writer) -> Path:
@@ -59,7 +59,7 @@ def _take_folder(partial: Path, path: Path) -> bool:
         return False
     if os.name == "nt":  # which names nothing over an empty folder
         path.rmdir()
-    os.rename(partial, path)
+    partial.rename(path)
     return True
 
 
@@ -100,7 +100,7 @@ def _take(partial: Path, path: Path) -> bool:
         path.open("xb").close()
     except FileExistsError:
         return False
-    os.replace(partial, path)
+    partial.replace(path)
     return True
 
 

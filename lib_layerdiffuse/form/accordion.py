@@ -74,7 +74,7 @@ def state_text(base: str | None, note: str) -> str:
 class Surroundings:
     """The interface that an accordion stands in."""
 
-    base: str | None | Callable[[], str | None] = None  # the loaded base model, or a function that tells it
+    base: str | Callable[[], str | None] | None = None  # the loaded base model, or a function that tells it
     header: Header = checkbox_header  # header(gradio, prefix) is a context manager that yields the enable box
     prefix: str = "layerdiffuse"  # begins every element's id
     hidden: tuple[str, ...] = ()  # arguments that this interface never shows

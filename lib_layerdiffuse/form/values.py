@@ -86,7 +86,7 @@ def parse_number(argument: Argument, raw: Any) -> float:
 
 def parse_seed(argument: Argument, raw: Any) -> int:
     """A whole number from -1 to 2^32 - 1, also as text; None and empty text are -1."""
-    if raw is None or isinstance(raw, str) and not raw.strip():
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
         return SEED_LIKE_SET
     number = parse_number(argument, raw)
     if number != int(number):
@@ -139,7 +139,7 @@ def parse_file(argument: Argument, raw: Any) -> str:
 
 def parse_image(argument: Argument, raw: Any) -> Image.Image | None:
     """PIL RGBA image from any of the forms that a UI or an API sends; None and empty text are no image."""
-    if raw is None or isinstance(raw, str) and not raw.strip():
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
         return None
     for kind, read in IMAGE_READERS:
         if isinstance(raw, kind):
@@ -181,7 +181,7 @@ def image_from_text(raw: str) -> Image.Image:
 
 def image_from_array(raw: np.ndarray) -> Image.Image:
     """PIL image from uint8 [H,W], [H,W,3] or [H,W,4]."""
-    if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or raw.ndim == 3 and raw.shape[2] not in (3, 4):
+    if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or (raw.ndim == 3 and raw.shape[2] not in (3, 4)):
         raise ValueError(f"array of {raw.dtype} with shape {list(raw.shape)}")
     return Image.fromarray(raw)
 

@@ -11,7 +11,6 @@ import csv
 import json
 import logging
 import math
-import os
 import pickle
 import shutil
 import time
@@ -307,7 +306,7 @@ class _Run:
         torch.save(self._state(), fresh / "state.pt")
         if old.exists():
             shutil.rmtree(old)
-        os.replace(fresh, old)
+        fresh.replace(old)
 
     def _state(self) -> dict:
         unwrap = self.accelerator.unwrap_model

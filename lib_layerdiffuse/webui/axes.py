@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..files.layer_catalogue import Catalogue
@@ -42,8 +42,7 @@ def register_axes() -> None:
 def plot_module() -> Any:
     """The WebUI's loaded script for X/Y/Z plots, if it has one."""
     for script in host_module("scripts").scripts_data:
-        name = os.path.basename(str(script.path))
-        if name == "xyz_grid.py" and hasattr(script.module, "axis_options"):
+        if Path(script.path).name == "xyz_grid.py" and hasattr(script.module, "axis_options"):
             return script.module
     return None
 

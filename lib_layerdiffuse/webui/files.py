@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +64,8 @@ def before_saving(parameters: Any, options: Options) -> None:
     image, given = parameters.image, parameters.filename
     if not is_ours(image, parameters.pnginfo):
         return
-    stem, extension = os.path.splitext(given)
+    extension = Path(given).suffix
+    stem = given.removesuffix(extension)
     if image.mode == "RGBA":
         extension = with_alpha_extension(image, options)
     if is_marked(image):
@@ -83,7 +83,7 @@ def with_alpha_extension(image: Image.Image, options: Options) -> str:
 def free(stem: str, extension: str) -> str:
     """The path, with a number at its end where a WebUI that numbers its files has not seen that it is taken."""
     path, number = stem + extension, 0
-    while os.path.exists(path) and option("save_images_add_number", True):
+    while Path(path).exists() and option("save_images_add_number", True):
         number += 1
         path = f"{stem}-{number}{extension}"
     return path

@@ -7,9 +7,9 @@ show. They are given a copy of a layer; what they write beside the pixels (name,
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from . import beside, files
@@ -83,7 +83,7 @@ def write(
     *others: Any, **named: Any,
 ) -> None:  # fmt: skip
     """The WebUI's writing of a file: it knows no WebP with alpha, and leaves hidden colours in a JPEG."""
-    kind = (extension or os.path.splitext(filename)[1]).lower()
+    kind = (extension or Path(filename).suffix).lower()
     texts = named.get("existing_pnginfo") or (others[0] if others else None) or {"parameters": geninfo}
     if image.mode == "RGBA" and files.is_ours(image, texts):
         if kind == files.WEBP:

@@ -98,10 +98,10 @@ def test_look_up_by_base_and_mode():
 
 
 def test_issue_133_wrong_base_is_refused_with_advice():
-    with pytest.raises(BaseMismatchError, match="sd15_fg.*SD1.5") as error:
+    with pytest.raises(BaseMismatchError, match=r"sd15_fg.*SD1.5") as error:
         methods.choose_method("sdxl", name="sd15_fg")
     assert "xl_fg_attn" in str(error.value)
-    with pytest.raises(BaseMismatchError, match="SD1.5"):
+    with pytest.raises(BaseMismatchError, match=r"SD1.5"):
         methods.choose_method("sdxl", "joint")
 
 

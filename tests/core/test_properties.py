@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -99,7 +101,7 @@ def test_tiles_cover_a_side_overlap_enough_and_begin_at_latents(length, tile):
     for span in found:
         assert span.start % FACTOR == 0 and span.stop - span.start >= min(length, tile)
         assert span.stop - span.start < tile + FACTOR or length <= tile
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert before.start < after.start and before.stop - after.start >= OVERLAP - FACTOR
 
 

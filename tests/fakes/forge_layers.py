@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +96,7 @@ class ForgeBlock(BasicTransformerBlock):
 class ForgeUNet(UNetModel):
     """The UNet with Forge's call."""
 
-    transformer_options: dict[str, Any] = {}
+    transformer_options: ClassVar[dict[str, Any]] = {}
 
     def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None):
         self.transformer_options = transformer_options or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -126,7 +126,7 @@ class Img2Img(Processing):
     """Image to image; a mask's white part is painted anew."""
 
     resize_mode, inpaint_full_res, inpaint_full_res_padding = 0, False, 4
-    init_images: list[Image.Image] = []
+    init_images: ClassVar[list[Image.Image]] = []
     image_mask = mask = nmask = init_latent = None
 
     def __init__(self, webui: Any, **fields: Any):

@@ -6,7 +6,6 @@ import base64
 import importlib
 import io
 import math
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,25 +68,26 @@ class Images:
     def save_image(self, image: Image.Image, path: str, basename: str, seed: Any = None, *others: Any, **named: Any):
         """Save with the callbacks before and after; returns the paths of the picture and of its text."""
         extension = others[1] if len(others) > 1 else named.get("extension", "png")
-        os.makedirs(path, exist_ok=True)
+        Path(path).mkdir(parents=True, exist_ok=True)
         stem = named.get("forced_filename") or numbered(path, basename, seed, named)
         pnginfo, info = named.get("existing_info") or {}, named.get("info")
         if info is not None:
             pnginfo[named.get("pnginfo_section_name", "parameters")] = info
-        target = os.path.join(path, f"{stem}.{extension}")
+        target = str(Path(path, f"{stem}.{extension}"))
         parameters = SimpleNamespace(image=image, p=named.get("p"), filename=target, pnginfo=pnginfo)
         host("script_callbacks").before_image_saved_callback(parameters)
         self._write(parameters, info)
         parameters.image.already_saved_as = parameters.filename
         self.saved.append(parameters.filename)
         host("script_callbacks").image_saved_callback(parameters)
-        text = os.path.splitext(parameters.filename)[0] + ".txt"
-        return parameters.filename, text if os.path.exists(text) else None
+        text = Path(parameters.filename).with_suffix(".txt")
+        return parameters.filename, str(text) if text.exists() else None
 
     def _write(self, parameters: Any, info: str | None) -> None:
         """The file, and by the settings a JPEG of a large picture and a text beside it."""
         opts, image = self.webui.opts, parameters.image
-        stem, extension = os.path.splitext(parameters.filename)
+        extension = Path(parameters.filename).suffix
+        stem = parameters.filename.removesuffix(extension)
         files = [(image, extension)]
         if opts.export_for_4chan and max(image.size) > opts.target_side_length:
             share = opts.target_side_length / max(image.size)
@@ -95,7 +95,7 @@ class Images:
         for picture, kind in files:
             temporary = f"{stem}.tmp"
             host("images").save_image_with_geninfo(picture, info, temporary, kind, existing_pnginfo=parameters.pnginfo)
-            os.replace(temporary, stem + kind)
+            Path(temporary).replace(stem + kind)
         if opts.save_txt and info is not None:
             Path(f"{stem}.txt").write_text(info, encoding="utf-8")
 
@@ -115,7 +115,8 @@ class Images:
 def next_number(path: str, basename: str) -> int:
     """One more than the highest number of the files in this folder."""
     prefix = f"{basename}-" if basename else ""
-    starts = [name.removeprefix(prefix).split(".")[0].split("-")[0] for name in os.listdir(path) if prefix in name]
+    names = [file.name for file in Path(path).iterdir()]
+    starts = [name.removeprefix(prefix).split(".")[0].split("-")[0] for name in names if prefix in name]
     return max([int(start) for start in starts if start.isdigit()], default=-1) + 1
 
 
@@ -136,7 +137,7 @@ def write_file(
     existing_pnginfo: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """A PNG with its texts; JPEG and WebP lose their alpha."""
-    extension = extension or os.path.splitext(filename)[1]
+    extension = extension or Path(filename).suffix
     kind = Image.registered_extensions()[extension]
     if extension == ".png":
         image.save(filename, kind, pnginfo=text_chunks(existing_pnginfo or {}) if opts.enable_pnginfo else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Processing:
     is_hr_pass = enable_hr = False
     sampler = color_corrections = overlay_images = mask_for_overlay = paste_to = None
     iteration = batch_index = 0
-    styles: list[str] = []
+    styles: ClassVar[list[str]] = []
 
     def __init__(self, webui: Any, is_img2img: bool, **fields: Any):
         self.webui, self.scripts = webui, webui.runners[is_img2img]
@@ -83,7 +83,7 @@ class Processing:
     def get_token_merging_ratio(self, for_hr: bool = False) -> float:
         """Share of tokens that may be merged."""
         opts = self.webui.opts
-        return for_hr and opts.token_merging_ratio_hr or self.token_merging_ratio or opts.token_merging_ratio
+        return (for_hr and opts.token_merging_ratio_hr) or self.token_merging_ratio or opts.token_merging_ratio
 
     def setup_prompts(self) -> None:
         """Prompts, with styles, and seeds of the whole job."""

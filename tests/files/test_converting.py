@@ -231,7 +231,7 @@ def test_an_endless_pickle_ends(tmp_path, monkeypatch):
         files.find(STEM)
     body = b"\x80\x02}" + head[2:] + b"K\x01s."  # {key: 1}
     files = files_with(tmp_path, archive(a__data_pkl=body))
-    with pytest.raises(WeightsError, match="could not be converted|ended with"):
+    with pytest.raises(WeightsError, match=r"could not be converted|ended with"):
         files.find(STEM)
 
 

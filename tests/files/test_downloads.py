@@ -106,7 +106,7 @@ def test_a_broken_download_leaves_nothing_under_the_final_name_and_goes_on_later
 
 
 def test_a_file_that_the_hub_does_not_have(tmp_path, hub):
-    with pytest.raises(WeightsError, match="no_such_file.safetensors"):
+    with pytest.raises(WeightsError, match=r"no_such_file.safetensors"):
         LayerFiles([tmp_path]).find("no_such_file")
 
 
@@ -135,7 +135,7 @@ def test_what_a_mirror_serves_must_be_what_the_hub_has(tmp_path, hub, origin, ca
 def test_a_mirror_that_serves_another_file_is_refused_whatever_it_says_of_it(tmp_path, hub, origin, told):
     hub.content = CONTENT[::-1]
     hub.etag = hashlib.sha256(hub.content).hexdigest() if told == "its own" else "abc"
-    with pytest.raises(WeightsError, match="another layer_sd15_joint|damaged"):
+    with pytest.raises(WeightsError, match=r"another layer_sd15_joint|damaged"):
         LayerFiles([tmp_path]).find("layer_sd15_joint")
     assert not list(tmp_path.iterdir()) and (told == "none" or not hub.starts)
 

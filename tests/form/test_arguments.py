@@ -154,7 +154,7 @@ def test_bad_values_are_refused_by_the_argument_s_name(name, value):
 def test_unknown_methods_and_names_list_the_valid_ones():
     with pytest.raises(InputError, match="xl_fg_attn"):
         parse_mapping({"method": "SD3 magic"})
-    with pytest.raises(InputError, match="wait.*ending_step"):
+    with pytest.raises(InputError, match=r"wait.*ending_step"):
         parse_mapping({"wait": 1})
     with pytest.raises(InputError, match="at most"):
         parse_positional([False] * (len(ARGUMENTS) + 1))
@@ -179,7 +179,7 @@ def test_places_are_those_of_the_list_that_users_know():
 
 @pytest.mark.parametrize("sent", [10, -1, "10", "-1", 4.5, float("nan"), float("inf"), True, False, [4], "4th"])
 def test_no_place_in_the_list(sent):
-    with pytest.raises(InputError, match="xl_fg_attn|name of a method") as caught:
+    with pytest.raises(InputError, match=r"xl_fg_attn|name of a method") as caught:
         parse_positional([{"method": sent}])
     assert caught.value.what_to_do and len(str(caught.value)) < 400
 

@@ -101,7 +101,7 @@ def test_seeds_are_whole_numbers(sent, seed):
 
 @pytest.mark.parametrize("sent", [-2, 2**32, 1.5, "x", True, float("nan"), float("inf"), [1]])
 def test_what_is_no_seed_is_refused(sent):
-    with pytest.raises(InputError, match="bg_seed.*from -1 to 4294967295"):
+    with pytest.raises(InputError, match=r"bg_seed.*from -1 to 4294967295"):
         BY_NAME["bg_seed"].parse(sent)
 
 

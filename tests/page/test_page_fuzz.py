@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import struct
 import time
@@ -269,7 +268,7 @@ def test_addresses_that_the_page_has_no_use_for_are_closed(page):
 
 
 def test_files_outside_the_page_are_not_served(page):
-    for path in ("/etc/passwd", str(Path(__file__).resolve()), "../../etc/passwd", f"{os.getcwd()}/pyproject.toml"):
+    for path in ("/etc/passwd", str(Path(__file__).resolve()), "../../etc/passwd", f"{Path.cwd()}/pyproject.toml"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             page.caller.get(f"/gradio_api/file={path}")
         assert refused.value.code in (403, 404)

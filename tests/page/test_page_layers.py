@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,8 +83,7 @@ class LayersTab:
         self.tab.wait_for_selector(link)
         with self.tab.expect_download() as waiting:
             self.tab.click(link)
-        with open(waiting.value.path(), "rb") as file:
-            return waiting.value.suggested_filename, file.read()
+        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
 
 
 @pytest.fixture

@@ -104,9 +104,9 @@ def test_what_cannot_be_gathered_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match="holds no picture"):
         gathered([tmp_path / "empty"])
-    with pytest.raises(InputError, match="nowhere.png"):
+    with pytest.raises(InputError, match=r"nowhere.png"):
         gathered([tmp_path / "nowhere.png"])
-    with pytest.raises(InputError, match="text.png, which cannot be read"):
+    with pytest.raises(InputError, match=r"text.png, which cannot be read"):
         gathered([tmp_path / "text.png"])[0].read()
     save(tmp_path / "set", "foreground.png")
     Image.new("RGB", (9, 9)).save(tmp_path / "set" / "background.png")

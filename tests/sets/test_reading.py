@@ -157,7 +157,7 @@ def test_other_colours_are_refused_before_pixels_are_read(mode, made, reason):
 
 def test_without_psd_tools_the_line_to_type_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "psd_tools", None)
-    with pytest.raises(MissingExtraError, match='pip install "psd-tools>=1.18"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "psd-tools>=1.18"'):
         read_set(pack_set(example(), "psd").content, "a.psd")
     assert len(read_set(pack_set(example(), "ora").content, "a.ora")) == 4
 
@@ -257,7 +257,7 @@ def test_a_folder_opens_no_file_outside_of_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.ora", "a.zip"])
 def test_an_archive_that_would_fill_the_memory_is_not_unpacked(monkeypatch, name):
-    with pytest.raises(InputError, match="(layers.json|stack.xml) of [0-9]+ bytes, more than"):
+    with pytest.raises(InputError, match=r"(layers.json|stack.xml) of [0-9]+ bytes, more than"):
         read_set(zip_of(extra={"stack.xml": b" " * (2**20 + 1)}, padding=" " * 2**24), name)
     monkeypatch.setattr(archives, "MOST_TOTAL", 1000)
     with pytest.raises(InputError, match="more than"):

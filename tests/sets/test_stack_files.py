@@ -66,7 +66,8 @@ def test_a_project_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(stack_files, "png_bytes", full)
     with pytest.raises(OutputError):
         write_project(small_stack().state, tmp_path / "project.zip")
-    assert os.listdir(tmp_path) == ["project.zip"] and (tmp_path / "project.zip").read_bytes() == old
+    assert list(tmp_path.iterdir()) == [tmp_path / "project.zip"]
+    assert (tmp_path / "project.zip").read_bytes() == old
 
 
 def edited(tmp_path, edit=None, **files) -> str:
@@ -122,7 +123,7 @@ def test_what_is_wrong_in_the_text_is_told(tmp_path, kind):
     if kind == "huge scale":  # as large as a layer may be
         assert len(read_project(path).layers) == 3
         return
-    with pytest.raises(InputError, match="edited.zip: "):
+    with pytest.raises(InputError, match=r"edited.zip: "):
         read_project(path)
 
 
@@ -182,7 +183,7 @@ def test_files_that_are_no_project(tmp_path):
             read_project(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(InputError, match="without 'layers.json'"):
+    with pytest.raises(InputError, match=r"without 'layers.json'"):
         read_project(path)
     with pytest.raises(InputError, match="no file"):
         read_project(tmp_path / "missing.zip")

@@ -141,7 +141,7 @@ def test_what_was_written_is_read_back(kind):
         assert same(layer.picture, back.picture) and layer.box == back.box and layer.visible == back.visible
         assert back.opacity == pytest.approx(layer.opacity, abs=0.5 / 255)
         assert back.name in (layer.name, layer.name[:255], layer.name.replace("\x01", " ")) and back.role == layer.role
-        assert kind != "zip" or back.prompt == layer.prompt and back.seed == layer.seed
+        assert kind != "zip" or (back.prompt == layer.prompt and back.seed == layer.seed)
 
 
 def psd_back(made: LayerSet) -> LayerSet:
@@ -245,7 +245,7 @@ def test_a_full_device_is_told(tmp_path, monkeypatch):
 
 
 def fill_device(row, layer_set, options):
-    with open("/dev/full", "r+b", buffering=0) as file:
+    with Path("/dev/full").open("r+b", buffering=0) as file:
         row.write_to(file, layer_set, options)
 
 

@@ -183,7 +183,7 @@ def test_colours_and_styles_are_known_words(tmp_path):
 def test_scenes_in_a_wrong_form_are_named(tmp_path, scenes):
     folder = write_demo_folder(tmp_path)
     (folder / "vocabulary.json").write_text(f'{{"concepts": ["bell"], "scenes": {scenes}}}')
-    with pytest.raises(WeightsError, match="vocabulary.json"):
+    with pytest.raises(WeightsError, match=r"vocabulary.json"):
         read_scenes(folder)
 
 

@@ -259,7 +259,7 @@ def test_layers_that_the_demo_model_does_not_have_are_named(demo, tmp_path):
     assert not files.offers(joint) and files.offers(find_method("demo_bg2fg")) and demo.files.offers(joint)
     assert files.offers(find_method("sd15_joint")), "the hub has it"
     host = DiffusersHost(demo.pipeline, "demo", files)
-    with pytest.raises(WeightsError, match="layer_demo_joint.safetensors.*part of the demo model"):
+    with pytest.raises(WeightsError, match=r"layer_demo_joint.safetensors.*part of the demo model"):
         run(host, mode="joint")
 
 
@@ -335,7 +335,7 @@ def test_issue_133_wrong_base_is_told_before_any_work(demo, changes):
 
 def test_wrong_and_missing_files_are_told_before_sampling(sdxl, sd15):
     reports = []
-    with pytest.raises(WeightsError, match="layer_xl_transparent_conv.safetensors"):
+    with pytest.raises(WeightsError, match=r"layer_xl_transparent_conv.safetensors"):
         run(sdxl, Watchers(progress=lambda fraction, text: reports.append(text)), method="xl_fg_conv")
     assert "sampling" not in reports
     foreign = DiffusersHost(sdxl.pipeline, "sd15", sd15.files)

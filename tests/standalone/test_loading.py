@@ -55,7 +55,7 @@ def test_what_is_no_usable_checkpoint_is_named(found, error, message):
 def test_files_that_are_no_safetensors(tmp_path, content):
     path = tmp_path / "model.ckpt"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="model.ckpt"):
+    with pytest.raises(WeightsError, match=r"model.ckpt"):
         load(checkpoint=path)
 
 
@@ -79,7 +79,7 @@ def test_a_truncated_checkpoint(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({ENTRY: torch.zeros(320, 4, 3, 3), CONTEXT: torch.zeros(320, 768)}, str(path))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="model.safetensors"):
+    with pytest.raises(WeightsError, match=r"model.safetensors"):
         load(checkpoint=path)
 
 
@@ -198,7 +198,7 @@ def test_the_switch_is_put_back_after_loading_offline():
 def test_issue_133_a_wrong_method_is_told_before_the_checkpoint_is_loaded(checkpoint, monkeypatch):
     path, config, _ = checkpoint
     monkeypatch.setattr(loading, "load_checkpoint", lambda *_: pytest.fail("loaded the checkpoint"))
-    with pytest.raises(BaseMismatchError, match="SD1.5"):
+    with pytest.raises(BaseMismatchError, match=r"SD1.5"):
         generate("a cat", method="xl_fg_attn", model=ModelSettings(checkpoint=path, config=config))
 
 

@@ -86,7 +86,7 @@ def test_a_run_writes_a_file_that_loads_and_leaves_the_unet_as_it_was(pipeline, 
     method = layer_method(name, "demo")
     sharing = read_method(path, unet_modules(unet), method)
     assert sharing.frames == len(method.frames) and (sharing.control_encoder is None) == (method.control is None)
-    metadata, shapes = read_header(path)
+    metadata, _ = read_header(path)
     assert metadata["layerdiffuse_part"] == "method" and metadata["layerdiffuse_base"] == "demo"
 
 
@@ -186,9 +186,9 @@ def test_units_do_not_fit_another_unet(pipeline, tmp_path):
     with pytest.raises(BaseMismatchError, match="32 attention layers; expected 20"):
         read_method(path, unet_modules(tiny.sd15_unet()), method)
     wider = layers_unet(context=2 * tiny.CONTEXT)
-    with pytest.raises(BaseMismatchError, match="layer 1 of widths .*64.*32, 32"):
+    with pytest.raises(BaseMismatchError, match=r"layer 1 of widths .*64.*32, 32"):
         read_method(path, unet_modules(wider), method)
-    with pytest.raises(WeightsError, match="3 frames.*fg2bg"):
+    with pytest.raises(WeightsError, match=r"3 frames.*fg2bg"):
         read_method(path, unet_modules(pipeline.unet), layer_method("fg2bg", "demo"))
 
 

@@ -138,8 +138,8 @@ def test_every_part_learns(pipeline, name, mode):
 
 def test_a_method_that_a_base_does_not_have_is_refused(pipeline, tmp_path):
     run = short_run(tmp_path / "run")
-    with pytest.raises(BaseMismatchError, match="joint for SDXL.*fg2blend, bg2blend"):
+    with pytest.raises(BaseMismatchError, match=r"joint for SDXL.*fg2blend, bg2blend"):
         train_layers(pipeline, sdxl_layers(), run, OPTIONS)
-    with pytest.raises(BaseMismatchError, match="fg2blend for the demo model.*joint, fg2bg, bg2fg"):
+    with pytest.raises(BaseMismatchError, match=r"fg2blend for the demo model.*joint, fg2bg, bg2fg"):
         train_layers(layers_pipeline(tmp_path), toy_layers(), run, replace(OPTIONS, method="fg2blend"))
     assert not (tmp_path / "run").exists()

@@ -145,7 +145,7 @@ def test_the_prompts_are_pairs_that_were_held_out(tmp_path):
 def test_files_that_hold_no_prompts_are_named(tmp_path, content):
     path = tmp_path / "prompts"
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputError, match="prompts.*a prompt a line"):
+    with pytest.raises(InputError, match=r"prompts.*a prompt a line"):
         read_prompts(path)
 
 

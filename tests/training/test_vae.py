@@ -42,7 +42,7 @@ def test_noise_is_measured_in_each_channels_own_deviation():
 
 @pytest.mark.parametrize("noise", [(0.1,), (0.1, 0.1, 0.1, -1.0)])
 def test_noise_that_does_not_fit_is_refused(tmp_path, noise):
-    with pytest.raises(InputError, match="latent.noise"):
+    with pytest.raises(InputError, match=r"latent.noise"):
         train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 1), VaeShape((32, 32)), VaeOptions(latent_noise=noise))
 
 

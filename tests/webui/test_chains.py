@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -297,7 +297,7 @@ def test_a_prompt_for_a_layer_that_is_given_is_told_to_be_unused(webui) -> None:
 class Detailer(AlwaysOn):
     """Paints each picture anew by a job of its own, as ADetailer does, and counts."""
 
-    painted: list[str] = []
+    painted: ClassVar[list[str]] = []
 
     def postprocess_image(self, p: Any, told: Any) -> None:
         if getattr(p, "_ad_inner", False):

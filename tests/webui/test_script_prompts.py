@@ -78,7 +78,7 @@ def parameters(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("script", EXPANDING, ids=lambda script: script.__name__)
 def test_dynamic_prompts_561_variants_in_extra_prompts(sd15, script, first) -> None:
     with_script(sd15, script, first)
-    outcome, texts = ran(sd15, {"method": "sd15_joint", **EXTRAS}, prompt=MAIN, batch_size=6, n_iter=2)
+    _, texts = ran(sd15, {"method": "sd15_joint", **EXTRAS}, prompt=MAIN, batch_size=6, n_iter=2)
     assert len(texts) == 12 and not any("{" in text for text in texts)
     for result in range(4):
         foreground, background, blended = texts[3 * result : 3 * result + 3]

@@ -50,7 +50,7 @@ class Contents:
 
     def holds(self, part: str) -> bool:
         """Whether the file has this part."""
-        return self.part == part or self.part == CODEC and part in PARTS
+        return self.part == part or (self.part == CODEC and part in PARTS)
 
     def fits_unet(self, parameters: Shapes) -> bool:
         """Whether a UNet with these parameters, by LDM name, has what the file has offsets or units for."""

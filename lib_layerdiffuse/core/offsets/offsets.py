@@ -6,7 +6,6 @@ W + s * (up @ down), W + s * diff. How they are put on a model: `install`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,7 +239,7 @@ def write_offsets(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(dict(tensors), partial, metadata=dict(metadata or {"format": "pt"}))
-        os.replace(partial, path)
+        partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{path} not written ({error})", "a folder that can be written, with space left", "free space and try again"

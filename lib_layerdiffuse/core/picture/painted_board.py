@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -86,7 +87,7 @@ def maximum_around(values: np.ndarray) -> np.ndarray:
 def filled(peaks: np.ndarray, found: np.ndarray, square: float) -> np.ndarray:
     """The edges [N] with those between them where something lies over the board."""
     whole = peaks.copy()
-    for start, end in zip(found[:-1], found[1:], strict=True):
+    for start, end in pairwise(found):
         steps = round((end - start) / square)
         for step in range(1, steps):
             whole[round(start + step * (end - start) / steps)] = True

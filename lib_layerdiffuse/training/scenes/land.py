@@ -94,7 +94,7 @@ def _rays(canvas: Canvas, start: float) -> None:
 def mountains(canvas: Canvas) -> Place:
     """Rocky ridges with snow on the tops, foothills and a lake or meadow before them."""
     horizon = canvas.between(0.56, 0.66)
-    hour, light = sky(canvas, horizon, ("noon", "day", "morning", "evening"))
+    _, light = sky(canvas, horizon, ("noon", "day", "morning", "evening"))
     side = canvas.pick((-0.8, 0.8))
     rock = canvas.vary(canvas.pick(((0.42, 0.44, 0.52), (0.50, 0.44, 0.40), (0.36, 0.40, 0.44))), 0.05)
     white = canvas.between(0.02, 0.12)

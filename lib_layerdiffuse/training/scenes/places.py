@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def street(canvas: Canvas) -> Place:
 def _house_row(canvas: Canvas, vanish: float, level: float, side: int) -> None:
     """House fronts that shrink towards the vanishing point."""
     edges = (0.04, 0.10, 0.19, 0.32, 0.62)
-    for far, near in zip(edges[:-1], edges[1:], strict=True):
+    for far, near in pairwise(edges):
         wall = canvas.vary(canvas.pick(((0.18, 0.14, 0.20), (0.22, 0.16, 0.15), (0.13, 0.16, 0.24))), 0.03)
         front = _Front(vanish, level, side, (far, near), canvas.between(0.9, 1.3))
         canvas.paint(canvas.polygons([front.part(0, 1, 0, 1)]), wall)

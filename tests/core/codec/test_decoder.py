@@ -85,7 +85,7 @@ def test_foreign_and_truncated_weights_are_named():
     state = TransparencyUNet(**SMALL).state_dict()
     with pytest.raises(WeightsError, match="it is empty"):
         TransparencyUNet.from_state_dict({})
-    with pytest.raises(WeightsError, match="conv_in.weight"):
+    with pytest.raises(WeightsError, match=r"conv_in.weight"):
         TransparencyUNet.from_state_dict({"blocks.0.weight": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"missing \(1\): mid_block.attentions.0.to_q.bias"):
         TransparencyUNet.from_state_dict({k: v for k, v in state.items() if k != "mid_block.attentions.0.to_q.bias"})
@@ -107,7 +107,7 @@ def test_impossible_shapes(shape):
 
 def test_the_network_itself_names_the_sizes_that_it_takes():
     network = TransparencyUNet(**SMALL)
-    with pytest.raises(InputError, match="multiples of 4.*TransparencyDecoder"):
+    with pytest.raises(InputError, match=r"multiples of 4.*TransparencyDecoder"):
         network(torch.rand(1, 3, 18, 16), torch.rand(1, 4, 5, 4))
     with pytest.raises(InputError, match=r"\[1, 4, 4, 4\]"):
         network(torch.rand(1, 3, 16, 16), torch.rand(1, 4, 2, 2))

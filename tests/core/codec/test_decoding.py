@@ -211,7 +211,7 @@ def test_a_picture_of_10000_pixels_that_no_memory_holds_is_a_typed_error(monkeyp
         torch.zeros(1, 1, 1, 1).expand(1, 3, 10_000, 10_000),
         torch.zeros(1, 1, 1, 1).expand(1, 4, 2500, 2500),
     )
-    with pytest.raises(InputError, match="1.0 GiB of memory at hand"):
+    with pytest.raises(InputError, match=r"1.0 GiB of memory at hand"):
         decoder.decode(pixel, latent)
 
 

@@ -298,12 +298,12 @@ def test_unknown_keys_are_refused_by_name(tmp_path, key):
 
 
 def test_half_a_pair_is_refused():
-    with pytest.raises(WeightsError, match="to_q.weight::lora"):
+    with pytest.raises(WeightsError, match=r"to_q.weight::lora"):
         parse_offsets({"diffusion_model.to_q.weight::lora::0": torch.zeros(8, 2)})
 
 
 def test_names_that_the_unet_lacks_are_refused(model):
-    with pytest.raises(WeightsError, match="middle_block.9.weight"):
+    with pytest.raises(WeightsError, match=r"middle_block.9.weight"):
         merge_offsets(
             parse_offsets({"diffusion_model.middle_block.9.weight::diff::0": torch.zeros(1)}), modules_of(model)
         )
@@ -342,7 +342,7 @@ def test_quantised_weights_are_refused_for_merging_and_fine_for_hooks(model):
     plain = model.to_q(sample)
     packed = nn.Parameter(model.to_q.weight.to(torch.float8_e4m3fn), requires_grad=False)
     original, model.to_q.weight = model.to_q.weight, packed
-    with pytest.raises(WeightsError, match="quantised.*to_q.weight"):
+    with pytest.raises(WeightsError, match=r"quantised.*to_q.weight"):
         merge_offsets(parse_offsets(tensors), modules_of(model))
     assert model.to_q.weight is packed
     # as hosts do it: the layer widens its own weight while it runs
@@ -407,7 +407,7 @@ def test_diff_of_a_widened_convolution(model):
     assert torch.equal(diff[:, :4], torch.ones(8, 4, 3, 3).half()) and torch.equal(diff[:, 4:], after[:, 4:].half())
     with pytest.raises(WeightsError, match=r"\[4, 4\]"):
         make_diff({"a.weight": torch.ones(8, 4)}, {"a.weight": torch.ones(4, 4)})
-    with pytest.raises(WeightsError, match="b.weight"):
+    with pytest.raises(WeightsError, match=r"b.weight"):
         make_diff({"a.weight": torch.ones(1)}, {"b.weight": torch.ones(1)})
 
 
@@ -422,7 +422,7 @@ def test_low_rank_written_and_read(tmp_path):
 def test_a_bad_file_is_refused_before_a_tensor_is_read(tmp_path, model):
     path = tmp_path / "a.safetensors"
     save_file({"diffusion_model.absent.weight::diff::0": torch.zeros(2)}, path)
-    with pytest.raises(WeightsError, match="absent.weight"):
+    with pytest.raises(WeightsError, match=r"absent.weight"):
         read_offsets(path, parameter_shapes(modules_of(model)))
 
 

@@ -57,5 +57,5 @@ def test_nothing_visible_has_no_colour_to_go_on() -> None:
 
 
 def test_an_unknown_rule() -> None:
-    with pytest.raises(InputError, match="hidden colours 'black'.*expected.*padded"):
+    with pytest.raises(InputError, match=r"hidden colours 'black'.*expected.*padded"):
         with_hidden_colours(picture(), "black")

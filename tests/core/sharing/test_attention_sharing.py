@@ -274,7 +274,7 @@ def test_control_follows_the_signals_of_the_run():
         run.signals = {12: 1 + signals()[12]}
         assert not torch.equal(layers[0](hidden), first)
         run.signals = {99: signals()[12]}
-        with pytest.raises(InputError, match="13 tokens.*99"):
+        with pytest.raises(InputError, match=r"13 tokens.*99"):
             layers[0](torch.randn(1, 13, WIDTHS[0]))
 
 
@@ -319,11 +319,11 @@ def test_files_are_read_and_wrong_ones_refused(tmp_path):
     state = small_state(3)
     save_file(state, path)
     assert AttentionSharing.from_file(path, find_method("sd15_joint")).frames == 3
-    with pytest.raises(WeightsError, match="3 frames.*sd15_fg"):
+    with pytest.raises(WeightsError, match=r"3 frames.*sd15_fg"):
         AttentionSharing.from_file(path, find_method("sd15_fg"))
     del state[f"{SHARING_PREFIX}2.temporal_q.bias"]
     save_file(state, path)
-    with pytest.raises(WeightsError, match="2.temporal_q.bias"):
+    with pytest.raises(WeightsError, match=r"2.temporal_q.bias"):
         AttentionSharing.from_file(path)
     save_file({"diffusion_model.a.weight::diff::0": torch.zeros(2)}, path)
     with pytest.raises(WeightsError, match="no attention sharing units"):

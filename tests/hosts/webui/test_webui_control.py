@@ -37,7 +37,7 @@ def test_fooocus_inpaint_takes_no_batches(host, method):
     """It fails by itself, as it compares all timesteps of a batch at once; so beside us, and both leave no trace."""
     theirs, ours = unit(host, INPAINT), layered(method)["alwayson_scripts"]
     for scripts in (theirs, ours | theirs):
-        with pytest.raises(HttpError, match="HTTP 500.*more than one value"):
+        with pytest.raises(HttpError, match=r"HTTP 500.*more than one value"):
             host.txt2img(batch_size=2, alwayson_scripts=scripts)
 
 

@@ -37,5 +37,5 @@ def test_the_tables_are_described_and_answered(host):
     assert {f"{ROOT}/{name}" for name in ("version", "schema", "methods", "files", "encode", "decode")} <= set(paths)
     assert [row["name"] for row in host.client.get(f"{ROOT}/schema")] == list(BY_NAME)
     assert all(row["present"] for row in host.client.get(f"{ROOT}/files")["files"])
-    with pytest.raises(HttpError, match="HTTP 422.*what_to_do"):
+    with pytest.raises(HttpError, match=r"HTTP 422.*what_to_do"):
         host.client.post(f"{ROOT}/decode", {"latent": "AAAA"})
