@@ -86,7 +86,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read and write set after set; what is written is told at once."""
+    """Read and write set after set; what is written is told at once. InputError for one name for several sets."""
     from ..files.names import slug
     from ..files.whole_files import check_folder
     from ..sets.formats import save_set

@@ -29,7 +29,7 @@ class Interrupts:
         return self
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        """The handler."""
+        """The handler: KeyboardInterrupt in the main thread."""
         self.count += 1
         if self.count >= PATIENCE:
             os._exit(INTERRUPTED)

@@ -159,7 +159,7 @@ def _number_or_name(option: Option) -> dict[str, Any]:
 
 
 def size_option(text: str) -> tuple[int, int]:
-    """argparse's type of --size: (width, height)."""
+    """argparse's type of --size: (width, height). ArgumentTypeError for anything else."""
     try:
         size = parse_size(text)
     except InputError:

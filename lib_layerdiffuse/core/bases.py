@@ -63,7 +63,10 @@ class CodecRule:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str] | None, default: CodecRule | None = None) -> CodecRule:
-        """From a weight file's safetensors metadata; what it does not say is as in `default`, a base's own rule."""
+        """From a weight file's safetensors metadata; what it does not say is as in `default`, a base's own rule.
+
+        WeightsError for what is not known.
+        """
         metadata, default = metadata or {}, default or cls()
         try:
             return cls(

@@ -269,7 +269,10 @@ def methods_for(base: str | None = None, mode: str | None = None) -> tuple[Metho
 
 
 def choose_method(base: str, mode: str = "single", name: str | None = None) -> Method:
-    """The named method, else the first of the mode, checked against the loaded base."""
+    """The named method, else the first of the mode, checked against the loaded base.
+
+    BaseMismatchError where the base has no such method, InputError for a name that nobody has.
+    """
     if name is not None:
         method = find_method(name)
         check_base(method, base)
@@ -362,7 +365,10 @@ def stop_timestep(stop_at: float) -> float:
 
 
 def stop_limit(stop_at: float, value: float) -> float:
-    """`value`, with the two ends of the slider free of rounding: samplers may leave the trained range by a little."""
+    """`value`, with the two ends of the slider free of rounding: samplers may leave the trained range by a little.
+
+    InputError outside of it.
+    """
     if not 0 <= stop_at <= 1:
         raise InputError(f"stop at {stop_at}", "a number from 0 to 1", "choose 1 to never stop")
     return {0.0: math.inf, 1.0: -math.inf}.get(float(stop_at), value)

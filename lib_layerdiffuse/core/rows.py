@@ -10,7 +10,10 @@ from .errors import InputError
 
 
 def spread_rows(stored: torch.Tensor, count: int, rows: Sequence[int] | None = None) -> torch.Tensor:
-    """`stored` [N,...] -> [count,...]: one row for all, the rows named, else N rows repeated (N divides `count`)."""
+    """`stored` [N,...] -> [count,...]: one row for all, the rows named, else N rows repeated (N divides `count`).
+
+    InputError for numbers that do not fit.
+    """
     if len(stored) == 1:
         return stored.expand(count, *stored.shape[1:])
     if rows is not None:

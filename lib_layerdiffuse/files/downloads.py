@@ -32,7 +32,7 @@ class LayerFiles:
     """Finds `<stem>.safetensors` in folders, in order, in a WebUI's sub-folders too; downloads what is not there.
 
     `target` is looked in last and takes the downloads; None: the user's cache is looked in last, and downloads go to
-    the first folder named, or to the cache.
+    the first folder named, or to the cache. WeightsError for a folder that is not there.
     """
 
     elsewhere = "name --models FOLDER"
@@ -90,7 +90,10 @@ class LayerFiles:
         return path if path.suffix == SUFFIX else as_safetensors(path)
 
     def transfer(self, hub: Hub, name: str) -> Path:
-        """Fetch a hub's file into `download_folder`, going on where an earlier try stopped."""
+        """Fetch a hub's file into `download_folder`, going on where an earlier try stopped.
+
+        WeightsError where it cannot be had, OutputError where it cannot be written.
+        """
         from huggingface_hub import constants
 
         target = self.download_folder()

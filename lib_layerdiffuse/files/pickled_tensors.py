@@ -66,7 +66,10 @@ class Tensor(NamedTuple):
 
 
 def rebuilt(*arguments: Any) -> Tensor:
-    """What torch calls `_rebuild_tensor_v2`: storage, start, shape and strides, and things that do not matter here."""
+    """What torch calls `_rebuild_tensor_v2`: storage, start, shape and strides, and more; of any shape.
+
+    Refused for numbers that do not belong together.
+    """
     if len(arguments) < 4 or not isinstance(arguments[0], Storage):
         raise Refused("a tensor without numbers")
     storage, start, shape, strides = arguments[:4]
@@ -90,13 +93,13 @@ class Reader(pickle.Unpickler):
     """Knows the names in `KNOWN`, and calls nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name of a pickle."""
+        """What stands for a name of a pickle. Refused for all names but a handful."""
         if (module, name) not in KNOWN:
             raise Refused(f"the name {module}.{name}, which plain tensors do not need")
         return KNOWN[module, name]
 
     def persistent_load(self, pid: Any) -> Storage:
-        """A storage, which is beside the pickle."""
+        """A storage, which is beside the pickle. Refused for any other reference."""
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], Kind)):
             raise Refused("a reference that is no storage")
         _, kind, name, _place, count = pid
@@ -125,7 +128,7 @@ def pickle_of(archive: zipfile.ZipFile, size: int) -> str:
 
 
 def tensors_of(archive: zipfile.ZipFile, folder: str, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """The tensors under the keys that begin with one of the prefixes."""
+    """The tensors under the keys that begin with one of the prefixes. Refused where there are none."""
     with archive.open(folder + "data.pkl") as file:
         content = Reader(file).load()
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -137,7 +140,7 @@ def tensors_of(archive: zipfile.ZipFile, folder: str, prefixes: tuple[str, ...])
 
 
 def numbers_of(archive: zipfile.ZipFile, folder: str, tensor: Tensor) -> bytes:
-    """The numbers of a tensor in the order of its shape."""
+    """The numbers of a tensor in the order of its shape. Refused where the file is too short."""
     kind = tensor.storage.kind
     data = archive.read(f"{folder}data/{tensor.storage.name}")
     if len(data) < tensor.storage.count * kind.size:

@@ -38,7 +38,10 @@ def write_new(folder: Path, stem: str, suffix: str, write: Writer) -> Path:
 
 
 def write_new_folder(folder: Path, stem: str, contents: Iterable[tuple[str, bytes]]) -> Path:
-    """Write files into a new folder `stem`, or `stem_2` and so on, that is there once it is whole; gives its path."""
+    """Write files into a new folder `stem`, or `stem_2` and so on, that is there once it is whole; gives its path.
+
+    OutputError, and nothing left, where that fails.
+    """
     partial = folder / f".{secrets.token_hex(8)}.partial"
     try:
         partial.mkdir()

@@ -206,7 +206,10 @@ def visible_arguments(method: Way) -> tuple[Argument, ...]:
 
 
 def parse_positional(values: Sequence[Any]) -> LayerArguments:
-    """Values from a list in positional order, or from a list holding one mapping; missing ones take their defaults."""
+    """Values from a list in positional order, or from a list holding one mapping; missing ones take their defaults.
+
+    InputError for more of them, or what an argument cannot take.
+    """
     if len(values) == 1 and isinstance(values[0], Mapping):
         return parse_mapping(values[0])
     if len(values) > len(ARGUMENTS):
@@ -216,7 +219,10 @@ def parse_positional(values: Sequence[Any]) -> LayerArguments:
 
 
 def parse_mapping(values: Mapping[str, Any]) -> LayerArguments:
-    """Values from names (`weight`, or as in an infotext `layerdiffusion_weight`); others take their defaults."""
+    """Values from names (`weight`, or as in an infotext `layerdiffusion_weight`); others take their defaults.
+
+    InputError for other names, or what an argument cannot take.
+    """
     named = {str(key).removeprefix(INFOTEXT_PREFIX): value for key, value in values.items()}
     unknown = sorted(set(named) - set(BY_NAME))
     if unknown:

@@ -89,7 +89,7 @@ class Stem:
         return all(letter.isalnum() or letter in "._-" for letter in value)
 
     def parse(self, text: str) -> str:
-        """argparse's type."""
+        """argparse's type. ArgumentTypeError for what is none."""
         if not self.holds(text):
             raise argparse.ArgumentTypeError(f"got {shown(text)}; expected {self}")
         return text
@@ -152,21 +152,24 @@ def is_path(value: Any) -> bool:
 
 
 def text_option(text: str) -> str:
-    """argparse's type of options that are text."""
+    """argparse's type of options that are text. ArgumentTypeError for bytes that are none."""
     if not is_text(text):
         raise argparse.ArgumentTypeError("got bytes that are no text; expected text in UTF-8")
     return text
 
 
 def path_option(text: str) -> str:
-    """argparse's type of options that are paths."""
+    """argparse's type of options that are paths. ArgumentTypeError for what no system takes for one."""
     if not is_path(text):
         raise argparse.ArgumentTypeError(f"got {shown(text)}; expected a path")
     return text
 
 
 def file_option(text: str) -> str:
-    """argparse's type of options that are files to read; whether they exist is for their reader to say."""
+    """argparse's type of options that are files to read; whether they exist is for their reader to say.
+
+    ArgumentTypeError for what is no file, such as a folder.
+    """
     path = Path(path_option(text))
     if (kind := _foreign_kind(path)) is not None:
         raise argparse.ArgumentTypeError(f"got {shown(text)}, which is {kind}; expected a file")
@@ -174,7 +177,7 @@ def file_option(text: str) -> str:
 
 
 def source_option(text: str) -> str:
-    """argparse's type of options that are files or folders to read."""
+    """argparse's type of options that are files or folders to read. ArgumentTypeError for pipes and devices."""
     path = Path(path_option(text))
     if not path.is_dir() and (kind := _foreign_kind(path)) is not None:
         raise argparse.ArgumentTypeError(f"got {shown(text)}, which is {kind}; expected a file or folder")

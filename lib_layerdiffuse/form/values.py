@@ -61,7 +61,7 @@ def fold(text: Any) -> str:
 
 
 def parse_switch(argument: Argument, raw: Any) -> bool:
-    """bool, 0 or 1, or a word such as true, on, yes."""
+    """bool, 0 or 1, or a word such as true, on, yes. InputError for anything else."""
     if isinstance(raw, bool | np.bool_):
         return bool(raw)
     word = "" if raw is None else fold(raw)
@@ -71,7 +71,7 @@ def parse_switch(argument: Argument, raw: Any) -> bool:
 
 
 def parse_number(argument: Argument, raw: Any) -> float:
-    """A finite number within the argument's range, also as text."""
+    """A finite number within the argument's range, also as text. InputError for anything else."""
     expected = f"a number from {argument.minimum:g} to {argument.maximum:.10g}"
     if isinstance(raw, bool):
         raise refuse(argument, raw, expected)
@@ -85,7 +85,7 @@ def parse_number(argument: Argument, raw: Any) -> float:
 
 
 def parse_seed(argument: Argument, raw: Any) -> int:
-    """A whole number from -1 to 2^32 - 1, also as text; None and empty text are -1."""
+    """A whole number from -1 to 2^32 - 1, also as text; None and empty text are -1. InputError for anything else."""
     if raw is None or (isinstance(raw, str) and not raw.strip()):
         return SEED_LIKE_SET
     number = parse_number(argument, raw)
@@ -95,7 +95,10 @@ def parse_seed(argument: Argument, raw: Any) -> int:
 
 
 def parse_choice(argument: Argument, raw: Any) -> Any:
-    """One of the argument's choices or their titles whatever the case; texts also by their place, counted from 0."""
+    """One of the argument's choices or their titles whatever the case; texts also by their place, counted from 0.
+
+    InputError for anything else.
+    """
     places = {str(place): choice for place, choice in enumerate(argument.choices) if isinstance(choice, str)}
     titled = {fold(title): choice for title, choice in zip(argument.titles, argument.choices, strict=False)}
     by_text = places | titled | {fold(choice): choice for choice in argument.choices}
@@ -107,7 +110,10 @@ def parse_choice(argument: Argument, raw: Any) -> Any:
 
 
 def parse_method(argument: Argument, raw: Any) -> str:
-    """Identifier of a method or chain by identifier or label, of a method by its place; empty: the base decides."""
+    """Identifier of a method or chain by identifier or label, of a method by its place; empty: the base decides.
+
+    InputError for what is none.
+    """
     if raw is None:
         return ""
     if is_number(raw) and raw == raw // 1:
@@ -121,7 +127,7 @@ def parse_method(argument: Argument, raw: Any) -> str:
 
 
 def parse_text(argument: Argument, raw: Any) -> str:
-    """Text, stripped; None is empty."""
+    """Text, stripped; None is empty. InputError for what is no text."""
     if raw is None:
         return ""
     if not isinstance(raw, str):
@@ -130,7 +136,10 @@ def parse_text(argument: Argument, raw: Any) -> str:
 
 
 def parse_file(argument: Argument, raw: Any) -> str:
-    """The name of a layer file, as it is; empty for the usual one, by whatever word."""
+    """The name of a layer file, as it is; empty for the usual one, by whatever word.
+
+    InputError for a name that no file has.
+    """
     name = parse_text(argument, raw)
     if len(name) > LONGEST_NAME or not name.isprintable():
         raise refuse(argument, raw, f"the name of a layer file, of at most {LONGEST_NAME} letters")
@@ -138,7 +147,10 @@ def parse_file(argument: Argument, raw: Any) -> str:
 
 
 def parse_image(argument: Argument, raw: Any) -> Image.Image | None:
-    """PIL RGBA image from any of the forms that a UI or an API sends; None and empty text are no image."""
+    """PIL RGBA image from any of the forms that a UI or an API sends; None and empty text are no image.
+
+    InputError for anything else.
+    """
     if raw is None or (isinstance(raw, str) and not raw.strip()):
         return None
     for kind, read in IMAGE_READERS:
@@ -148,7 +160,10 @@ def parse_image(argument: Argument, raw: Any) -> Image.Image | None:
 
 
 def to_rgba(argument: Argument, raw: Any, read: Callable[[Any], Image.Image]) -> Image.Image:
-    """Reads an image, turns it upright and keeps its alpha; one of too many pixels is refused before it is unpacked."""
+    """Reads an image, turns it upright and keeps its alpha; one of too many pixels is refused before it is unpacked.
+
+    InputError for what cannot be read.
+    """
     name = f"{argument.name} ({argument.label})"
     try:
         return ready(read(raw), name).convert("RGBA")
@@ -169,7 +184,7 @@ def image_from_bytes(raw: bytes) -> Image.Image:
 
 
 def image_from_text(raw: str) -> Image.Image:
-    """PIL image from base64, with or without the head of a data URL."""
+    """PIL image from base64, with or without the head of a data URL. ValueError for another text."""
     body = raw.strip()
     if body.startswith("data:"):
         body = body.partition(",")[2]
@@ -180,14 +195,17 @@ def image_from_text(raw: str) -> Image.Image:
 
 
 def image_from_array(raw: np.ndarray) -> Image.Image:
-    """PIL image from uint8 [H,W], [H,W,3] or [H,W,4]."""
+    """PIL image from uint8 [H,W], [H,W,3] or [H,W,4]. ValueError for another array."""
     if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or (raw.ndim == 3 and raw.shape[2] not in (3, 4)):
         raise ValueError(f"array of {raw.dtype} with shape {list(raw.shape)}")
     return Image.fromarray(raw)
 
 
 def image_from_layers(raw: Mapping[str, Any]) -> Image.Image:
-    """PIL image from what drawing components of a UI send: the picture itself, without the drawn mask."""
+    """PIL image from what drawing components of a UI send: the picture itself, without the drawn mask.
+
+    ValueError where there is none.
+    """
     picture = raw.get("image", raw.get("background"))
     if isinstance(picture, Image.Image):
         return picture

@@ -21,7 +21,7 @@ class PageBlocks(gradio.Blocks):
             function.api_visibility = "private"
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **options: Any) -> list[Any]:
-        """As gradio does it; what it cannot take is told on the page instead of in a traceback."""
+        """As gradio does it; what it cannot take is told on the page by a gradio.Error instead of in a traceback."""
         try:
             refuse_addresses(inputs)
             return await super().preprocess_data(block_fn, inputs, *more, **options)
@@ -29,7 +29,7 @@ class PageBlocks(gradio.Blocks):
             raise told(error) from error
 
     async def call_function(self, *arguments: Any, **options: Any) -> Any:
-        """As gradio does it; its own errors, for data of events that it cannot take, are told on the page only."""
+        """As gradio does it; its own Error, for data of events that it cannot take, is told on the page only."""
         try:
             return await super().call_function(*arguments, **options)
         except gradio.Error as error:

@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Loads the model and serves the page until Ctrl-C or SIGTERM; exit code 0."""
+    """Loads the model and serves the page until Ctrl-C or SIGTERM; exit code 0. MissingExtraError without gradio."""
     settings = server_settings(arguments)
     if importlib.util.find_spec("gradio") is None:
         raise MissingExtraError("no module gradio", "the standalone extra", install_line("standalone"))
@@ -69,7 +69,10 @@ def server_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_auth(text: str | None) -> tuple[str, str] | None:
-    """USER:PASSWORD in two; the message of a wrong one does not repeat it."""
+    """USER:PASSWORD in two; the message of a wrong one does not repeat it.
+
+    InputError for a wrong one, which is not repeated.
+    """
     if text is None:
         return None
     user, colon, password = text.partition(":")

@@ -103,7 +103,7 @@ def build_page(model: PageModel, visits: Visits) -> Any:
 
 
 def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
-    """Builds the page and serves it in the background."""
+    """Builds the page and serves it in the background. InputError where the address is taken."""
     os.environ.update(ENVIRONMENT)
     bypass_proxy(settings.server_name)
     os.environ.setdefault(TEMPORARY, str(visits.folder))

@@ -24,7 +24,7 @@ MAX_FILE_SIZE = "50mb"
 
 
 def path_of(name: str, value: Any) -> Path | None:
-    """The stored file of a picture field's raw value; None for an empty field."""
+    """The stored file of a picture field's raw value; None for an empty field. InputError for anything else."""
     if value is None:
         return None
     path = value.get("path") if isinstance(value, Mapping) else None

@@ -109,7 +109,10 @@ def find_format(name: str) -> Format:
 def save_set(
     layer_set: LayerSet, folder: str | Path, stem: str, kind: str = DEFAULT, options: SaveOptions | None = None
 ) -> Saved:
-    """Write a set into a folder, which is made where it is missing, as `stem` or, where that is taken, `stem_2` ..."""
+    """Write a set into a folder, which is made where it is missing, as `stem` or, where that is taken, `stem_2` ...
+
+    OutputError where that cannot be written.
+    """
     row = find_format(kind)
     arranged_set, completed, notes = arranged(layer_set, row, options or SaveOptions())
     folder = Path(folder)
@@ -137,7 +140,10 @@ def pack_set(layer_set: LayerSet, kind: str = DEFAULT, options: SaveOptions | No
 
 
 def arranged(layer_set: LayerSet, row: Format, options: SaveOptions) -> tuple[LayerSet, SaveOptions, tuple[str, ...]]:
-    """The layers as they are written, the options that hold, and notes; the blended picture lies hidden on top."""
+    """The layers as they are written, the options that hold, and notes; the blended picture lies hidden on top.
+
+    InputError for an empty set.
+    """
     options = row.completed(options)
     made = prepared(layer_set, replace(options, shape=AS_IT_IS) if row.shape_of_whole else options)
     notes: tuple[str, ...] = ()

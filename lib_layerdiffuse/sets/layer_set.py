@@ -171,7 +171,10 @@ def set_of_frames(
     prompts: Mapping[str, str] | None = None,
     seeds: Mapping[str, int | None] | None = None,
 ) -> LayerSet:
-    """The set of pictures of one size by frame ("background", "foreground", "blended"); any of them may be missing."""
+    """The set of pictures of one size by frame ("background", "foreground", "blended"); any of them may be missing.
+
+    InputError for other names or sizes.
+    """
     unknown = [frame for frame in frames if frame not in (BACKGROUND, FOREGROUND, BLENDED)]
     if unknown or not frames:
         got = f"frames {', '.join(map(str, unknown))}" if unknown else "no picture"

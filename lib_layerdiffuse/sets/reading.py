@@ -85,7 +85,10 @@ def _reader(name: str, content: bytes) -> Reader:
 
 
 def read_folder(folder: Path) -> LayerSet:
-    """The set of a folder with layers.json; nothing outside of it is opened."""
+    """The set of a folder with layers.json; nothing outside of it is opened.
+
+    InputError for another folder, ValueError for a table that names other places.
+    """
     if not (folder / TABLE).is_file():
         raise InputError(f"a folder without {TABLE}", "a folder that was saved as layers", "choose another one")
     if not (folder / TABLE).is_file():
@@ -117,7 +120,7 @@ def _of_row(row: dict[str, Any], content: Callable[[str], bytes], premultiplied:
 
 
 def read_picture(content: bytes, name: str) -> Image.Image:
-    """A picture file, bounded, as RGBA."""
+    """A picture file, bounded, as RGBA. ValueError for what is none."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             check_pixels(image, name)

@@ -20,7 +20,10 @@ Place = tuple[int, int]
 
 
 def sprite_members(layer_set: LayerSet, options: SaveOptions) -> Members:
-    """The sheet and its table; `layer_set` has its padding already, which no frame shows."""
+    """The sheet and its table; `layer_set` has its padding already, which no frame shows.
+
+    InputError where no layer is visible.
+    """
     shown = layer_set.with_layers(layer_set.visible)
     if not len(shown):
         raise InputError("a set without a visible layer", "at least one", "make one visible")
@@ -30,7 +33,10 @@ def sprite_members(layer_set: LayerSet, options: SaveOptions) -> Members:
 
 
 def packed(layers: Sequence[Layer], options: SaveOptions) -> tuple[Image.Image, list[Place]]:
-    """The sheet, of the shape wanted, and the left and top of each layer on it; shelves, highest layers first."""
+    """The sheet, of the shape wanted, and the left and top of each layer on it; shelves, highest layers first.
+
+    InputError for a sheet that gets too large.
+    """
     order = sorted(range(len(layers)), key=lambda place: (-layers[place].height, place))
     places, used = _on_shelves([layers[place] for place in order], _shelf_width(layers))
     sides = SHAPES[options.shape]

@@ -98,7 +98,7 @@ class Pictures:
     known: dict[str, Image.Image] = field(default_factory=dict)
 
     def of(self, name: str) -> Image.Image:
-        """RGBA of a PNG file in the project."""
+        """RGBA of a PNG file in the project. InputError where all together are too many."""
         if name not in self.known:
             data = self.read(name, self.left)
             picture = png_of(data, name)
@@ -110,7 +110,10 @@ class Pictures:
 
 
 def layer_of(number: int, row: dict[str, Any], pictures: Pictures) -> StackLayer:
-    """A layer of its row; what the row does not say is as usual, what nobody knows is passed over."""
+    """A layer of its row; what the row does not say is as usual, what nobody knows is passed over.
+
+    InputError for a row that is none.
+    """
     values = {key: row[key] for key in RULES if key in row}
     for key, value in values.items():
         if not RULES[key](value):
@@ -196,7 +199,7 @@ def is_project(path: str | Path) -> bool:
 
 
 def entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """The bytes of a file in a ZIP, at most so many."""
+    """The bytes of a file in a ZIP, at most so many. InputError for more, or for none."""
     try:
         with archive.open(name) as file:
             data = file.read(most + 1)

@@ -36,7 +36,10 @@ class StackStore:
         self._lock = threading.RLock()
 
     def of(self, token: str, new: Callable[[], Stack]) -> Stack:
-        """The stack of a token: the one in memory, else the saved one, else a new one."""
+        """The stack of a token: the one in memory, else the saved one, else a new one.
+
+        InputError for what is no token.
+        """
         if not is_token(token):
             raise InputError("a browser that is not known here", "a page that keeps a name", "load the page again")
         with self._lock:

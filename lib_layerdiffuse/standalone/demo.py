@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """`model.params` of an LDM yaml."""
+    """`model.params` of an LDM yaml. WeightsError for anything else."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["params"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:

@@ -166,7 +166,10 @@ class DiffusersHost:
         return keep_latest(self._kept, ENCODER, stamp(path), lambda: read_codec(path, ENCODER, rule, device))
 
     def controlnet_of(self, path: str | Path | None) -> Any:
-        """The ControlNet of a file, or the demo model's own; kept until another is wanted."""
+        """The ControlNet of a file, or the demo model's own; kept until another is wanted.
+
+        WeightsError where it has none.
+        """
         path = self.files.present(CONTROLNET) if path is None else checked_file(path)
         if path is None:
             raise WeightsError(f"no {CONTROLNET}", "the demo model's own ControlNet", "name one with --controlnet FILE")
@@ -368,7 +371,7 @@ def image_to_image(pipeline: Any, arguments: dict[str, Any]) -> tuple[Any, dict[
 
 @contextmanager
 def out_of_memory_advice(device: torch.device) -> Iterator[None]:
-    """Turns a device's out-of-memory error into one that says what helps."""
+    """Turns a device's out-of-memory error into an InputError that says what helps."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch has no one type for this over its devices

@@ -37,7 +37,7 @@ def is_folder(path: Path) -> bool:
 
 
 def check_folder(path: Path) -> None:
-    """BaseMismatchError unless the folder holds a pipeline of Flux.1."""
+    """BaseMismatchError unless the folder holds a pipeline of Flux.1. WeightsError where that cannot be read."""
     try:
         kind = json.loads((path / INDEX).read_text(encoding="utf-8")).get("_class_name")
     except (OSError, ValueError, AttributeError) as error:
@@ -57,7 +57,7 @@ def prefix_of(shapes: Shapes) -> str | None:
 
 
 def check_file(shapes: Shapes, path: Path) -> None:
-    """Typed errors for relatives of Flux.1 and for storage formats that are not read."""
+    """BaseMismatchError for relatives of Flux.1, WeightsError for storage formats that are not read."""
     own = _own(shapes)
     _, vectors, tokens = MARKS[naming_of(own)]
     if vectors not in own:
@@ -87,7 +87,10 @@ def load_flux(path: Path, config: Path | None, local: bool, dtype: torch.dtype) 
 
 
 def read_transformer(path: Path, config: Path | None, dtype: torch.dtype) -> Any:
-    """The transformer of a file, in either naming; its shape from the file, what that does not say from a folder."""
+    """The transformer of a file, in either naming; its shape from the file, what that does not say from a folder.
+
+    WeightsError for a part of one.
+    """
     import diffusers
 
     with safe_open(str(path), framework="pt") as file:

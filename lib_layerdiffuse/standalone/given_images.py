@@ -57,7 +57,7 @@ class GivenImages:
         return self._latents[name]
 
     def start(self) -> torch.Tensor | None:
-        """Sampler latent of the image to start from; with its transparency where the method makes transparency."""
+        """Sampler latent [1,C,h,w] of the image to start from, with its transparency where the method makes some."""
         image, plan = self.plan.images.get("init"), self.plan
         if image is None:
             return None

@@ -82,7 +82,10 @@ def _demo_host(folder: Path, model: ModelSettings, placement: Placement) -> Diff
 
 
 def checkpoint_shapes(path: Path) -> dict[str, Shape]:
-    """Shapes of a checkpoint's tensors, from its header alone; WeightsError for anything but whole safetensors."""
+    """Shapes of a checkpoint's tensors, from its header alone; WeightsError for anything but whole safetensors.
+
+    InputError where there is no file.
+    """
     if not path.is_file():
         raise InputError(f"no file {path}", "a checkpoint file", "correct --checkpoint FILE")
     if (kind := foreign_kind(path)) is not None:
@@ -110,7 +113,10 @@ def foreign_kind(path: Path) -> str | None:
 
 
 def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
-    """The base of a checkpoint by the shapes of its UNet: an id of the method table, else a typed error."""
+    """The base of a checkpoint, an id of the method table, by the shapes of its UNet.
+
+    BaseMismatchError for a checkpoint of another one, WeightsError for what is no checkpoint.
+    """
     if flux_loading.prefix_of(shapes) is not None:
         flux_loading.check_file(shapes, path)
         return "flux"
@@ -137,7 +143,10 @@ def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
 
 
 def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dtype) -> Any:
-    """A diffusers pipeline from a checkpoint, its configuration from `--config`, the hub's cache or the hub."""
+    """A diffusers pipeline from a checkpoint, its configuration from `--config`, the hub's cache or the hub.
+
+    InputError for a folder that is not there, WeightsError for a file that does not load.
+    """
     local = model.offline or model.config is not None or path.is_dir()
     if model.config is not None and not Path(model.config).is_dir():
         raise InputError(f"no folder {model.config}", "a folder in diffusers' layout", "correct --config FOLDER")
@@ -200,7 +209,7 @@ def offline_hub() -> Iterator[None]:
 def choose_placement(model: ModelSettings, base: str = "") -> Placement:
     """The device asked for, else the best there is; half precision on CUDA, single elsewhere, unless asked for.
 
-    Flux was trained in bfloat16, and is too large for more.
+    Flux was trained in bfloat16, and is too large for more. InputError for a device or precision that is not there.
     """
     name = model.device or _best_device()
     try:

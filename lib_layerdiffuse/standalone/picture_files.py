@@ -17,7 +17,10 @@ def file_stem(prompt: str, seed: int, frame: str) -> str:
 
 
 def write_picture(path: Path, image: Image.Image, parameters: str, stem: str) -> Path:
-    """Write PNG or lossless WebP by the path's ending, over an older file; without one into that folder, as `stem`."""
+    """Write PNG or lossless WebP by the path's ending, over an older file; without one into that folder, as `stem`.
+
+    InputError for another ending.
+    """
     if path.is_dir() or not path.suffix:
         return write_into(check_folder(path), stem, image, parameters)
     save = SAVERS.get(path.suffix.lower())
@@ -30,7 +33,10 @@ def write_picture(path: Path, image: Image.Image, parameters: str, stem: str) ->
 
 
 def write_into(folder: Path, stem: str, image: Image.Image, parameters: str = "") -> Path:
-    """Write a PNG into a folder, which is made where it is missing, under a name that nobody has; gives the path."""
+    """Write a PNG into a folder, which is made where it is missing, under a name that nobody has; gives the path.
+
+    OutputError where that fails.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -231,7 +231,7 @@ def _rounded_size(name: str, value: int | None, notes: list[str]) -> int | None:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """'WxH' or one number for a square -> (width, height)."""
+    """'WxH' or one number for a square -> (width, height). InputError for anything else."""
     parts = text.lower().replace("×", "x").split("x")
     try:
         width, height = (int(parts[0]), int(parts[-1])) if len(parts) <= 2 else (0, 0)

@@ -37,7 +37,7 @@ def zoom(rgba: torch.Tensor, generator: torch.Generator, amount: float = 1.0) ->
 
 
 def recolour(rgba: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Half of the images get their colour channels permuted and their brightness and contrast changed."""
+    """[B,4,S,S] in [0,1]; half of the images get their channels permuted, brightness and contrast changed."""
     count = len(rgba)
     change = torch.rand(count, generator=generator) < 0.5
     order = torch.rand(count, 3, generator=generator).argsort(dim=1)

@@ -79,7 +79,10 @@ def kept_side(side: int) -> int:
 def paint_backdrops(
     names: Sequence[str], count: int, side: int, first: int = 0, progress: Callable[[Iterable], Iterable] = iter
 ) -> Backdrops:
-    """`count` pictures of each of the scenes `names` (none: all), numbered from `first`; by all cores where many."""
+    """`count` pictures of each of the scenes `names` (none: all), numbered from `first`; by all cores where many.
+
+    InputError for less than one.
+    """
     scenes = named_scenes(names)
     jobs = [(scene.name, first + number) for number in range(count) for scene in scenes]
     if not jobs:
@@ -105,6 +108,7 @@ def read_backdrops(source: str | Path, side: int) -> Backdrops:
     """Pictures of a folder or an archive, or of a prepared set; bad ones are skipped.
 
     Captions come from a captions.json {file stem: caption} among them, or from file names (`forest_02.jpg`: forest).
+    InputError where none can be used.
     """
     if str(source).endswith(".safetensors"):
         data = PreparedSet.load(source)

@@ -21,7 +21,8 @@ PLURAL = re.compile(r"(?<![su]s)(?<=s)$")  # grapes, scissors; not glass, cactus
 
 def load_captions(path: str | Path) -> dict[str, str]:
     """Captions by file stem, from a JSON object `{stem: caption}`, from the npm package `unicode-emoji-json` (stems are
-    codepoints, or the name with hyphens), or from an archive with a captions.json of its own.
+    codepoints, or the name with hyphens), or from an archive with a captions.json of its own. InputError for anything
+    else.
     """
     try:
         if str(path).endswith(".json"):

@@ -175,7 +175,7 @@ class CodecTrainer(torch.nn.Module):
 
 
 def build_codec(vae: AutoencoderKL, statistics: LatentStatistics, options: CodecOptions) -> Codec:
-    """Fresh networks that fit the VAE's factor and latent channels."""
+    """Fresh networks that fit the VAE's factor and latent channels. InputError for widths of another factor."""
     halvings = len(vae.config.block_out_channels) - 1
     if len(options.encoder_widths) != halvings + 1:
         raise InputError(
@@ -244,6 +244,7 @@ def train_codec(
     """Train encoder and decoder for a frozen `vae`; writes their files under `config.out` and returns the figures.
 
     `start` is a codec for this VAE to go on from, of whatever shapes; without it fresh networks as `options` say.
+    InputError for a set without images, or sizes that do not fit.
     """
     options = options or CodecOptions()
     _check_size(data, options)

@@ -25,7 +25,10 @@ LEAST_SATURATION = 0.18
 
 
 def tinted(rgba: torch.Tensor, colour: str) -> torch.Tensor:
-    """uint8 [4,S,S] with its main colour turned into `colour`; alpha stays."""
+    """uint8 [4,S,S] with its main colour turned into `colour`; alpha stays.
+
+    InputError for a colour that nobody knows.
+    """
     if colour not in COLOURS:
         raise InputError(f"colour {colour!r}", f"one of {', '.join(COLOURS)}", "correct the vocabulary file")
     hue, saturation, value = to_hsv(rgba[:3].float() / 255)

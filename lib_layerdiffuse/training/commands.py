@@ -71,7 +71,7 @@ def statistics(arguments: argparse.Namespace) -> None:
 
 
 def vae(arguments: argparse.Namespace) -> None:
-    """`train vae`."""
+    """`train vae`; InputError for options that do not go together."""
     config, shape, options = (
         run_config(arguments),
         read_options(arguments, VaeShape),
@@ -103,7 +103,7 @@ def whiten_vae(arguments: argparse.Namespace) -> None:
 
 
 def codec(arguments: argparse.Namespace) -> None:
-    """`train codec`."""
+    """`train codec`; InputError for options that do not go together."""
     config, options = run_config(arguments), read_options(arguments, CodecOptions)
     if options.freeze_encoder and not arguments.start:
         raise InputError("--freeze-encoder alone", "a trained encoder", "name its folder with --start")
@@ -198,7 +198,7 @@ def diffusion(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """`train export`."""
+    """`train export`; InputError for options that do not go together."""
     transparent = (arguments.codec, arguments.offsets, arguments.vocabulary)
     if any(transparent) and not all(transparent):
         raise InputError("one or two of --codec, --offsets and --vocabulary", "all three, or none", "add the others")

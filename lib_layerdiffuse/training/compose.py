@@ -39,7 +39,7 @@ class Things:
 
     @classmethod
     def of(cls, data: PreparedSet, captions: list[list[str]]) -> Things:
-        """The things of a prepared set."""
+        """The things of a prepared set. InputError for an empty one."""
         if not len(data):
             raise InputError("a set without images", "at least one", "check the set")
         return cls(data.rgba, captions)

@@ -32,7 +32,10 @@ class WideInput(nn.Module):
         self.concat: Tensor | None = None
 
     def add(self, module: nn.Conv2d, inputs: tuple, output: Tensor) -> Tensor:
-        """Forward hook of the convolution; its rows are the given ones, over and over."""
+        """Forward hook of the convolution, output [B,C,h,w]; its rows are the given ones, over and over.
+
+        InputError for rows of another number.
+        """
         (rows,) = inputs
         if self.concat is None or len(rows) % len(self.concat):
             given = 0 if self.concat is None else len(self.concat)

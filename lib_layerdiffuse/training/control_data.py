@@ -101,7 +101,7 @@ def joined(parts: Sequence[ControlSet]) -> ControlSet:
 
 
 class ControlBatches:
-    """Random batches: latents in the sampler's scale, line drawings, and captions."""
+    """Random batches: latents [N,C,h,w] in the sampler's scale, line drawings, and captions."""
 
     def __init__(self, data: ControlSet, latents: torch.Tensor, options: ControlOptions):
         self.data, self.latents, self.options = data, latents, options

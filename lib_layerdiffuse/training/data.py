@@ -102,7 +102,7 @@ class PreparedSet:
 
 
 def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`tensor` on `device`, if it fills no more than half of the memory that is free there; else as it is."""
+    """A tensor of any shape on `device`, if it fills no more than half of the free memory there; else as it is."""
     fits = tensor.device == device or 2 * tensor.nbytes <= free_bytes(device)
     return tensor.to(device) if fits else tensor
 
@@ -131,7 +131,7 @@ def prepare(
     """Read sources into a `PreparedSet` of `size` x `size` images; bad files land in `skipped`.
 
     With `captions` (by file stem) files without one are left out, as are skin-tone variants of emoji. Pictures that
-    differ less than `least_difference` from one before are left out.
+    differ less than `least_difference` from one before are left out. InputError where no image is left, or too many.
     """
     sources = list(as_sources([source], captions) if isinstance(source, (str, Path)) else source)
     work = _Preparation(size, frozenset(keep), Distinct(least_difference))

@@ -25,7 +25,10 @@ WEIGHTS: dict[str, Callable] = {
 
 
 class DenoisingLoss(torch.nn.Module):
-    """Squared error of a UNet's prediction on noisy latents, optionally weighted by min-SNR (arXiv 2303.09556)."""
+    """Squared error of a UNet's prediction on noisy latents, optionally weighted by min-SNR (arXiv 2303.09556).
+
+    `alphas_cumprod` [timesteps] are a scheduler's shares of the clean latent, squared.
+    """
 
     alphas: torch.Tensor
 
@@ -118,7 +121,7 @@ class LowRankLayer(torch.nn.Module):
         self.up[:, : up.shape[1]], self.down[: len(down)] = up, down
 
     def add(self, module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        """Forward hook of the frozen layer."""
+        """Forward hook of the frozen layer, output [...,out]."""
         change = inputs[0].to(self.down.dtype) @ self.down.T @ self.up.T
         return output + change.to(output.dtype)
 

@@ -58,7 +58,10 @@ def build_unet(shape: UNetShape, latent_channels: int, size: int) -> UNet2DCondi
 def build_pipeline(
     vae: AutoencoderKL, tokenizer: CLIPTokenizer, latents: LatentSet, shape: UNetShape
 ) -> StableDiffusionPipeline:
-    """A pipeline with a fresh UNet and text encoder around a trained VAE; v-prediction."""
+    """A pipeline with a fresh UNet and text encoder around a trained VAE; v-prediction.
+
+    InputError for latents of another VAE.
+    """
     if latents.latents.shape[1] != vae.config.latent_channels:
         raise InputError(
             got=f"latents of {latents.latents.shape[1]} channels and a VAE of {vae.config.latent_channels}",

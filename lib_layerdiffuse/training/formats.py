@@ -141,7 +141,10 @@ READERS = {
 
 
 def read_exr(content: bytes) -> np.ndarray:
-    """Linear light float32 [H,W,3] of an OpenEXR file."""
+    """Linear light float32 [H,W,3] of an OpenEXR file.
+
+    ValueError for one without colours, MissingExtraError without the library.
+    """
     try:
         import OpenEXR
     except ImportError as error:

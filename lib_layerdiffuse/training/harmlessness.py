@@ -51,8 +51,8 @@ def evaluate_codec(
 ) -> dict[str, float]:
     """Figures of `codec` over `data`: plain images, and the same with alpha softened by fields seeded by image number.
 
-    Decibels are of the mean squared error over the set, pixels in [0,1]. `passes` orientations (1, 2, 4 or 8) vote,
-    as in inference.
+    Decibels are of the mean squared error over the set, pixels in [0,1]. `passes` orientations (1, 2, 4 or 8) vote, as
+    in inference. InputError for other numbers, or no images.
     """
     if passes not in RANKS:
         raise InputError(f"{passes} passes", "1, 2, 4 or 8", "choose one of them")
@@ -155,7 +155,10 @@ def _report(means: dict[str, float], images: int) -> dict[str, float]:
 
 
 def load_codec(folder: str | Path, vae: AutoencoderKL, data: PreparedSet | None = None) -> Codec:
-    """The codec whose files lie in `folder` (any prefix), frozen; `deviation` is measured on `data`, else 1."""
+    """The codec whose files lie in `folder` (any prefix), frozen; `deviation` is measured on `data`, else 1.
+
+    WeightsError for a codec of another VAE.
+    """
     states, rule = read_codec_files(folder)
     encoder = OffsetEncoder.from_state_dict(states[ENCODER])
     level = len(vae.config.block_out_channels) - 1

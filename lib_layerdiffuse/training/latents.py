@@ -60,7 +60,8 @@ def encode_views(
 ) -> LatentSet:
     """`views` flipped, zoomed and shifted views of each image; adjusted latents with `codec`, opaque ones without.
 
-    Views are seeded by their batch, so opaque and adjusted latents of the same set show the same views.
+    Views are seeded by their batch, so opaque and adjusted latents of the same set show the same views. InputError for
+    none.
     """
     if views < 1 or not len(data):
         raise InputError(f"{views} views of {len(data)} images", "at least one of each", "check set and --views")

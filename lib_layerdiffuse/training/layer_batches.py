@@ -73,7 +73,7 @@ class Captions:
         self.table = encoded_table(encode, list(self.numbers), lambda tensor: tensor.half().to(device))
 
     def of(self, numbers: Tensor, device: torch.device) -> dict:
-        """The UNet's keyword arguments for texts by their numbers, float32."""
+        """The UNet's keyword arguments for texts by their numbers [N], float32."""
         return each_tensor(lambda tensor: _picked(tensor, numbers, device).float(), self.table)
 
     def draw(self, rows: Tensor, options: LayerOptions, generator: torch.Generator) -> Tensor:
@@ -150,7 +150,7 @@ def concat_latents(pipeline: DiffusionPipeline, data: LayerLatents, method: Meth
 
 
 def rows_of(data: LayerLatents, held_out: bool) -> Tensor:
-    """Numbers of the sets that are held out, or of those that are not."""
+    """Numbers [N] of the sets that are held out, or of those that are not."""
     marks = torch.as_tensor(data.held_out, dtype=torch.bool)
     return torch.nonzero(marks if held_out else ~marks).flatten()
 

@@ -74,7 +74,7 @@ class LayerLatents:
 def encode_layers(
     vae: AutoencoderKL, codec: Codec, data: LayerSet, progress: Callable[[Iterable], Iterable] = iter
 ) -> LayerLatents:
-    """Latents of every set, on the VAE's device."""
+    """Latents of every set, on the VAE's device. InputError for an empty set."""
     if not len(data):
         raise InputError("no layer set", "one or more", "look at what was skipped")
     rows = torch.arange(len(data)).split(batch_of(vae))
@@ -114,7 +114,10 @@ class Mixture:
     scene_share: float = 0.15
 
     def counts(self, things: int) -> tuple[int, int]:
-        """Blended pictures and scenes that go with so many pictures of things alone."""
+        """Blended pictures and scenes that go with so many pictures of things alone.
+
+        InputError where nothing is left for these.
+        """
         rest = 1 - self.blended_share - self.scene_share
         if rest <= 0:
             raise InputError(
@@ -135,8 +138,8 @@ def encode_mixture(
 ) -> LatentSet:
     """Opaque latents of things alone (set, captions, views of each), of scenes alone and of things in scenes.
 
-    Blended pictures and backgrounds are those of the sets that are not held out, half of them mirrored; where there
-    are fewer than wanted, some come again.
+    Blended pictures and backgrounds are those of the sets that are not held out, half of them mirrored; where there are
+    fewer than wanted, some come again. InputError for sets of another size, or none.
     """
     data, captions, views = things
     alone = encode_views(vae, data, captions, views, progress=progress)

@@ -50,7 +50,10 @@ class Sample:
 
 
 def read_layers(source: str | Path, side: int, progress: Callable[[Iterable], Iterable] = iter) -> LayerSet:
-    """All usable sets of `source`, their middle squares scaled to `side`; one in ten held out by name's checksum."""
+    """All usable sets of `source`, their middle squares scaled to `side`; one in ten held out by name's checksum.
+
+    InputError where there is none.
+    """
     samples, skipped = [], []
     for name, read in progress(_candidates(source)):
         try:

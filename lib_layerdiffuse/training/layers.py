@@ -42,7 +42,10 @@ from .sharing_units import TrainedUnits, attention_places, encoder_shape, shape_
 
 
 def layer_method(name: str, base: str) -> Method:
-    """The row of the method `name` for a base; for an unknown base, "", the row that the name comes from."""
+    """The row of the method `name` for a base; for an unknown base, "", the row that the name comes from.
+
+    BaseMismatchError where the base has no such method.
+    """
     model = next(row for row in METHODS if row.id in (f"sd15_{name}", f"xl_{name}"))
     own = [row for row in METHODS if row.base == base and _alike(row, model)]
     if base and not own:

@@ -192,7 +192,10 @@ def _prompt(row: Any) -> SetPrompt:
 
 
 def held_out_prompts(folder: str | Path | None, count: int) -> list[SetPrompt]:
-    """Prompts of things in scenes that were kept out of training, drawn from a demo model's words by a fixed seed."""
+    """Prompts of things in scenes that were kept out of training, drawn from a demo model's words by a fixed seed.
+
+    InputError for words without scenes.
+    """
     things = [names for group in read_things(folder).values() for names in group]
     scenes = {scene.name: scene for scene in read_scenes(folder) if scene.captions and scene.phrases}
     pairs = [(names, scenes[scene]) for names in things for _, scene in held_out_pairs([names[0]], scenes)]
@@ -209,7 +212,10 @@ def _pair_prompt(names: Sequence[str], scene: Scene) -> SetPrompt:
 
 
 def methods_of(host: Any, names: Sequence[str] | None) -> list[Method]:
-    """The named methods, else all layer methods of the loaded base whose weights are there."""
+    """The named methods, else all layer methods of the loaded base whose weights are there.
+
+    WeightsError where there are none.
+    """
     if names:
         return [choose_method(host.base, name=name) for name in names]
     rows = [method for method in methods_for(host.base) if method.extra_prompts or method.images]

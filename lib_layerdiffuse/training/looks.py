@@ -62,7 +62,10 @@ LOOKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def apply_look(rgba: torch.Tensor, look: str) -> torch.Tensor:
-    """uint8 [4,S,S] with the alpha of `look`; `plain` leaves the image as it is."""
+    """uint8 [4,S,S] with the alpha of `look`; `plain` leaves the image as it is.
+
+    InputError for a look that nobody knows.
+    """
     if look == "plain":
         return rgba
     if look not in LOOKS:

@@ -19,7 +19,10 @@ from .vae import load_vae
 
 
 def load_pipeline(path: str | Path, config: str | None = None) -> DiffusionPipeline:
-    """A float32 diffusers pipeline from a folder or a checkpoint file (`config`: its folder in diffusers' layout)."""
+    """A float32 diffusers pipeline from a folder or a checkpoint file (`config`: its folder in diffusers' layout).
+
+    WeightsError for anything else.
+    """
     path = Path(path)
     if (path / CONFIG_NAME).is_file():
         return load_demo(path)

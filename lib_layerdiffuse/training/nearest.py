@@ -83,7 +83,7 @@ def find_nearest(
 ) -> Nearest:
     """The nearest of `training` uint8 [N,4,S,S] to each of `pictures` uint8 [M,4,T,T].
 
-    `excluded` bool [M,N]: pairs that are not looked at.
+    `excluded` bool [M,N]: pairs that are not looked at. InputError where there are none.
     """
     if not len(pictures) or not len(training):
         raise InputError(f"{len(pictures)} pictures and {len(training)} training pictures", "one of each", "add some")

@@ -209,7 +209,10 @@ class TrainedUnits(nn.Module):
         self._on: list[tuple[AttentionLayer, Callable[..., Tensor]]] = []
 
     def install(self, places: Sequence[AttentionPlace]) -> None:
-        """Replace the forward of each attention layer, on the instance."""
+        """Replace the forward of each attention layer, on the instance.
+
+        BaseMismatchError for another number of them.
+        """
         if len(places) != len(self.units):
             raise BaseMismatchError(
                 f"a UNet with {len(places)} attention layers", f"{len(self.units)}, as many as units", "use one UNet"
@@ -254,7 +257,10 @@ class TrainedUnits(nn.Module):
         return forward
 
     def see(self, given: Given) -> None:
-        """What is given for the coming UNet call: a control image for each group, where there is an encoder."""
+        """What is given for the coming UNet call: a control image for each group, where there is an encoder.
+
+        InputError for one too many, or none.
+        """
         control, encoder = given["control"], self.encoder
         if (control is None) != (encoder is None):
             raise InputError(

@@ -31,7 +31,7 @@ def caption_variants(caption: str, also: Iterable[str] = ()) -> list[str]:
 def build_tokenizer(texts: Iterable[str], folder: str | Path, merges: int = 2000) -> CLIPTokenizer:
     """Train a lower-case byte-level BPE on `texts` and write it as a CLIP tokenizer; any other text is spelt in bytes.
 
-    The vocabulary is laid out as CLIP's: bytes, bytes that end a word, merges, start, end.
+    The vocabulary is laid out as CLIP's: bytes, bytes that end a word, merges, start, end. InputError for no texts.
     """
     texts = sorted(set(texts))
     if not any(texts):

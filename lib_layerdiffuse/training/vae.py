@@ -113,7 +113,8 @@ def train_vae(
     """Train on crops first (four of half the side cost what one image does), then on whole images.
 
     `start` is the shape of a fresh autoencoder, or one to go on from. `scenes` are opaque pictures, uint8 [M,3,S,S] of
-    the same size, to learn beside those of `data`.
+    the same size, to learn beside those of `data`. InputError for a set without images, or sizes and noise that do not
+    fit.
     """
     shape = start if isinstance(start, VaeShape) else shape_of(start)
     options = options or VaeOptions(latent_noise=(0.0,) * shape.latent_channels)
@@ -277,7 +278,10 @@ def free_unused(vae: AutoencoderKL, images: torch.Tensor, threshold: float = 1e-
 
 
 def load_vae(path: str | Path) -> AutoencoderKL:
-    """An autoencoder saved by `train_vae` (or any diffusers AutoencoderKL folder), frozen, in evaluation mode."""
+    """An autoencoder saved by `train_vae` (or any diffusers AutoencoderKL folder), frozen, in evaluation mode.
+
+    WeightsError for anything else.
+    """
     folder = next((folder for folder in (Path(path), Path(path) / "vae") if (folder / "config.json").is_file()), None)
     advice = "name a folder in diffusers' layout, such as the one `train vae` wrote"
     if folder is None:

@@ -75,7 +75,7 @@ class Vocabulary:
     def chosen(self, data: PreparedSet) -> PreparedSet:
         """The images of `data` that show a concept, in all its styles and colours, alpha softened by its look.
 
-        What has no image is logged.
+        What has no image is logged. InputError where none has.
         """
         by_caption = {concept.caption: concept for concept in self.concepts}
         plain = [split_style(caption)[1] for caption in data.captions]

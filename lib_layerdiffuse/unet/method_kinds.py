@@ -197,7 +197,10 @@ def _memory_of_sharing(sharing: AttentionSharing, modules: Modules) -> Memory:
 
 
 class PartsOfControl:
-    """The control signals of a run: those of the whole picture, or of the parts that a tiled sampler is at."""
+    """The control signals of a run: those of the whole picture, or of the parts that a tiled sampler is at.
+
+    `image` [1,3,H,W] in [-1,1], on grey.
+    """
 
     def __init__(self, sharing: AttentionSharing, run: SharingRun, image: torch.Tensor):
         self.sharing, self.run, self.image = sharing, run, image
@@ -205,7 +208,10 @@ class PartsOfControl:
         self._kept: dict[tuple[Box, ...], Mapping[int, torch.Tensor]] = {}
 
     def set_boxes(self, boxes: Sequence[Box] | None, whole: tuple[int, int]) -> None:
-        """Signals for the rows of the coming UNet call; the frames of a result show the same part."""
+        """Signals for the rows of the coming UNet call; the frames of a result show the same part.
+
+        InputError where they do not.
+        """
         if boxes is None:
             self.run.signals, self.run.groups = self.whole, None
             return

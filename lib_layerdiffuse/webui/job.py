@@ -57,7 +57,7 @@ class Job:
 
     @property
     def run(self) -> Run:
-        """What is at work; from `prepare` on, unless that failed."""
+        """What is at work; from `prepare` on, unless that failed: then LookupError."""
         if self._run is None:
             raise LookupError("the job was not prepared")
         return self._run

@@ -117,7 +117,7 @@ def tell_about_alpha(run: Run, rgba: Image.Image | None, which: str) -> None:
 
 
 def check_latents(latents: Any, count: int) -> torch.Tensor:
-    """The latents as a tensor of `count` rows; InputError where a script took or changed them."""
+    """The latents as a tensor [count,C,h,w]; InputError where a script took or changed them."""
     if not isinstance(latents, torch.Tensor) or len(latents) != count:
         have = len(latents) if isinstance(latents, torch.Tensor) else "no"
         raise InputError(

@@ -101,7 +101,7 @@ class Run:
         return self.latents
 
     def take_latents(self, latents: torch.Tensor) -> None:
-        """The latents of the pass that ended, after the blending of masks."""
+        """The latents [B,C,h,w] of the pass that ended, in the sampler's scale, after the blending of masks."""
         self.latents = latents
 
     def _note_others(self, at_work: UnetPass) -> None:
@@ -174,7 +174,10 @@ def checked(request: Request) -> Run:
 
 
 def check_chain(request: Request, chain: ChainRun, base: str) -> None:
-    """Before the first step, all that could end a later one; before a later one, whether it can go on."""
+    """Before the first step, all that could end a later one; before a later one, whether it can go on.
+
+    InputError where it cannot.
+    """
     chain.check_base(base)
     chain.check_checkpoint(checkpoint_name(request.p.sd_model))
     if not chain.is_first:

@@ -117,7 +117,10 @@ class TransparencyCodec:
 
     @torch.no_grad()
     def encode(self, rgba: torch.Tensor, posterior: Posterior) -> VaeLatent:
-        """RGBA [B,4,H,W] in [0,1] -> adjusted latent [B,C,ceil(H/f),ceil(W/f)] float32; any size."""
+        """RGBA [B,4,H,W] in [0,1] -> adjusted latent [B,C,ceil(H/f),ceil(W/f)] float32; any size.
+
+        InputError where the VAE's latents are of another shape than the encoder's.
+        """
         _check_rgba(rgba)
         factor = self.encoder.factor
         H, W = (-(-side // factor) * factor for side in rgba.shape[-2:])
@@ -141,7 +144,7 @@ class TransparencyCodec:
         return VAE_INPUTS[self.rule.vae_input](rgba)
 
     def seen_pixels(self, pixel: torch.Tensor) -> torch.Tensor:
-        """A VAE's own pixels, wherever they are, as the decoder may see them: clipped, or with what overshoots."""
+        """A VAE's pixels [B,3,H,W], about [0,1], as the decoder may see them: clipped, or with what overshoots."""
         return pixel.clamp(0, 1) if self.rule.clip_pixels else pixel.clamp(-OVERSHOOT, 1 + OVERSHOOT)
 
     def decode(
@@ -154,7 +157,7 @@ class TransparencyCodec:
     ) -> torch.Tensor:
         """Decoded pixels [B,3,H,W], about [0,1], and their VaeLatent -> RGBA [B,4,H,W] float32 in [0,1].
 
-        Options as in TransparencyDecoder.decode.
+        Options as in TransparencyDecoder.decode. InputError for a latent whose space is not said.
         """
         if not isinstance(latent, VaeLatent):
             raise InputError(

@@ -24,12 +24,15 @@ EPSILON = 1e-5
 
 
 def silu(hidden: torch.Tensor) -> torch.Tensor:
-    """SiLU, in place unless a gradient is wanted: fresh memory for large pictures costs more than the arithmetic."""
+    """SiLU of any shape, in place unless a gradient is wanted: fresh memory costs more than the arithmetic."""
     return F.silu(hidden, inplace=not torch.is_grad_enabled())
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each after group norm and SiLU, added to the input (through a 1x1 where widths differ)."""
+    """[B,inputs,h,w] -> [B,outputs,h,w]: two 3x3 convolutions, each after group norm and SiLU, added to the input.
+
+    Through a 1x1 convolution where widths differ.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -48,7 +51,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over all positions, heads of 8 channels, added to the input."""
+    """Self-attention over all positions of [B,C,h,w], heads of 8 channels, added to the input."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -70,7 +73,7 @@ class SelfAttention(nn.Module):
 
 
 class Resample(nn.Module):
-    """3x3 convolution that halves (stride 2) or, after nearest-neighbour doubling, keeps the picture's size."""
+    """3x3 convolution of [B,C,h,w] that halves its sides (stride 2) or, after doubling to the nearest, keeps them."""
 
     def __init__(self, channels: int, up: bool):
         super().__init__()
@@ -82,7 +85,7 @@ class Resample(nn.Module):
 
 
 class Level(nn.Module):
-    """One level, down or up: residual blocks of widths `inputs` -> `outputs`, attention after each where wanted.
+    """One level, down or up, of [B,C,h,w]: residual blocks `inputs` -> `outputs`, attention after each where wanted.
 
     `downsamplers` or `upsamplers`, of one `Resample` each, lead to the next level; the last of a way has none.
     """
@@ -109,7 +112,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block at the coarsest level."""
+    """Residual block, attention, residual block at the coarsest level, [B,C,h,w]."""
 
     def __init__(self, channels: int, attention: bool):
         super().__init__()

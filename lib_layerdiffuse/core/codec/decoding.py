@@ -30,7 +30,7 @@ LARGEST_CHUNK = {"cpu": 4}  # more gains nothing there and costs memory
 
 @dataclass(frozen=True)
 class Orientation:
-    """A mirror image or not, then `turns` quarter turns."""
+    """A mirror image or not of [...,H,W], then `turns` quarter turns."""
 
     mirrored: bool
     turns: int
@@ -88,6 +88,7 @@ class TransparencyDecoder:
         `passes` orientations (1, 2, 4 or 8) vote by median; `chunk` is how many pictures run at once (by default what
         the memory allows); `progress(done, total)` is called after each chunk and may raise to stop. Where not even one
         picture fits the memory, it is decoded in tiles as large as they can be; TooLarge where those do not fit either.
+        InputError for shapes that do not belong together.
         """
         self._check(pixel, latent, passes, chunk)
         try:
@@ -259,7 +260,7 @@ def ordered(picture: torch.Tensor, wanted: str, given: str = RGBA) -> torch.Tens
 
 
 def median(values: list[torch.Tensor]) -> torch.Tensor:
-    """Per-element median of 1, 2, 4 or 8 tensors; of 8 the fourth smallest, of 2 and 4 the mean of the middle two.
+    """Median, element by element, of 1, 2, 4 or 8 tensors of any shape: of 8 the fourth smallest, else the mean of two.
 
     By a sorting network of minimum and maximum: quicker than a sort, and no 5-D sort, on which Macs abort.
     """

@@ -21,7 +21,7 @@ PUBLISHED_WIDTHS = (32, 64, 128, 256)
 class OffsetEncoder(nn.Module):
     """Padded colour and alpha [B,4,H,W] in [0,1] -> offset [B,latent_channels,ceil(H/factor),ceil(W/factor)].
 
-    Their order, A,R,G,B or R,G,B,A, is that of the training: `CodecRule.channel_order`.
+    Their order, A,R,G,B or R,G,B,A, is that of the training: `CodecRule.channel_order`. InputError for another shape.
     """
 
     def __init__(self, widths: tuple[int, ...] = PUBLISHED_WIDTHS, latent_channels: int = 4):
@@ -68,7 +68,10 @@ def encoder_shape(state: Mapping[str, torch.Tensor]) -> tuple[tuple[int, ...], i
 
 
 def widths_for_factor(factor: int, first: int = 32, largest: int = 256) -> tuple[int, ...]:
-    """Widths doubling from `first`, at most `largest`, for a VAE that shrinks by `factor` (a power of two)."""
+    """Widths doubling from `first`, at most `largest`, for a VAE that shrinks by `factor` (a power of two).
+
+    InputError for another factor.
+    """
     if factor < 2 or factor & (factor - 1):
         raise InputError(
             f"a VAE factor of {factor}", "a power of two from 2 upwards", "use a VAE that halves its picture"

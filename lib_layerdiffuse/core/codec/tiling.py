@@ -22,7 +22,7 @@ Work = Callable[[tuple[slice, slice], tuple[slice, slice]], torch.Tensor]
 def tiled(size: tuple[int, int], tile: int, factor: int, work: Work) -> torch.Tensor:
     """`work(pixels, latent)` -> [B,C,h,w] for each tile, blended to [B,C,H,W]; slices are (rows, columns).
 
-    `tile` is a multiple of `factor`, the pixels beneath one latent.
+    `tile` is a multiple of `factor`, the pixels beneath one latent. InputError for an empty picture.
     """
     H, W = size
     sums: tuple[torch.Tensor, torch.Tensor] | None = None  # of the blended parts [B,C,H,W], of their shares [1,1,H,W]
@@ -49,7 +49,7 @@ def spans(length: int, tile: int, factor: int) -> Iterator[slice]:
 
 
 def ramp(span: slice, length: int) -> torch.Tensor:
-    """Weights of a tile along one side: rising and falling over the overlap, full at the picture's own edges."""
+    """Weights [size] in (0,1] of a tile along a side, rising and falling over overlaps, 1 at the picture's edges."""
     size = span.stop - span.start
     rising = (torch.arange(size) + 1).clamp(max=OVERLAP) / OVERLAP
     weights = torch.ones(size)

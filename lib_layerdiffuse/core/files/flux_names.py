@@ -140,12 +140,15 @@ def rows_of(span: Span, width: int, rows: int) -> tuple[int, int]:
 
 
 def swap_halves(rows: Tensor) -> Tensor:
-    """Shift and scale the other way round."""
+    """Rows [2*N,...] of shift and scale the other way round."""
     return torch.cat(rows.chunk(2)[::-1])
 
 
 def renamed(state: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
-    """A transformer's tensors under the names of the other naming, fused layers cut or joined; the same values."""
+    """A transformer's tensors under the names of the other naming, fused layers cut or joined; the same values.
+
+    WeightsError for a name that neither has.
+    """
     width = len(_known(state, WIDTH_OF[naming_of(state)]))
     whole: dict[str, Tensor] = {}
     joined: dict[str, list[tuple[int, Tensor]]] = {}

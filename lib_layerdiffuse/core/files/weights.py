@@ -36,7 +36,10 @@ FOREIGN_STARTS = (
 
 
 class WeightFile:
-    """An open safetensors file: `shapes` of all keys at once, tensors one by one; a context manager."""
+    """An open safetensors file: `shapes` of all keys at once, tensors one by one; a context manager.
+
+    WeightsError for a file that is none.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -50,9 +53,10 @@ class WeightFile:
             raise broken_file(self.path, f"a file that cannot be read ({error})", "a safetensors file") from error
 
     def tensor(self, key: str) -> torch.Tensor:
-        """One tensor on the CPU, in the dtype of the file.
+        """One tensor on the CPU, in the dtype of the file and of its shape there.
 
         The library's own `get_tensor` never frees two numbers for each tensor, and a WebUI reads files for days.
+        WeightsError once the file is closed.
         """
         if self._mapped is None:
             raise WeightsError(f"{self.path}, which is closed", "an open file", "read tensors before closing it")
@@ -145,7 +149,10 @@ def check_keys(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, S
 
 
 def find_weights(stem: str, folders: Iterable[str | Path], fetch: Callable[[str], str | Path] | None = None) -> Path:
-    """The path of `<stem>.safetensors`: the first folder that has it, else what `fetch(file name)` gives."""
+    """The path of `<stem>.safetensors`: the first folder that has it, else what `fetch(file name)` gives.
+
+    WeightsError where neither has it.
+    """
     name, looked = stem + SUFFIX, [Path(folder) for folder in folders]
     for folder in looked:
         if (folder / name).is_file():

@@ -10,7 +10,7 @@ WORD = 8  # bytes that are summed as one number
 
 
 def fingerprint(tensor: torch.Tensor) -> bytes:
-    """Of the shape, the type and the bits, which sums over rows and columns stand for; the same on every device.
+    """Of a tensor of any shape: that, its type and its bits, which sums stand for; the same on every device.
 
     Reads the tensor twice, which is far cheaper than merging anything into it.
     """

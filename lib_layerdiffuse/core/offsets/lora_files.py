@@ -45,7 +45,10 @@ def fitted(
     parameters: Mapping[str, Shape],
     origin: tuple[str, Mapping[str, str], float | None],
 ) -> OffsetSet:
-    """Pairs as offsets of parameters; `origin`: the file, its metadata, its factor where no alpha says another."""
+    """Pairs as offsets of parameters; `origin`: the file, its metadata, its factor where no alpha says another.
+
+    WeightsError for one whose layer is not among the parameters.
+    """
     source, metadata, factor = origin
     naming = naming_of(parameters)
     entries: dict[str, tuple[LowRank, ...]] = {}

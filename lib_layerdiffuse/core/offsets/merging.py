@@ -20,7 +20,7 @@ class MergedCopies:
         self._kept: dict[str, tuple[tuple, nn.Parameter, bytes]] = {}
 
     def merged(self, name: str, original: Tensor, parts: Sequence[Offset], strength: float) -> nn.Parameter:
-        """original + strength * offsets on the device of `original`, computed only where that has changed."""
+        """original + strength * offsets, of its shape and on its device, computed only where that has changed."""
         key = strength, fingerprint(original)
         known = self._kept.pop(name, None)  # before another is made: two would need twice the memory
         if known is None or known[0] != key or fingerprint(known[1]) != known[2]:

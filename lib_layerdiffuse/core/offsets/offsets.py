@@ -89,7 +89,7 @@ class Full:
     diff: Tensor
 
     def dense(self, shape: Shape, device: torch.device | str = "cpu") -> Tensor:
-        """The whole offset in float32, at its own shape."""
+        """The whole offset in float32, of its shape."""
         return self.diff.to(device).float()
 
     def fits(self, shape: Shape) -> bool:
@@ -176,7 +176,7 @@ def checked_offsets(offsets: OffsetSet, parameters: Mapping[str, Shape]) -> Offs
 
 
 def merge_parameter(original: Tensor, parts: Iterable[Offset], strength: float) -> Tensor:
-    """original + strength * offsets, computed in float32, in the original's dtype; wider where an offset is.
+    """original + strength * offsets of any shape, computed in float32, in the original's dtype; wider where one is.
 
     Strength 0 returns the original itself, never widened.
     """
@@ -201,7 +201,8 @@ def make_diff(
 ) -> dict[str, Tensor]:
     """Full offsets tuned - base in the published layout; parameters that did not change are left out.
 
-    Names are LDM, with or without the prefix. An input convolution may have become wider.
+    Names are LDM, with or without the prefix. An input convolution may have become wider. WeightsError where the two
+    are of different architectures.
     """
     unknown = [name for name in tuned if name not in base]
     if unknown:
@@ -233,7 +234,10 @@ def make_lora(pairs: Mapping[str, tuple[Tensor, Tensor]], dtype: torch.dtype = t
 
 
 def write_offsets(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write offsets in the published layout; the file appears under its name only when it is whole."""
+    """Write offsets in the published layout; the file appears under its name only when it is whole.
+
+    OutputError where it cannot be written.
+    """
     path = Path(path)
     parse_offsets(tensors, str(path))  # what is written must load again
     partial = path.with_name(path.name + ".partial")
@@ -256,12 +260,12 @@ def write_lora(
 
 
 def is_quantised(parameter: Tensor) -> bool:
-    """Whether the values are not plain floating-point numbers of 16 bits or more."""
+    """Whether the values, of any shape, are not plain floating-point numbers of 16 bits or more."""
     return parameter.dtype not in STORED or any(hasattr(parameter, name) for name in QUANTISED)
 
 
 def plain_shape(module: nn.Module, weight: Tensor) -> Shape:
-    """The shape of the weight that a layer computes with, whatever it is packed as."""
+    """The shape [out,in,...] of the weight that a layer computes with, whatever it is packed as."""
     sides = (getattr(module, "out_features", None), getattr(module, "in_features", None))
     if isinstance(sides[0], int) and isinstance(sides[1], int):
         return (sides[0], sides[1])

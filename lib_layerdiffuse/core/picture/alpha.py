@@ -24,7 +24,10 @@ Box = tuple[int, int, int, int]
 
 
 def rgba_array(image: Image.Image) -> np.ndarray:
-    """Any PIL image (grey, palette, 16 bit, with or without alpha) -> uint8 [H,W,4]; opaque where it has no alpha."""
+    """Any PIL image (grey, palette, 16 bit, with or without alpha) -> uint8 [H,W,4]; opaque where it has no alpha.
+
+    InputError for what is no whole picture.
+    """
     if not isinstance(image, Image.Image):
         raise InputError(f"a {type(image).__name__}", "a PIL image", "open the file with PIL.Image.open first")
     if min(image.size) < 1:
@@ -62,7 +65,7 @@ def _float_levels(values: np.ndarray) -> np.ndarray:
 
 
 def to_tensor(images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
-    """One PIL image or several of one size -> float32 [B,4,H,W] in [0,1]."""
+    """One PIL image or several of one size -> float32 [B,4,H,W] in [0,1]. InputError for none, or several sizes."""
     arrays = [rgba_array(image) for image in ([images] if isinstance(images, Image.Image) else images)]
     sizes = {array.shape[:2] for array in arrays}
     if len(sizes) != 1:
@@ -72,7 +75,10 @@ def to_tensor(images: Image.Image | Sequence[Image.Image]) -> torch.Tensor:
 
 
 def from_tensor(rgba: torch.Tensor) -> list[Image.Image]:
-    """[B,4,H,W] in [0,1] -> PIL RGBA images; levels are rounded down, as in the original."""
+    """[B,4,H,W] in [0,1] -> PIL RGBA images; levels are rounded down, as in the original.
+
+    InputError for another shape.
+    """
     if rgba.ndim != 4 or rgba.shape[1] != 4:
         raise InputError(f"a tensor {list(rgba.shape)}", "[B,4,H,W]", "pass R,G,B,A pictures")
     return [Image.fromarray(array) for array in _bytes(rgba.detach().float().cpu().permute(0, 2, 3, 1).numpy())]
@@ -87,7 +93,7 @@ def trim_box(picture: Image.Image | np.ndarray, threshold: int = TRIM_THRESHOLD)
     """The smallest box (left, top, right, bottom) around every pixel with an alpha of at least `threshold` of 255.
 
     Of a PIL image of any kind or of uint8 [H,W,4]; None where nothing is that visible. A threshold of 1 is PIL's
-    getbbox of the alpha.
+    getbbox of the alpha. InputError for a threshold that is no whole number from 1 to 255.
     """
     if not isinstance(threshold, int | np.integer) or isinstance(threshold, bool) or not 1 <= threshold <= 255:
         raise InputError(f"a trim threshold of {threshold!r}", "a whole number from 1 to 255", "choose one, such as 16")
@@ -99,7 +105,10 @@ def trim_box(picture: Image.Image | np.ndarray, threshold: int = TRIM_THRESHOLD)
 
 
 def trimmed(image: Image.Image, threshold: int = TRIM_THRESHOLD, margin: int = 0) -> Image.Image:
-    """A copy cut to `trim_box` and `margin` pixels more on each side, where the picture has them; whole without one."""
+    """A copy cut to `trim_box` and `margin` pixels more on each side, where the picture has them; whole without one.
+
+    InputError for a margin below 0.
+    """
     if margin < 0:
         raise InputError(f"a margin of {margin}", "0 or more pixels", "choose a margin that is not negative")
     box = trim_box(image, threshold)
@@ -120,6 +129,7 @@ def pad_rgb(rgba: np.ndarray) -> np.ndarray:
     """Uint8 [H,W,4] -> float32 [H,W,3] in [0,1]: invisible pixels take on a smooth continuation of the visible colours.
 
     A pyramid (ratio 1.2) of premultiplied colour, from the mean visible colour upwards: c + up(below) * (1 - a).
+    InputError for an array of another kind.
     """
     if rgba.ndim != 3 or rgba.shape[2] != 4 or rgba.dtype != np.uint8 or rgba.size == 0:
         raise InputError(f"an array {list(rgba.shape)} of {rgba.dtype}", "uint8 [H,W,4]", "convert the image to RGBA")

@@ -31,7 +31,10 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray] | None] = {
 
 
 def with_hidden_colours(image: Image.Image, rule: str = PADDED) -> Image.Image:
-    """A PIL RGBA image whose colours under alpha 0 follow the rule; all that is visible stays to the level."""
+    """A PIL RGBA image whose colours under alpha 0 follow the rule; all that is visible stays to the level.
+
+    InputError for an unknown rule.
+    """
     if rule not in RULES:
         raise InputError(f"hidden colours {rule!r}", f"one of: {', '.join(RULES)}", "choose one of them")
     make = RULES[rule]

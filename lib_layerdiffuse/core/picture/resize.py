@@ -97,7 +97,10 @@ def _shrink_axis(size: int, target: int) -> Taps:
 
 
 def resize_image(image: np.ndarray, height: int, width: int, mode: ResizeMode | str = ResizeMode.STRETCH) -> np.ndarray:
-    """Float [H,W,C] fitted into float32 [height,width,C] the way of `mode` (or its label or key)."""
+    """Float [H,W,C] fitted into float32 [height,width,C] the way of `mode` (or its label or key).
+
+    InputError for another shape or mode, or no size.
+    """
     if image.ndim != 3 or min(image.shape) < 1 or height < 1 or width < 1:
         raise InputError(
             f"{list(image.shape)} to {height}x{width}", "[H,W,C] and a size from 1x1", "check the image and size"

@@ -76,7 +76,7 @@ class AttentionSharing:
         )
 
     def prepared(self, index: int, strength: float, like: Tensor) -> Prepared:
-        """Unit `index` ready for tensors like `like`; made at the first call, kept for the following ones."""
+        """Unit `index` ready for tensors of the type and device of `like`, of any shape; made once, then kept."""
         dtype = working_dtype(like)
         wanted = (strength, dtype, like.device)
         known = self._prepared.get(index)
@@ -94,7 +94,10 @@ class AttentionSharing:
         self._prepared.clear()
 
     def signals(self, image: Tensor) -> dict[int, Tensor]:
-        """Control image [N,3,H,W] in [-1,1] on grey, at the size of the pictures -> signals for a `SharingRun`."""
+        """Control image [N,3,H,W] in [-1,1] on grey, at the size of the pictures -> signals for a `SharingRun`.
+
+        InputError for units without control.
+        """
         if self.control_encoder is None:
             raise InputError("a control image", "none: these units have no control encoder", "leave the image away")
         encoder = self.control_encoder.to(image.device)
@@ -123,7 +126,10 @@ class Installation:
 def install(
     sharing: AttentionSharing, attentions: Sequence[nn.Module], run: SharingRun, strength: float = 1.0
 ) -> Installation:
-    """Put the units on attention layers, given in the order of `unit_places`; strength 0 leaves them alone."""
+    """Put the units on attention layers, given in the order of `unit_places`; strength 0 leaves them alone.
+
+    BaseMismatchError for layers of another model, InputError for prompts of another number of frames.
+    """
     check_layers(sharing, attentions)
     _check_depths(sharing, run)
     if run.overrides and len(run.overrides) != sharing.frames:

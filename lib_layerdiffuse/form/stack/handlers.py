@@ -213,7 +213,10 @@ class StackHandlers:
         return told | self.noted()
 
     def give(self, name: str, token: str, chosen: Any, picture: Any) -> Updates:
-        """The picture of one's own: as a layer, as the background, or in the place of the chosen layer."""
+        """The picture of one's own: as a layer, as the background, or in the place of the chosen layer.
+
+        InputError where the field is empty.
+        """
         stack, image = self.place.stack(token), self.place.open_picture(picture)
         if image is None:
             raise InputError("no picture", "one in the field above the button", "choose a picture first")
@@ -262,7 +265,7 @@ class StackHandlers:
         return path, packed.notes
 
     def load(self, token: str, value: Any) -> Updates:
-        """The stack of a file; Undo brings the former one back."""
+        """The stack of a file; Undo brings the former one back. InputError for no file, or one that is too large."""
         path = self.place.path_of(value)
         if path is None:
             raise InputError("no file", "a project, PSD, ORA or ZIP", "choose one")

@@ -29,7 +29,10 @@ class Scene:
     paint: Callable[[Canvas], Place]
 
     def picture(self, number: int, side: int) -> tuple[np.ndarray, Place]:
-        """Picture `number` of the scene, uint8 [side,side,3], and where things stand in it."""
+        """Picture `number` of the scene, uint8 [side,side,3], and where things stand in it.
+
+        InputError below 0, or below 16 pixels.
+        """
         if side < 16 or number < 0:
             raise InputError(f"picture {number} of {side} pixels", "0 or more, at least 16 pixels", "correct them")
         canvas = Canvas(side * OVERSAMPLING, (zlib.crc32(self.name.encode()), number))
@@ -104,7 +107,7 @@ SCENES = (
 
 
 def named_scenes(names: Sequence[str]) -> list[Scene]:
-    """The scenes called so, each once; all of them where no name is given."""
+    """The scenes called so, each once; all of them where no name is given. InputError for another name."""
     known = {scene.name: scene for scene in SCENES}
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -57,7 +57,10 @@ class RowMap:
 
 
 def sharing_order(rows: Sequence[Row], frames: int) -> list[int] | None:
-    """Places of `rows` in the order (part, result, frame); None when they stand so already."""
+    """Places of `rows` in the order (part, result, frame); None when they stand so already.
+
+    InputError where the rows of a result are torn apart.
+    """
     order = sorted(range(len(rows)), key=lambda place: (rows[place].part, rows[place].image))
     groups = [[rows[place] for place in order[start : start + frames]] for start in range(0, len(order), frames)]
     for group in groups:

@@ -21,7 +21,10 @@ Adjust = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @contextmanager
 def adjusted_posterior(vae: nn.Module, adjust: Adjust) -> Iterator[None]:
-    """Inside, encoding gives `adjust(mean, deviation)` [B,C,h,w] float32 instead of a sample."""
+    """Inside, encoding gives `adjust(mean, deviation)` [B,C,h,w] float32 instead of a sample.
+
+    InputError for a VAE that cannot encode.
+    """
     layer = getattr(vae, "quant_conv", None) or getattr(vae, "encoder", None)
     if layer is None:
         raise InputError(

@@ -21,7 +21,7 @@ def credentials() -> dict[str, str]:
 
 
 def check(given: HTTPBasicCredentials = Depends(basic)) -> None:  # noqa: B008  FastAPI's way of asking for them
-    """401 for a name or password that is not the WebUI's."""
+    """HTTPException 401 for a name or password that is not the WebUI's."""
     right = credentials().get(given.username)
     same = secrets.compare_digest((right or "").encode(), given.password.encode())
     if right is None or not same:

@@ -46,7 +46,10 @@ def picture_of(text: str) -> Image.Image:
 
 
 def latents_of(text: str, base: str) -> torch.Tensor:
-    """The one tensor [B,C,h,w] of a base64 text of a safetensors file, float32; C as a base has it."""
+    """The one tensor [B,C,h,w] of a base64 text of a safetensors file, float32; C as a base has it.
+
+    InputError for anything else, or too much.
+    """
     try:
         tensors = list(load(base64.b64decode(text, validate=True)).values())
     except (binascii.Error, ValueError, SafetensorError, KeyError) as error:
@@ -82,7 +85,10 @@ def encode(host: WebuiHost, codec: TransparencyCodec, picture: Image.Image) -> t
 
 
 def decode(host: WebuiHost, codec: TransparencyCodec, latents: torch.Tensor, passes: int | None) -> list[Image.Image]:
-    """Latents [B,C,h,w] in the sampler's scale -> RGBA pictures, with the alpha care of the settings."""
+    """Latents [B,C,h,w] in the sampler's scale -> RGBA pictures, with the alpha care of the settings.
+
+    InputError for another number of passes.
+    """
     passes = BASES[host.base].orientations if passes is None else passes
     if passes not in RANKS:
         raise InputError(f"{passes} passes", "1, 2, 4 or 8", "choose one of them")
@@ -97,5 +103,5 @@ def decode(host: WebuiHost, codec: TransparencyCodec, latents: torch.Tensor, pas
 
 
 def as_safetensors(latent: torch.Tensor, base: str) -> str:
-    """Base64 of a safetensors file with this latent."""
+    """Base64 of a safetensors file with this latent [1,C,h,w]."""
     return base64.b64encode(save({"latent": latent.contiguous()}, {"base": base, "space": "sampler"})).decode("ascii")

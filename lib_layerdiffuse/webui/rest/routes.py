@@ -162,7 +162,7 @@ def at_work() -> Iterator[tuple[WebuiHost, Networks]]:
 
 
 def known(base: str | None) -> str:
-    """The id of a base; of none, the loaded checkpoint's."""
+    """The id of a base; of none, the loaded checkpoint's. InputError for another id."""
     base = loaded_base() if base is None else base
     if base not in BASES:
         got = f"the base {base[:40]!r}" if base else "no checkpoint with layer methods"

@@ -36,7 +36,10 @@ def enlarged(image: Image.Image, start: ClearLayer) -> Image.Image:
 
 
 def on_canvas(image: Image.Image, start: ClearLayer) -> Image.Image:
-    """A canvas, black but for the start picture somewhere in it -> the same as RGBA, transparent but for it."""
+    """A canvas, black but for the start picture somewhere in it -> the same as RGBA, transparent but for it.
+
+    InputError for any other picture.
+    """
     box = image.getbbox()
     if box is None or not np.array_equal(np.asarray(image.crop(box)), np.asarray(start.opaque)):
         raise InputError(

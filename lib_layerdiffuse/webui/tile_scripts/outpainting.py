@@ -69,7 +69,10 @@ def sides_of(size: tuple[int, int], pixels: int, directions: list[str]) -> list[
 
 
 class Outpainting:
-    """The script's canvases as RGBA, from the start picture to the finished ones."""
+    """The script's canvases as RGBA, from the start picture to the finished ones.
+
+    InputError for arguments of another version of the script.
+    """
 
     def __init__(self, start: ClearLayer, arguments: Mapping[str, Any]):
         try:
@@ -91,7 +94,10 @@ class Outpainting:
         return self.sides[self.number % len(self.sides)]
 
     def tiles(self, given: list[Image.Image], mask: Image.Image) -> list[Image.Image]:
-        """The script's RGB tiles with alpha, with the canvas's own colours where the mask keeps them."""
+        """The script's RGB tiles with alpha, with the canvas's own colours where the mask keeps them.
+
+        InputError for tiles from elsewhere.
+        """
         if not self.sides:
             raise misplaced(given[0])
         if self.number % len(self.sides) == 0:

@@ -81,7 +81,7 @@ class Selected:
         return self.way is not None
 
     def check(self, arguments: LayerArguments) -> None:
-        """Whether a job of it can work; no method yet is the single method of the loaded base."""
+        """InputError unless a job of it can work; no method yet is the single method of the loaded base."""
         if not self.has_tiles:
             return
         method = arguments.method_row
