@@ -28,10 +28,10 @@ class Course:
             return self.chain.id
         return self.method.id if self.method else ""
 
-    def method_of(self, step: int) -> Method | None:
-        """The method of a step, that of the first one where others do the same."""
-        others = self.chain is not None and step > 0
-        return self.chain.steps[step].method_row(self.method.id) if others else self.method
+    @property
+    def later_methods(self) -> tuple[Method, ...]:
+        """The methods of all steps but the first."""
+        return tuple(step.method_row() for step in self.chain.steps[1:]) if self.chain else ()
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -83,6 +83,11 @@ def chosen_chain(settings: GenerateSettings, base: str) -> Chain | None:
     return next((chain for chain in chains_for(base) if chain.name == settings.mode), None)
 
 
+def chosen_method(settings: GenerateSettings) -> str | None:
+    """The id of the single method that settings name; None for none, or a chain."""
+    return None if settings.method is None or is_chain(settings.method) else find_method(settings.method).id
+
+
 def wishes_of(settings: GenerateSettings, prompt: str, given: list[str]) -> Wishes:
     """What settings ask of a chain, for one of their prompts."""
     return Wishes(
@@ -91,7 +96,7 @@ def wishes_of(settings: GenerateSettings, prompt: str, given: list[str]) -> Wish
         [name for name in given if name in FRAMES],
         {name: getattr(settings, frame.prompt_setting) for name, frame in FRAMES.items()},
         {name: getattr(settings, frame.seed_setting) for name, frame in FRAMES.items()},
-        None if settings.method is None or is_chain(settings.method) else find_method(settings.method).id,
+        chosen_method(settings),
     )
 
 
@@ -118,14 +123,13 @@ def _course(settings: GenerateSettings, base: str) -> Course:
     if chain is None:
         method = choose_method(base, settings.mode, settings.method)
         return Course(method, CHAINS.get(method.id))
-    named = settings.method is not None and not is_chain(settings.method)
-    return Course(chain.steps[0].method_row(find_method(settings.method).id if named else None), chain)
+    return Course(chain.steps[0].method_row(chosen_method(settings)), chain)
 
 
 def _check_one_file(settings: GenerateSettings, course: Course) -> None:
     if settings.layer_file and course.steps > 1:
         raise InputError(
-            f"one layer file for the {course.steps} methods of chain {course.chain.id}",
+            f"one layer file for the {course.steps} methods of chain {course.id}",
             "the usual files",
             "leave it out, or make the layers one by one by their methods",
         )

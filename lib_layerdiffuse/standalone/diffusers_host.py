@@ -102,8 +102,7 @@ class DiffusersHost:
     def _check_later_steps(self, plan: Plan, files: Files) -> None:
         """Errors in files of later steps are told before the first one begins, not after its work."""
         modules = unet_modules(self.network)
-        for step in range(1, plan.course.steps):
-            method = plan.at_step(step, {}).method
+        for method in plan.course.later_methods:
             read_method(files.find(method.weights), modules, method)  # tensors are read when they are used
             if method.transparent_frames:
                 self.decoder_of(files)
@@ -255,7 +254,9 @@ class _Run:
         """Go on to the job of this number; the method sees the layers of its sets."""
         self.number = number
         if number and self.plan.made:
-            self.on_unet.see(self.images_in.conditions(self.jobs[number]).concat)
+            latents = self.images_in.conditions(self.jobs[number]).concat
+            assert self.on_unet is not None and self.on_unet.see is not None and latents is not None  # as rows have it
+            self.on_unet.see(latents)
 
     def paint(self, job: Job) -> list[Picture]:
         """One passage: sampling, VAE, transparency."""
@@ -324,7 +325,7 @@ class _Run:
     def picture(self, job: Job, row: int, image: Image.Image) -> Picture:
         """A finished picture with its place and its text."""
         method, seed = self.plan.method, job.seeds[row]
-        frame = method.frame_of(row) if self.plan.named_frames else ""
+        frame = method.frame_of(row) if method is not None and self.plan.named_frames else ""
         place, own = row // self.plan.frames, job.prompts[row]
         group = job.first_group + place
         text = parameters_text(self.plan, job.prompt, group, self.sampler_label, self.host.name)
@@ -340,8 +341,9 @@ class _Run:
         """Tell the watchers; `share` in [0,1] is of the present job, a job of one step of a chain."""
         plan, steps, jobs = self.plan, self.plan.course.steps, len(self.jobs)
         done = (plan.step * jobs + self.number + share) / (steps * jobs)
-        told = f"{' and '.join(plan.method.frames)}, step {plan.step + 1} of {steps}: {text}" if steps > 1 else text
-        self.watchers.report(done, told)
+        if steps > 1 and plan.method is not None:
+            text = f"{' and '.join(plan.method.frames)}, step {plan.step + 1} of {steps}: {text}"
+        self.watchers.report(done, text)
 
 
 def check_decoder(path: Path, channels: int) -> None:

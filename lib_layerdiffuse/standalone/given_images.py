@@ -20,13 +20,19 @@ class Encodes(Protocol):
     """As much of a host as brings images into latents."""
 
     pipeline: Any
-    scale: tuple[float, float]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Scale and shift between the VAE's latents and the sampler's."""
+        ...
 
     def posterior(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and deviation, VAE space [B,C,h,w] float32, of an image [B,3,H,W] in [-1,1]."""
+        ...
 
     def encoder_of(self, files: Files) -> TransparencyCodec:
         """The transparency encoder among files."""
+        ...
 
 
 class GivenImages:

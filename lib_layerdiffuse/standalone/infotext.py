@@ -64,7 +64,8 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
 
 def _layer_seeds(plan: Plan, group: int) -> dict[str, int]:
     """The seeds that layers of a set have of their own, by their keys."""
-    own = {frame: getattr(plan.settings, frame.seed_setting) for frame in map(FRAMES.get, plan.course.layers)}
+    frames = [FRAMES[name] for name in plan.course.layers]
+    own = {frame: getattr(plan.settings, frame.seed_setting) for frame in frames}
     chosen = {frame: (seed + group) % (MAX_SEED + 1) for frame, seed in own.items() if seed >= 0}
     return {BY_NAME[frame.seed].infotext_key: seed for frame, seed in chosen.items()}
 

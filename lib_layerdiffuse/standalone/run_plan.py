@@ -80,7 +80,7 @@ class Plan:
         if step == 0:
             return self
         images = {name: image for name, image in self.images.items() if name in FRAMES}
-        return replace(self, method=self.course.method_of(step), step=step, images=images, made=made)
+        return replace(self, method=self.course.later_methods[step - 1], step=step, images=images, made=made)
 
     def jobs(self) -> list[Job]:
         """All passages, in order of prompt and group."""

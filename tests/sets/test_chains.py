@@ -59,6 +59,8 @@ def test_a_frame_comes_from_an_earlier_step_that_makes_it_or_from_the_user(chain
         made = {frame: before for before in range(number) for frame in chain.steps[before].makes}
         for given in step.given:
             assert given.step == made.get(given.frame), "the last step before that makes it"
+        seen = [given.frame for given in step.given if given.step is not None]
+        assert set(seen) <= set(step.method_row().concat), "latents can be changed from set to set"
 
 
 @ROWS
