@@ -23,6 +23,7 @@ from .convert import check_layers, check_transparency, export_demo, export_layer
 from .data import PreparedSet, load_captions, prepare
 from .diffusion import build_pipeline, started_pipeline, train_diffusion, train_text2image
 from .engine import check_tracker, processes, training_device
+from .flow import train_flow
 from .harmlessness import evaluate_codec, load_codec
 from .latents import LatentSet, encode_views
 from .layer_latents import Mixture, encode_mixture
@@ -192,7 +193,8 @@ def diffusion(arguments: argparse.Namespace) -> None:
     config, options = run_config(arguments), read_options(arguments, DiffusionOptions)
     data = LatentSet.load(arguments.latents)
     pipeline, trained = model_to_tune(arguments)
-    figures = train_diffusion(pipeline, data, config, options, trained)
+    tune = train_flow if hasattr(pipeline, "transformer") else train_diffusion
+    figures = tune(pipeline, data, config, options, trained)
     if processes().is_main_process:
         _show(figures)
 

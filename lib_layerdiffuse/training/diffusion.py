@@ -19,14 +19,13 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from ..core.bases import LatentSpace
 from ..core.errors import InputError
 from ..core.files.layer_files import METHOD, metadata_of
 from ..core.methods import choose_method
 from ..core.offsets.offsets import OffsetSet, make_diff, make_lora, read_offsets, write_offsets
 from ..standalone.demo import demo_scheduler
 from ..unet.ldm_keys import unet_table, unet_to_ldm
-from .codec import Codec
+from .codec import Codec, latent_space
 from .convert import BETAS
 from .data import on_device
 from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
@@ -117,7 +116,7 @@ class CaptionedLatents:
             "" if drop else texts[int(share * len(texts))]
             for texts, share, drop in zip(variants, chance[0].tolist(), dropped, strict=True)
         ]
-        return self.latents[rows.to(self.latents.device)].float() * self.data.scale_factor, captions
+        return self.data.sampler_space(self.latents[rows.to(self.latents.device)].float()), captions
 
 
 class TextToImage(torch.nn.Module):
@@ -283,8 +282,7 @@ def train_diffusion(
 
 def said_of(pipeline: DiffusionPipeline) -> dict[str, str]:
     """The metadata of offsets for this pipeline: what a WebUI knows them by."""
-    config = pipeline.vae.config
-    space = LatentSpace(config.scaling_factor, config.latent_channels, 2 ** (len(config.block_out_channels) - 1))
+    space = latent_space(pipeline.vae)
     method = choose_method(space.base).id if space.base else ""
     return {"format": "pt", **metadata_of(METHOD, space, method)}
 
@@ -356,7 +354,7 @@ def sample_grid(
     prompts = list(options.sample_prompts) or spread_captions(data, 16)
     with average.applied() if average is not None else nullcontext():
         scaled = paint_latents(pipeline, prompts, data.image_size, options)
-    return image_grid(decode_pictures(pipeline.vae, scaled / data.scale_factor, codec), columns)
+    return image_grid(decode_pictures(pipeline.vae, data.vae_space(scaled), codec), columns)
 
 
 @torch.no_grad()

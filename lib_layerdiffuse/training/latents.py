@@ -1,7 +1,7 @@
 """Latents of random views, made once, so that a diffusion model's training never waits for the VAE.
 
 An ordinary model learns opaque pictures: the images on made-up backgrounds. A transparent one learns adjusted latents
-of the same views. Latents are stored in VAE space; the file's header holds captions and the sampler's scale factor.
+of the same views. Latents are stored in VAE space; the file's header holds captions and the sampler's scale and shift.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 
 from ..core.errors import InputError
 from .augment import random_backgrounds, zoom
-from .codec import Codec
+from .codec import Codec, latent_space
 from .data import PreparedSet
 from .set_files import open_set, save_set
 
@@ -33,19 +33,30 @@ class LatentSet:
     scale_factor: float = 1.0
     transparent: bool = False
     image_size: tuple[int, int] = field(default=(0, 0))  # pixels, height and width
+    shift_factor: float = 0.0
 
     def __len__(self) -> int:
         return len(self.latents)
 
+    def sampler_space(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents of the set as a diffusion model has them."""
+        return (latents - self.shift_factor) * self.scale_factor
+
+    def vae_space(self, latents: torch.Tensor) -> torch.Tensor:
+        """What a diffusion model painted, as the VAE has it."""
+        return latents / self.scale_factor + self.shift_factor
+
     def save(self, path: str | Path) -> None:
         """Write tensors and captions into one safetensors file, under its name only when it is whole."""
-        save_set(path, {"latents": self.latents, "image": self.image}, {name: getattr(self, name) for name in HEADER})
+        header = {name: getattr(self, name) for name in (*HEADER, "shift_factor")}
+        save_set(path, {"latents": self.latents, "image": self.image}, header)
 
     @classmethod
     def load(cls, path: str | Path) -> LatentSet:
         """Read what `save` wrote; `InputError` when the file is something else."""
         with open_set(path, "`train latents`", HEADER) as (file, header):
             header["image_size"] = tuple(header["image_size"])
+            header["shift_factor"] = float((file.metadata() or {}).get("shift_factor", 0))  # older files say nothing
             return cls(file.get_tensor("latents"), file.get_tensor("image"), **header)
 
 
@@ -75,7 +86,8 @@ def encode_views(
         latent = codec.encode(vae, rgba[:, [3, 0, 1, 2]].to(device)) if codec else _opaque(vae, rgba, generator, device)
         parts.append(latent.cpu().half())
     size = (data.rgba.shape[2], data.rgba.shape[3])
-    return LatentSet(torch.cat(parts), rows, captions, float(vae.config.scaling_factor), codec is not None, size)
+    space = latent_space(vae)
+    return LatentSet(torch.cat(parts), rows, captions, space.scale_factor, codec is not None, size, space.shift_factor)
 
 
 def _opaque(vae: AutoencoderKL, rgba: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:

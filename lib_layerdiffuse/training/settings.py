@@ -14,6 +14,7 @@ from .options import Checked, setting
 
 TRACKERS = ("csv", "tensorboard")
 UNITS = CHOICES["unit"]
+FLOW_LAYERS = ("all", "attention")
 CODEC_LAYOUTS = ("auto", "separate", "combined")
 TUNED = ("lora", "full")
 LAYER_METHODS = ("joint", "fg2bg", "bg2fg", "fg2blend", "bg2blend", "fgblend2bg", "bgblend2fg")
@@ -189,9 +190,11 @@ class DiffusionOptions(DenoisingOptions):
     sample_prompts: tuple[str, ...] = setting((), "prompts of the sample grids; none: captions spread over the set")
     mode: str = setting("lora", "what is tuned: lora (attention's projections) or full (all weights)", TUNED)
     rank: int = setting(32, "rank of the low-rank layers; published: 256", WIDTH)
+    layers: str = setting("all", "of Flux: all linear layers of its blocks, or those of attention", FLOW_LAYERS)
+    trained_guidance: float = setting(1.0, "guidance that Flux.1 dev is told while it is tuned", Range(0, 100))
     checkpointing: bool = setting(False, "recompute activations: less memory, more time")
     name: str = setting("layer_transparent", "name of the offset file", Stem())
-    begin: str = setting("", "file of offsets for this model, of mode lora, to go on from")
+    begin: str = setting("", "file of offsets for this model, of mode lora, or for Flux a LoRA, to go on from")
 
     def __post_init__(self) -> None:
         """InputError where all weights are tuned and a file is to begin with."""
