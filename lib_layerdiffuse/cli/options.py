@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from ..core.errors import InputError
 from ..core.modes import MODES
-from ..form.ranges import file_option, path_option, shown, text_option
+from ..form.ranges import file_option, path_option, shown, source_option, text_option
 from ..sets.chains import CHAIN_NAMES
 from ..standalone.settings import (
     HIDDEN_COLOURS,
@@ -46,6 +46,7 @@ def path_or_name(text: str) -> Path | str:
 TEXT = {"type": text_option, "metavar": "TEXT"}
 IMAGE = {"type": file_option, "metavar": "PNG"}
 FILE = {"type": file_option, "metavar": "FILE"}
+FILE_OR_FOLDER = {"type": source_option, "metavar": "FILE"}
 FOLDER = {"type": path_option, "metavar": "FOLDER"}
 OWN_FILE = {"type": path_or_name, "metavar": "FILE"}
 WHAT = (
@@ -120,8 +121,18 @@ CONTROL = (
     ),
 )
 MODEL = (
-    Option("--checkpoint", "checkpoint", "an SD1.5 or SDXL .safetensors file; default: the demo model", FILE),
-    Option("--config", "config", "its configuration in diffusers' layout, for loading offline", FOLDER),
+    Option(
+        "--checkpoint",
+        "checkpoint",
+        "an SD1.5, SDXL or Flux .safetensors file, or a folder of Flux in diffusers' layout; default: the demo model",
+        FILE_OR_FOLDER,
+    ),
+    Option(
+        "--config",
+        "config",
+        "its configuration in diffusers' layout, for loading offline; for a file of Flux with text encoders and VAE",
+        FOLDER,
+    ),
     Option(
         "--models",
         "models",

@@ -139,7 +139,9 @@ def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
     base = CONTEXTS.get(contexts.pop(), "an unknown architecture")
     if base in BASES:
         return base
-    raise BaseMismatchError(f"{path}, which is {base}", "SD1.5 or SDXL", "choose a checkpoint of one of these bases")
+    raise BaseMismatchError(
+        f"{path}, which is {base}", "SD1.5, SDXL or Flux.1", "choose a checkpoint of one of these bases"
+    )
 
 
 def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dtype) -> Any:

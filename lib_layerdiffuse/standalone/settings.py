@@ -121,7 +121,10 @@ class CompleteSettings(GenerateSettings):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model: nothing at all is the demo model that ships; else a single-file SD1.5 or SDXL checkpoint."""
+    """Which model: nothing at all is the demo model that ships; else a single-file SD1.5, SDXL or Flux checkpoint.
+
+    Of Flux a folder in diffusers' layout will do too; its single file holds the transformer, and `config` the rest.
+    """
 
     checkpoint: str | Path | None = None
     config: str | Path | None = None  # a folder in diffusers' layout, for loading a checkpoint without a network

@@ -18,6 +18,7 @@ from rule import file_state, randn_for
 from safetensors.torch import load_file, save_file
 
 from lib_layerdiffuse.api import generate, load
+from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, LayerDiffuseError, WeightsError
 from lib_layerdiffuse.core.files.layouts import decoder_layout, encoder_layout
 from lib_layerdiffuse.standalone.families import FAMILIES, shifted
@@ -267,3 +268,12 @@ def test_the_precision_that_flux_was_trained_in() -> None:
     assert choose_placement(ModelSettings(device="cpu", precision="float32"), "flux").dtype == torch.float32
     with pytest.raises(InputError):
         choose_placement(ModelSettings(device="cpu", precision="float8"), "flux")
+
+
+def test_the_command_line_takes_a_folder(folder, tmp_path, capsys) -> None:
+    words = f"generate bottle --checkpoint {folder / 'pipeline'} --models {folder / 'layers'} --offline --device cpu"
+    small = f"--precision float32 --size 64 --steps 1 --count 1 --passes 1 --seed 5 --out {tmp_path}"
+    assert main([*words.split(), *small.split()]) == 0
+    assert Image.open(tmp_path / "bottle-5.png").mode == "RGBA"
+    assert main([*words.replace("/pipeline", "").split(), *small.split()]) == 3
+    assert "model_index.json" in capsys.readouterr().err
