@@ -117,7 +117,7 @@ def title_html(model: PageModel) -> str:
     painter = (
         f"the demo model, which knows {model.things} things{scenes} by {count} names"
         if count
-        else f"an {BASES[model.base].title} checkpoint"
+        else f"a checkpoint of {BASES[model.base].title}"
     )
     return f"<h1>LayerDiffuse</h1><p>Pictures with real transparency from a prompt, painted by {painter}.</p>"
 
