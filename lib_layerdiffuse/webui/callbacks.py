@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import demo_tokenizer, last_word, page_state, rest, saving, small_controlnet, stealth
+from . import demo_tokenizer, last_word, layer_download, page_state, rest, saving, small_controlnet, stealth
 from .axes import register_axes
 from .files_table import TABLE
 from .host.modules import host_module
@@ -29,6 +29,7 @@ def register() -> None:
     callbacks.on_before_ui(TABLE.begin)
     callbacks.on_after_component(TABLE.after_component)
     callbacks.on_app_started(page_state.add_routes)
+    callbacks.on_app_started(layer_download.add_routes)
     callbacks.on_app_started(rest.install)
     callbacks.on_app_started(saving.install_api)
     callbacks.on_before_ui(stealth.install_sending)  # after all extensions were loaded, some of which replace it

@@ -25,6 +25,7 @@ from .host.modules import host_module, option
 from .job import ATTRIBUTE, Job, fresh, job_of
 from .keeping import with_alpha
 from .last_result import LastResults, visitor_in
+from .last_sets import LastSets
 from .networks import Networks
 from .options import read_options
 from .pictures import ClearLayer, check_latents, clear, decode_batch
@@ -59,7 +60,7 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
 class LayerDiffuseScript(Scripts.Script):
     """LayerDiffuse in txt2img and img2img: one object each, which share what is in memory and the last results."""
 
-    networks, last = Networks(), LastResults()
+    networks, last, sets = Networks(), LastResults(), LastSets()
 
     def title(self) -> str:
         return TITLE
@@ -207,6 +208,8 @@ class LayerDiffuseScript(Scripts.Script):
         inside_mask = cut_out(job) if option("return_mask_composite", False) else None
         job.outcome.add((layer.frame, picture.image), inside_mask)
         self.last.remember(job.request.visitor, layer.frame, picture.image)
+        tab = "img2img" if getattr(self, "is_img2img", False) else "txt2img"
+        self.sets.take(job, tab, job.p.iteration * job.p.batch_size + place, layer.frame, picture.image)
 
     def after_job(self, p: Any, processed: Any, known: list[Any]) -> None:
         """Alpha for what scripts made, opaque pictures that were wanted too, texts for an API; the job is over."""
