@@ -5,19 +5,27 @@
     const NOTES = "X-LayerDiffuse-Notes";
     const PHOTOPEA = "https://www.photopea.com";
     const VISITOR = "layerdiffuse_visitor"; // where javascript/layerdiffuse.js keeps the page's name
-    const FORMATS = {
-        psd: "Photoshop (PSD)",
-        ora: "OpenRaster",
-        zip: "ZIP of PNG files",
-        webp: "WebP files",
-        sprites: "Sprite sheet",
+    const TEXTS = {
+        "save": "Save layers as",
+        "which": "The layers of the chosen picture, or the last ones",
+        "format": "Format of the file",
+        "photopea": "Open in Photopea",
+        "where": "Opens photopea.com in this page and hands it the layers",
+        "recomposite": "Recomposite",
+        "exact": "Foreground colours solved anew, so that any editor blends the layers to the blended picture",
+        "close": "Close",
+        "psd": "Photoshop (PSD)",
+        "ora": "OpenRaster",
+        "zip": "ZIP of PNG files",
+        "webp": "WebP files",
+        "sprites": "Sprite sheet"
     };
+    const FORMATS = ["psd", "ora", "zip", "webp", "sprites"];
 
     function isTicked(tab) {
         return Boolean(gradioApp().querySelector(`#${tab}_layerdiffuse_accordion-checkbox input[type="checkbox"]`)?.checked);
     }
 
-    // Buttons of the WebUI's own look, so that each theme fits.
     function element(kind, traits = {}, ...children) {
         const made = Object.assign(document.createElement(kind), traits);
         made.append(...children);
@@ -25,24 +33,22 @@
     }
 
     function button(text, tooltip, act) {
-        const made = element("button", {type: "button", className: "lg secondary gradio-button", textContent: text, title: tooltip});
+        const made = element("button", {type: "button", textContent: text, title: tooltip});
         made.addEventListener("click", act);
         return made;
     }
 
     function bar(tab) {
-        const formats = Object.entries(FORMATS).map(([value, text]) => element("option", {value, textContent: text}));
-        const kind = element("select", {className: "layerdiffuse_format", title: "Format of the file"}, ...formats);
+        const formats = FORMATS.map((value) => element("option", {value, textContent: TEXTS[value]}));
+        const kind = element("select", {className: "layerdiffuse_format", title: TEXTS.format}, ...formats);
         const again = element("input", {type: "checkbox"});
-        const recomposite = element("label", {
-            title: "Solve the foreground's colours anew, so that any editor blends the layers to the blended picture",
-        }, again, element("span", {textContent: "Recomposite"}));
+        const recomposite = element("label", {title: TEXTS.exact}, again, element("span", {textContent: TEXTS.recomposite}));
         const told = element("div", {className: "layerdiffuse_told", role: "status"});
         const fetched = (wanted) => layers(tab, wanted, again.checked, told);
         const made = element("div", {id: `${tab}_layerdiffuse_layers`, className: "layerdiffuse_layers"},
-            button("Save layers as", "The layers of the chosen picture, or of the last one", async() => save(await fetched(kind.value))),
+            button(TEXTS.save, TEXTS.which, async() => save(await fetched(kind.value))),
             kind,
-            button("Open in Photopea", "Sends the layers to photopea.com, within this page", async() => open(await fetched("psd"))),
+            button(TEXTS.photopea, TEXTS.where, async() => open(await fetched("psd"))),
             recomposite, told);
         return made;
     }
@@ -107,7 +113,7 @@
             window.removeEventListener("message", listen);
             made.remove();
         };
-        const made = element("div", {id: "layerdiffuse_photopea"}, button("Close", "Back to the WebUI", end), frame);
+        const made = element("div", {id: "layerdiffuse_photopea"}, button(TEXTS.close, "", end), frame);
         window.addEventListener("message", listen);
         document.body.append(made);
     }

@@ -20,6 +20,7 @@ from ..sets.chains import Chain
 from .arguments import ARGUMENTS, BY_NAME
 from .components import build_component, build_method
 from .frames import FRAME_OF_IMAGE
+from .layer_import import IMAGES, build_import
 from .pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
 from .values import USUAL_FILE
 from .ways import Way, find_way, steps_of, ways_for
@@ -292,6 +293,8 @@ def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
         build_top(accordion, method)
         for names in MAIN:
             build_line(accordion, names, method)
+            if names == IMAGES and place.in_webui:
+                build_import(accordion, bool(accordion.visible_names(method) & set(names)), QUIET)
         with gradio.Accordion(ADVANCED_TITLE, open=False, elem_id=f"{place.prefix}_advanced"):
             for names in ADVANCED:
                 build_line(accordion, names, method)

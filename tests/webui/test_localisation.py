@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -146,6 +147,12 @@ def note_texts() -> Iterator[str]:
     yield from (f"LayerDiffuse: {text}" for text in told)
 
 
+def script_texts() -> Iterator[str]:
+    """The texts that a script of the page shows."""
+    script = (ROOT / "javascript/layerdiffuse_layers.js").read_text(encoding="utf-8")
+    yield from json.loads(re.search(r"const TEXTS = (\{.*?\});", script, re.DOTALL)[1]).values()
+
+
 @pytest.fixture
 def page_texts(a1111, monkeypatch, tmp_path) -> set[str]:
     """All that our part of the page shows, and that a WebUI would translate."""
@@ -154,6 +161,7 @@ def page_texts(a1111, monkeypatch, tmp_path) -> set[str]:
         *table_texts(monkeypatch),
         *checkpoint_texts(monkeypatch),
         *note_texts(),
+        *script_texts(),
         a1111.entry.KeepTransparency.name,
     ]
     shared, plot, box = ui.shared(), ui.plot_script(), ui.input_accordion(gradio)
