@@ -129,7 +129,7 @@ def checkpoint_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         flags = dict(flags)
         inputs, outputs = flags.pop("channels", (4, 320))
         first = SimpleNamespace(in_channels=inputs, out_channels=outputs)
-        unet = SimpleNamespace(input_blocks=[[first]])
+        unet = SimpleNamespace(get_submodule=lambda _name, first=first: first)
         model = SimpleNamespace(model=SimpleNamespace(diffusion_model=unet), **flags)
         monkeypatch.setattr("lib_layerdiffuse.webui.host.host.loaded_model", lambda model=model: model)
         yield loaded_base_note()
