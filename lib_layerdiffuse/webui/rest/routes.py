@@ -10,7 +10,14 @@ from fastapi import APIRouter, HTTPException
 
 from ... import __version__
 from ...core.bases import BASES, SD_HUB
-from ...core.errors import BaseMismatchError, InputError, LayerDiffuseError, OutputError, WeightsError
+from ...core.errors import (
+    BaseMismatchError,
+    InputError,
+    LayerDiffuseError,
+    MissingExtraError,
+    OutputError,
+    WeightsError,
+)
 from ...core.files.weights import SUFFIX
 from ...core.methods import Method, stems_of
 from ...form.arguments import describe
@@ -23,7 +30,7 @@ from ..host.modules import host_module
 from ..networks import Networks
 from ..options import read_options
 from ..transfers import TRANSFERS, Busy, checked_stems, listed
-from . import pixels, schemas
+from . import layers, pixels, schemas
 from .access import guards
 
 STATUS: tuple[tuple[type, int], ...] = (
@@ -32,6 +39,7 @@ STATUS: tuple[tuple[type, int], ...] = (
     (InputError, 422),
     (WeightsError, 404),
     (OutputError, 507),
+    (MissingExtraError, 501),
 )
 ANSWERS: dict[int | str, dict[str, Any]] = {code: {"description": text} for code, text in schemas.STATUS_TEXTS.items()}
 
@@ -181,4 +189,6 @@ ROUTES: tuple[Route, ...] = (
     ("DELETE", "/files/transfer", stop, schemas.Transfer),
     ("POST", "/encode", encode, schemas.Encoded),
     ("POST", "/decode", decode, schemas.Decoded),
+    ("POST", "/export", layers.export, schemas.Exported),
+    ("POST", "/import", layers.import_file, schemas.Imported),
 )

@@ -99,9 +99,55 @@ class Decoded(BaseModel):
     images: list[str] = Field(description="base64 of RGBA PNGs")
 
 
+class LayerRow(BaseModel):
+    name: str = ""
+    image: str = Field(description=PNG, max_length=LONGEST_TEXT)
+    left: int = 0
+    top: int = 0
+    opacity: float = Field(1.0, description="0 to 1")
+    visible: bool = True
+    role: str = Field("layer", description="background, foreground, blended or layer")
+    prompt: str = ""
+    seed: int | None = None
+
+
+class LayerSetBody(BaseModel):
+    width: int
+    height: int
+    layers: list[LayerRow] = Field(description="bottom first")
+    blended: str | None = Field(None, description=f"{PNG}: what the layers were painted to blend to")
+
+
+class ExportRequest(LayerSetBody):
+    format: str = Field("psd", description="psd, ora, zip, webp or sprites; of the last two a ZIP")
+    trim: bool | None = Field(None, description="cut layers to what is visible; null: as the format is best")
+    threshold: int = Field(16, description="alpha of 255 that trimming keeps")
+    padding: int | None = None
+    shape: str = Field("as-it-is", description="as-it-is, square or power-of-two")
+    premultiplied: bool = False
+    recomposite: bool = False
+    keep_blended: bool = True
+
+
+class Exported(BaseModel):
+    file: str = Field(description="base64 of the file")
+    suffix: str
+    notes: list[str]
+
+
+class ImportRequest(BaseModel):
+    file: str = Field(description="base64 of a PSD, OpenRaster or ZIP file", max_length=4 * LONGEST_TEXT)
+
+
+class Imported(LayerSetBody):
+    foreground: str | None = Field(None, description="PNG of the set's size: all that lies on the background")
+    background: str | None = Field(None, description="likewise: the lowest layer, where it fills the canvas")
+
+
 STATUS_TEXTS: dict[int, str] = {
     404: "a layer file that is not there",
     409: "another base model, or a download that is under way",
     422: "an input that cannot be used",
+    501: "psd-tools is not installed, which reads PSD files",
     507: "no room to write",
 }
