@@ -15,6 +15,7 @@ from ..form.accordion import LayerAccordion
 from ..form.arguments import BY_NAME, visible_arguments
 from . import style
 from .form import Form
+from .layer_files import layered_file
 from .layout import Layout
 from .model import PageModel
 from .runs import PictureFile, Run
@@ -64,7 +65,9 @@ class Handlers:
         )
         buttons["stop"].click(self.stop, None, [buttons["stop"]], **QUIET)
         prompt.change(self.hint, [prompt], [results["hints"]], trigger_mode="always_last", show_progress="hidden")
-        results["gallery"].select(self.choose, None, [results["parameters"]], **QUIET)
+        chosen = [results["parameters"], results["kind"], results["layers"]]
+        results["gallery"].select(self.choose, None, chosen, **QUIET)
+        results["kind"].input(self.save_layers, [results["kind"]], [results["layers"]], show_progress="hidden")
         buttons["reuse"].click(self.chosen_seed, None, [layout.form["seed"]], **QUIET)
         for name, picture in layout.pictures.items():
             look = self.look_at(name)
@@ -121,7 +124,9 @@ class Handlers:
     def cleared(self) -> Updates:
         """Updates at the start of a run: nothing of an earlier one stays listed."""
         results = self.layout.results
-        gone = {results[name]: gradio.update(value=None, visible=False) for name in ("files", "zip", "parameters")}
+        names = ("files", "zip", "parameters", "layers")
+        gone = {results[name]: gradio.update(value=None, visible=False) for name in names}
+        gone[results["kind"]] = gradio.update(value="", visible=False)
         return gone | {
             results["gallery"]: gradio.update(value=None, selected_index=None),
             self.layout.buttons["reuse"]: gradio.update(visible=False),
@@ -166,6 +171,7 @@ class Handlers:
             results["gallery"]: gradio.update(value=items, selected_index=None, **look),
             results["files"]: gradio.update(value=[str(file.path) for file in files], visible=True),
             results["zip"]: gradio.update(value=archive, visible=archive is not None),
+            results["kind"]: gradio.update(visible=archive is not None),
             results["parameters"]: gradio.update(value=chosen_of(visit, files).parameters, visible=True),
             self.layout.buttons["reuse"]: gradio.update(visible=True),
         }
@@ -199,14 +205,28 @@ class Handlers:
 
         return look
 
-    def choose(self, event: gradio.EventData, request: gradio.Request) -> Any:
-        """The settings of the picture that was clicked in the gallery."""
+    def choose(self, event: gradio.EventData, request: gradio.Request) -> list[Any]:
+        """The settings of the picture that was clicked in the gallery; layers are saved anew for its set."""
         visit, index = self.visits.of(session_of(request)), index_of(event)
         files = shown_files(visit)
         if index is None or not 0 <= index < len(files):
-            return gradio.update()
+            return [gradio.update()] * 3
         visit.chosen = files[index].path
-        return files[index].parameters
+        return [files[index].parameters, gradio.update(value=""), gradio.update(value=None, visible=False)]
+
+    def save_layers(self, kind: str | None, request: gradio.Request) -> Any:
+        """The button that downloads the chosen picture's set as a file of this kind."""
+        visit = self.visits.of(session_of(request))
+        run, files = visit.shown, shown_files(visit)
+        if not kind or run is None or run is not (visit.running or run) or not files:
+            return gradio.update(value=None, visible=False)
+        try:
+            path = layered_file(run, chosen_of(visit, files), kind)
+        except LayerDiffuseError as error:
+            LOGGER.warning("%s", error)
+            gradio.Warning(html.escape(f"got {error.got}; expected {error.expected}"), title="Layers")
+            return gradio.update(value=None, visible=False)
+        return gradio.update(label=f"Download {path.name}", value=str(path), visible=True)
 
     def chosen_seed(self, request: gradio.Request) -> Any:
         """The seed by which the chosen picture, or its set, is made again; of the first one if none was chosen."""

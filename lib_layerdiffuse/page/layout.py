@@ -14,6 +14,7 @@ from ..form.arguments import ARGUMENTS, BY_NAME
 from ..standalone.settings import MAX_SEED
 from . import style
 from .form import LIMITS, TEXT_LENGTH
+from .layer_files import CHOICES
 from .model import PageModel
 
 # The opaque picture beside the transparent one is something that only the WebUIs offer.
@@ -194,6 +195,11 @@ class Layout:
         with gradio.Row():
             results["zip"] = gradio.DownloadButton("Download all as ZIP", elem_id="page_zip", visible=False)
             self.buttons["reuse"] = gradio.Button("Use this seed again", elem_id="page_reuse", visible=False)
+        with gradio.Row():
+            results["kind"] = gradio.Dropdown(
+                [("Save layers as ...", ""), *CHOICES], value="", show_label=False, elem_id="page_kind", visible=False
+            )
+            results["layers"] = gradio.DownloadButton("Download the layers", elem_id="page_layers", visible=False)
         results["files"] = gradio.File(
             label="Files (PNG; transparent ones keep their alpha)",
             file_count="multiple",

@@ -17,6 +17,8 @@ from ..standalone.pictures import Picture, Watchers
 from ..standalone.settings import GenerateSettings
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from .model import PageModel
 
 # A browser that gets several answers at once may pass over those between.
@@ -58,6 +60,9 @@ class Run:
         self.files: list[PictureFile] = []
         self.notes: list[str] = []
         self.zip: Path | None = None
+        self.given: dict[str, Image.Image] = {}  # layers that the visitor gave
+        self.layered: dict[tuple[int, str], Path] = {}  # layered files by number of the set and kind
+        self.lock = threading.Lock()  # around them
         self.error: Exception | None = None
         self.ended = False
         self._target = PictureFolder(folder)
@@ -81,7 +86,8 @@ class Run:
 
     def _work(self, model: PageModel, settings: GenerateSettings) -> None:
         try:
-            self.notes = model.paint(settings, Watchers(self._report, self.stop.is_set, self._add)).notes
+            painted = model.paint(settings, Watchers(self._report, self.stop.is_set, self._add))
+            self.notes, self.given = painted.notes, painted.given
         except OutputError as error:
             self.error = self.unwritable(error)
         except Exception as error:  # whatever it was, the visitor gets an answer and the log the rest
