@@ -16,6 +16,7 @@ import torch
 from rule import file_state, value
 from safetensors.torch import save_file
 
+from lib_layerdiffuse.core.bases import BASES, Base
 from lib_layerdiffuse.core.files.layouts import (
     CONTROL_WIDTHS,
     SharingShape,
@@ -23,7 +24,7 @@ from lib_layerdiffuse.core.files.layouts import (
     encoder_layout,
     sharing_layout,
 )
-from lib_layerdiffuse.core.methods import ATTENTION_SHARING, BASES, METHODS, Method
+from lib_layerdiffuse.core.methods import ATTENTION_SHARING, LORA, METHODS, Method
 from lib_layerdiffuse.core.sharing.places import unit_places
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.loading import UNET, checkpoint_shapes
@@ -37,6 +38,7 @@ TOKENIZER = ROOT / "lib_layerdiffuse/demo_model/tokenizer"
 MANIFESTS = json.loads(gzip.decompress((ROOT / "tests/data/manifests.json.gz").read_bytes()))
 SUFFIX = ".safetensors"
 RANK = 8  # of low-rank offsets; readers take any
+FLUX_BLOCKS = ("double_blocks.", "single_blocks.")
 # narrow, but with the published number of levels: sizes must be padded to multiples of 64
 DECODER_CHANNELS = (8, 8, 16, 16, 16, 16, 16)
 NARROW_ENCODER = ((32, 32, 32, 32, 64, 64, 64, 64), (64, 64), (64, 64))
@@ -104,13 +106,27 @@ def write_layer_files(checkpoint: Checkpoint, folder: Path) -> None:
         if method.base == checkpoint.base:
             write_method_file(checkpoint, method, folder)
     base = BASES[checkpoint.base]
+    if base.decoder == base.encoder:
+        save_file(codec_state(base), folder / f"{base.decoder}{SUFFIX}")
+        return
     for stem, layout in ((base.encoder, encoder_layout()), (base.decoder, decoder_layout(DECODER_CHANNELS))):
         save_file(file_state(stem, layout), folder / f"{stem}{SUFFIX}")
 
 
+def codec_state(base: Base) -> dict[str, torch.Tensor]:
+    """Decoder and encoder in one file."""
+    channels = base.latents.channels
+    layouts = {
+        "encoder": encoder_layout(latent_channels=channels),
+        "decoder": decoder_layout(DECODER_CHANNELS, channels),
+    }
+    states = {part: file_state(f"flux_vae_transparent_{part}", layout) for part, layout in layouts.items()}
+    return {f"{part}.{key}": tensor for part, state in states.items() for key, tensor in state.items()}
+
+
 def write_method_file(checkpoint: Checkpoint, method: Method, folder: Path) -> Path:
     """The weights of one method for the widths of this checkpoint."""
-    make = sharing_state if method.kind == ATTENTION_SHARING else offsets_state
+    make = {ATTENTION_SHARING: sharing_state, LORA: lora_state}.get(method.kind, offsets_state)
     path = folder / f"{method.weights}{SUFFIX}"
     save_file(make(checkpoint.unet, method), path)
     return path
@@ -124,6 +140,23 @@ def sharing_state(unet: Shapes, method: Method) -> dict[str, torch.Tensor]:
     encoder = NARROW_ENCODER if method.base == "demo" else CONTROL_WIDTHS
     shape = SharingShape(len(method.frames), widths, context, RANK, method.control is not None, encoder)
     return file_state(method.weights, sharing_layout(shape))
+
+
+def lora_state(network: Shapes, method: Method) -> dict[str, torch.Tensor]:
+    """A LoRA of all linear layers of Flux's blocks as sd-scripts writes it."""
+    return block_lora(network, method.weights)
+
+
+def block_lora(network: Shapes, stem: str) -> dict[str, torch.Tensor]:
+    """Kohya's keys for every matrix of Flux's blocks."""
+    state = {}
+    for name, shape in network.items():
+        if name.startswith(FLUX_BLOCKS) and len(shape) == 2:
+            layer = f"lora_unet_{name.removesuffix('.weight').replace('.', '_')}"
+            for half, size in (("lora_up", (shape[0], RANK)), ("lora_down", (RANK, shape[1]))):
+                state[f"{layer}.{half}.weight"] = value(f"{stem}/{layer}/{half}", size, LORA_SCALE).half()
+            state[f"{layer}.alpha"] = torch.tensor(float(RANK))
+    return state
 
 
 def write_missing_layers(checkpoint: Checkpoint, folder: Path) -> None:
@@ -165,8 +198,11 @@ def full_offsets(unet: Shapes, method: Method) -> Shapes:
 
 
 def write_lora(checkpoint: Checkpoint, path: Path) -> None:
-    """A user's Lora in kohya's format, on query, key and output projections of every attention layer."""
-    state = {}
+    """A user's Lora in kohya's format, on query, key and output projections of every attention layer.
+
+    Of Flux on all layers of the blocks.
+    """
+    state = block_lora(checkpoint.unet, path.stem)
     for name in filter(PROJECTION.search, checkpoint.unet):
         if ".to_v." in name:
             continue

@@ -38,9 +38,9 @@ from webui_page import Page  # noqa: E402
 
 from lib_layerdiffuse.standalone.loading import checkpoint_shapes, recognise_base  # noqa: E402
 
-BASES = ("sd15", "sdxl", "demo")
+BASES = ("sd15", "sdxl", "demo", "flux")
 DEMO_FOLDER = "layerdiffuse_demo"
-WITNESS = "layerdiffuse_witness"
+WITNESS, FLUX_CUT = "layerdiffuse_witness", "layerdiffuse_flux_cut"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -165,6 +165,8 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     for other in pytestconfig.getoption("--webui-extension"):
         link_or_copy(other.resolve(), data / "extensions" / other.resolve().name)
     checkpoints = make_checkpoints(path, pytestconfig.getoption("--webui-checkpoint"), data / "models/Stable-diffusion")
+    if "flux" in checkpoints:
+        link_or_copy(HERE / "flux_cut", data / "extensions" / FLUX_CUT)
     (data / "models/Lora").mkdir(parents=True)
     for base, checkpoint in checkpoints.items():
         if base == "demo":
@@ -298,7 +300,7 @@ def browser(chromium):
 @pytest.fixture(scope="session")
 def opened(webui, browser, pytestconfig) -> Iterator[Page]:
     """One tab for all tests: loading the page costs more than any of them."""
-    base = "demo" if "demo" in webui.checkpoints else "sd15"
+    base = next((base for base in ("demo", "sd15", "flux") if base in webui.checkpoints), "sd15")
     webui.use(base, page=True)
     page = Page(browser, webui.server.url, base, pytestconfig.getoption("--screenshots"))
     yield page

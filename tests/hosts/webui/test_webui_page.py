@@ -22,6 +22,7 @@ from lib_layerdiffuse.core.methods import find_method
 WRONG = {
     "demo": ("(SD1.5) Generate Everything Together (need batch size 3)", "bg_additional_prompt", "sd15_joint"),
     "sd15": ("(SDXL) From Foreground to Blending", "fg_image", "xl_fg2blend"),
+    "flux": ("(SDXL) From Foreground to Blending", "fg_image", "xl_fg2blend"),
 }
 
 

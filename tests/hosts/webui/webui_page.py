@@ -14,7 +14,9 @@ PREFIX = "txt2img_layerdiffuse"
 RECOMMENDED = {
     "demo": {"steps": 20, "cfg_scale": 1.5, "width": 128, "height": 128},
     "sd15": {"steps": 2, "cfg_scale": 5, "width": 64, "height": 64},
+    "flux": {"steps": 2, "cfg_scale": 1, "width": 64, "height": 64},
 }
+SAMPLERS = {"demo": "DDIM", "sd15": "DDIM", "flux": "Euler"}
 FIRST_IMAGE = "(document.querySelector('#{tab}_gallery img')?.src ?? '')"
 
 
@@ -80,7 +82,7 @@ class Page:
     def fill_in(self, prompt: str, seed: int) -> None:
         """The recommended settings of the model."""
         self.tab.fill("#txt2img_prompt textarea", prompt)
-        self.choose("txt2img_sampling", "DDIM")
+        self.choose_exactly("txt2img_sampling", SAMPLERS[self.base])
         for name, number in RECOMMENDED[self.base].items():
             self.number(f"txt2img_{name}", number)
         self.number("txt2img_seed", seed)
