@@ -13,14 +13,18 @@ from fakes.forge_layers import ForgeLinear
 from fakes.running import Outcome, Snapshot, networks_of, picture, run, same_pictures
 from fakes.webui import WebUI
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from lib_layerdiffuse.core.bases import BASES
 from lib_layerdiffuse.core.codec.reading import read_codec
 from lib_layerdiffuse.core.files.codec_parts import ENCODER
 from lib_layerdiffuse.core.picture.alpha import to_tensor
+from lib_layerdiffuse.files.downloads import LayerFiles
+from lib_layerdiffuse.files.layer_choice import OwnFiles
 from lib_layerdiffuse.webui.host.host import host_of, loaded_base, loaded_base_note
+from lib_layerdiffuse.webui.networks import Networks
+from lib_layerdiffuse.webui.rest import pixels as pixels_of_routes
 
 STORAGES = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn)
 LORA = "a bottle <lora:style:1>"
@@ -253,5 +257,11 @@ def test_a_method_of_another_base_is_refused(flux) -> None:
     assert loaded_base() == "flux" and loaded_base_note() == ""
 
 
-def test_the_files_are_the_layers(layers) -> None:
-    assert any(key.startswith("decoder.") for key in load_file(layers / "TransparentVAE.safetensors"))
+def test_the_routes_encode_and_decode(flux, layers) -> None:
+    image, host, networks = picture(seed=5), host_of(flux.sd_model), Networks()
+    files = OwnFiles(LayerFiles([layers], offline=True))
+    latent, _seen = pixels_of_routes.encode(host, networks.encoder(files, "flux"), image)
+    wanted = adjusted(flux, layers, image)
+    assert (latent - wanted).abs().max() < 1e-3 * wanted.abs().max()
+    made = pixels_of_routes.decode(host, networks.decoder(files, "flux"), latent, 1)
+    assert [picture.mode for picture in made] == ["RGBA"] and made[0].size == image.size
