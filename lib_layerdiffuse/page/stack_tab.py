@@ -12,6 +12,7 @@ import gradio
 from PIL import Image
 
 from ..core.errors import InputError
+from ..form.stack.events import StackEvents
 from ..form.stack.handlers import StackHandlers
 from ..form.stack.layout import StackLayout
 from ..form.stack.place import Setting, StackPlace, path_of_upload
@@ -23,7 +24,6 @@ from ..standalone.pictures import Watchers
 from .form import LIMITS
 from .handlers import TOKEN_SCRIPT, Handlers, session_of
 from .model import PageModel
-from .turns import LIMIT
 from .uploads import opened
 from .visits import Visits, is_upload
 
@@ -55,16 +55,15 @@ class StackTab:
         )
         visits.closing.append(self.place.works.stop_all)
         self.layout = StackLayout(gradio, (size, size), self.place.settings).build()
-        self.handlers = StackHandlers(self.layout, self.place)
+        self.events = StackEvents(StackHandlers(self.layout, self.place))
 
     def connect(self, blocks: gradio.Blocks, page: Handlers) -> None:
         """Ties it to the page: a browser that comes back, pictures and files that go with a visit."""
-        layout, handlers = self.layout, self.handlers
-        handlers.connect()
+        layout = self.layout
+        self.events.connect()
         token, quiet = layout["token"], {"queue": False, "show_progress": "hidden"}
-        known = blocks.load(handlers.named, [token], [token], js=BROWSER_SCRIPT, **quiet)
-        given = [token, *layout.setting_parts.values()]
-        known.then(handlers.arriving, given, handlers.outputs, show_progress="hidden", concurrency_limit=LIMIT)
+        known = blocks.load(lambda name: name, [token], [token], js=BROWSER_SCRIPT, **quiet)
+        self.events.on_arrival(known.then, **quiet)
         picture, told = layout["picture"], page.layout.results["messages"]
         picture.upload(page.look_at(PICTURE), [picture], [picture, told], preprocess=False, show_progress="hidden")
         layout["load"].upload(self.own, [layout["load"]], None, preprocess=False, show_progress="hidden")

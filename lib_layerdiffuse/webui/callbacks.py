@@ -10,6 +10,7 @@ from .files_table import TABLE
 from .host.modules import host_module
 from .job import job_of
 from .options import register_options
+from .stack.tab import TABS
 from .tile_scripts import runner
 
 
@@ -28,6 +29,9 @@ def register() -> None:
     callbacks.on_before_ui(register_axes)
     callbacks.on_before_ui(TABLE.begin)
     callbacks.on_after_component(TABLE.after_component)
+    callbacks.on_before_ui(TABS.begin)
+    callbacks.on_after_component(TABS.after_component)
+    callbacks.on_ui_tabs(TABS.build)
     callbacks.on_app_started(page_state.add_routes)
     callbacks.on_app_started(layer_download.add_routes)
     callbacks.on_app_started(rest.install)

@@ -129,7 +129,7 @@ class Runner:
 
     def arguments(self, p: Any, script: Script) -> tuple[Any, ...]:
         """Only the extension's script has arguments."""
-        return tuple(p.script_args) if script is self.ours else ()
+        return tuple(p.script_args)[script.args_from : script.args_to] if script is self.ours else ()
 
     def call(self, hook: str, p: Any, *others: Any, **named: Any) -> None:
         """One hook, by the method of this runner that extensions may have wrapped."""

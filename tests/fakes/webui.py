@@ -120,6 +120,15 @@ class State(SimpleNamespace):
         self.job, self.job_count, self.sampling_step, self.sampling_steps, self.current_latent = "", -1, 0, 0, None
         self.job_no = 0
 
+    def begin(self, job: str = "") -> None:
+        """A job starts."""
+        self.job, self.job_no, self.job_count, self.sampling_step = job, 0, -1, 0
+        self.interrupted = self.skipped = False
+
+    def end(self) -> None:
+        """It is over."""
+        self.job, self.job_count = "", 0
+
     def interrupt(self) -> None:
         """The user's button."""
         self.interrupted = True

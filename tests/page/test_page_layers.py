@@ -4,92 +4,20 @@ from __future__ import annotations
 
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from page_visitor import Visitor, read_png, wait_until
-from PIL import Image, ImageDraw
+from layers_tab import LINES, PLACE, LayersTab, cut_out, give
+from page_visitor import Visitor, wait_until
 
 gradio = pytest.importorskip("gradio", minversion="6.0")
 pytest.importorskip("tiny", reason="needs the standalone extra")
-
-PLACE = "#layerdiffuse_layers_"
-LINES = f"{PLACE}list label"
-
-
-class LayersTab:
-    """The tab in a visitor's browser."""
-
-    def __init__(self, visitor: Visitor):
-        self.tab = visitor.tab
-        self.open()
-
-    def open(self) -> None:
-        self.tab.click("button[role=tab]:has-text('Layers')")
-        self.tab.wait_for_selector(f"{PLACE}prompt textarea")
-
-    def names(self) -> list[str]:
-        """Lines of the list, top first."""
-        return [text.strip() for text in self.tab.locator(LINES).all_inner_texts()]
-
-    def wait_for(self, *names: str) -> None:
-        assert wait_until(lambda: self.names() == list(names)), self.names()
-
-    def click(self, name: str) -> None:
-        self.tab.click(f"{PLACE}{name}")
-
-    def number(self, name: str, value: float) -> None:
-        self.tab.fill(f"{PLACE}{name} input[type=number]", str(value))
-
-    def unfold(self, name: str, part: str) -> None:
-        if not self.tab.is_visible(f"{PLACE}{part}"):
-            self.tab.click(f"{PLACE}{name} > button")
-            self.tab.wait_for_selector(f"{PLACE}{part}")
-
-    def few_steps(self) -> None:
-        self.unfold("settings", "setting_steps")
-        self.number("setting_steps", 1)
-        self.tab.keyboard.press("Tab")
-
-    def paint(self, prompt: str, button: str, seed: int = 5) -> None:
-        self.tab.fill(f"{PLACE}prompt textarea", prompt)
-        self.number("seed", seed)
-        self.tab.wait_for_selector(f"{PLACE}{button}:not([disabled])")
-        self.click(button)
-
-    def shown(self) -> str:
-        """The address of the composite."""
-        return self.tab.evaluate(f"() => document.querySelector('{PLACE}composite img')?.src ?? ''")
-
-    def composite(self) -> Image.Image:
-        return read_png(self.tab.request.get(self.shown()).body()).convert("RGB")
-
-    def after_change(self, act) -> Image.Image:
-        """The composite after something that changes it."""
-        before = self.shown()
-        act()
-        assert wait_until(lambda: self.shown() not in ("", before))
-        return self.composite()
-
-    def message(self) -> str:
-        return self.tab.inner_text(f"{PLACE}messages") if self.tab.is_visible(f"{PLACE}messages") else ""
-
-    def save(self, title: str) -> tuple[str, bytes]:
-        self.unfold("files", "save")
-        self.tab.check(f"{PLACE}format label:has-text('{title}') input")
-        self.click("save")
-        link = f"{PLACE}download a"
-        self.tab.wait_for_selector(link)
-        with self.tab.expect_download() as waiting:
-            self.tab.click(link)
-        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
 
 
 @pytest.fixture
 def layers(visitor):
     """The tab with a new, empty stack."""
-    tab = LayersTab(visitor)
+    tab = LayersTab(visitor.tab)
     tab.unfold("files", "new")
     tab.number("width", 64)
     tab.number("height", 64)
@@ -98,20 +26,6 @@ def layers(visitor):
     tab.few_steps()
     yield tab
     tab.tab.click("button[role=tab]:has-text('Pictures')")
-
-
-def cut_out(size=(64, 64)) -> bytes:
-    image = Image.new("RGBA", size, (0, 0, 0, 0))
-    ImageDraw.Draw(image).rectangle((8, 8, 23, 23), fill=(255, 0, 0, 255))
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return data.getvalue()
-
-
-def give(tab: LayersTab, data: bytes, name: str = "cut-out.png") -> None:
-    tab.unfold("given", "add_picture")
-    tab.tab.set_input_files(f"{PLACE}picture input[type=file]", {"name": name, "mimeType": "image/png", "buffer": data})
-    tab.tab.wait_for_selector(f"{PLACE}picture img")
 
 
 def test_background_and_layers_are_painted_and_survive_a_reload(layers, visitor):
@@ -159,19 +73,19 @@ def test_every_button_of_the_list(layers):
 def test_place_scale_and_opacity(layers):
     give(layers, cut_out())
     picture = layers.after_change(lambda: layers.click("add_picture"))
-    assert picture.getpixel((10, 10)) == (255, 0, 0) and picture.getpixel((40, 40)) != (255, 0, 0)
+    assert picture.getpixel((10, 10)) == (255, 0, 0, 255) and picture.getpixel((40, 40))[3] == 0
     layers.number("right", 30)
     layers.number("down", 20)
     layers.click("apply")
-    assert wait_until(lambda: layers.composite().getpixel((40, 30)) == (255, 0, 0))
-    assert layers.composite().getpixel((10, 10)) != (255, 0, 0)
+    assert wait_until(lambda: layers.composite().getpixel((40, 30)) == (255, 0, 0, 255))
+    assert layers.composite().getpixel((10, 10))[3] == 0
     layers.number("opacity", 0.5)
     layers.click("apply")
     layers.tab.wait_for_selector(f"{LINES}:has-text('50%')")
-    assert wait_until(lambda: 50 < layers.composite().getpixel((40, 30))[1] < 130)
+    assert wait_until(lambda: layers.composite().getpixel((40, 30)) == (255, 0, 0, 128))
     layers.number("scale", 2)
     layers.click("apply")
-    assert wait_until(lambda: layers.composite().getpixel((25, 15))[0] > 150), "it grows about its middle"
+    assert wait_until(lambda: layers.composite().getpixel((25, 15)) == (255, 0, 0, 128)), "it grows about its middle"
     slider = layers.tab.locator(f"{PLACE}opacity input[type=range]")
     slider.hover()
     layers.after_change(slider.click)
@@ -251,6 +165,6 @@ def test_another_browser_has_a_stack_of_its_own(layers, chromium, demo_server):
     context = chromium.new_context()
     other = Visitor(context, demo_server)
     try:
-        assert LayersTab(other).names() == []
+        assert LayersTab(other.tab).names() == []
     finally:
         context.close()

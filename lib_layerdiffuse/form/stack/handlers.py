@@ -19,7 +19,7 @@ from ...sets.stack import PaintRequest, Stack, StackLayer, StackState
 from ...sets.stack_files import fill_project, is_project, read_project
 from . import looks
 from .fields import FIELDS, READ, SEED, WEIGHT, apply, key_of, reach, shown_fields
-from .layout import HISTORY, TOOLS, USUAL_SCALES, StackLayout, is_modern
+from .layout import HISTORY, USUAL_SCALES, StackLayout
 from .place import StackPlace, read_text
 from .work import Watch, Work
 
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 AGAIN = ("again_prompt", "again_seed", "again_weight")
 PAINTING = ("paint_layer", "paint_background", "again")
-WAITING = 16  # paintings that may be asked for at a time
 Updates = dict[str, Any]
 
 
@@ -43,56 +42,8 @@ class StackHandlers:
         return self.layout.gradio
 
     @property
-    def outputs(self) -> list[Any]:
-        """All components that any handler answers."""
-        return [self.layout[name] for name in OUTPUTS]
-
-    def connect(self) -> None:
-        """Ties the handlers to their components."""
-        on, layout = self.on, self.layout
-        on(layout["list"].input if hasattr(layout["list"], "input") else layout["list"].change, self.choose)
-        for name in (*HISTORY, *TOOLS):
-            on(layout[name].click, functools.partial(self.do, name), ["list"])
-        for name in ("scale", "opacity", "right", "down"):
-            on(layout[name].release, functools.partial(self.change, (name,)), ["list", *FIELDS])
-        on(layout["visible"].input, functools.partial(self.change, ("visible",)), ["list", *FIELDS])
-        on(layout["apply"].click, functools.partial(self.change, FIELDS), ["list", *FIELDS])
-        for name in ("add_picture", "set_background", "replace"):
-            on(layout[name].click, functools.partial(self.give, name), ["list", "picture"])
-        on(layout["new"].click, self.begin_anew, ["width", "height"])
-        on(layout["save"].click, self.save, ["format"])
-        on(layout["load"].upload, self.load, ["load"])
-        on(layout["stop"].click, self.stop, [])
-        on(layout["arrive"].click, self.arrive, [], slow=True)
-        asking = ["list", "prompt", "seed", "weight"]
-        for name in ("paint_layer", "paint_background"):
-            on(layout[name].click, functools.partial(self.paint, name), asking, slow=True)
-        on(layout["again"].click, functools.partial(self.paint, "again"), ["list", *AGAIN], slow=True)
-
-    def on(self, event: Any, handler: Callable[..., Any], names: list[str] | None = None, slow: bool = False) -> None:
-        """An event: token, the components of these names, for slow ones the settings; answers all outputs."""
-        layout = self.layout
-        parts = [layout["token"], *(layout[name] for name in (["list"] if names is None else names))]
-        parts += layout.setting_parts.values() if slow else []
-        guarded = self.streamed(handler) if slow else self.guarded(handler)
-        event(guarded, parts, self.outputs, **self.event_options(slow))
-
-    def event_options(self, slow: bool) -> dict[str, Any]:
-        """What this gradio is told of an event: painting goes through its queue, the rest at once."""
-        options: dict[str, Any] = {"show_progress": "hidden", "preprocess": not self.place.raw}
-        if not slow:
-            return options | {"queue": False}
-        return options | ({"concurrency_limit": WAITING, "trigger_mode": "once"} if is_modern(self.gradio) else {})
-
-    @staticmethod
-    def named(token: Any) -> Any:
-        """The name that a browser keeps, as its script gives it."""
-        return token
-
-    @property
-    def arriving(self) -> Callable[..., Iterator[list[Any]]]:
-        """The handler for a page that was loaded."""
-        return self.streamed(self.arrive)
+    def output_names(self) -> tuple[str, ...]:
+        return (*OUTPUTS, *(f"setting_{name}" for name in self.layout.setting_parts))
 
     def guarded(self, handler: Callable[..., Updates]) -> Callable[..., list[Any]]:
         """A handler whose errors are told in the tab, and whose updates are put into the order of the outputs."""
@@ -114,18 +65,18 @@ class StackHandlers:
         def call(token: Any, *values: Any) -> Iterator[list[Any]]:
             try:
                 for updates in handler(token, *values):
-                    yield self.answer(updates)
+                    yield self.answer(updates, FLOW)
             except LayerDiffuseError as error:
-                yield self.answer(self.told(error))
+                yield self.answer(self.told(error), FLOW)
             except Exception as error:  # as above
                 logger.exception("the Layers tab failed")
-                yield self.answer(self.told(unforeseen(error)))
+                yield self.answer(self.told(unforeseen(error)), FLOW)
 
         return call
 
-    def answer(self, updates: Updates) -> list[Any]:
-        """Updates by name as a list in the order of the outputs."""
-        return [updates.get(name, self.gradio.update()) for name in OUTPUTS]
+    def answer(self, updates: Updates, names: tuple[str, ...] | None = None) -> list[Any]:
+        """Updates by name as a list in the order of some outputs, or of all."""
+        return [updates.get(name, self.gradio.update()) for name in names or self.output_names]
 
     def saved(self, token: str, updates: Updates) -> Updates:
         """The updates, after the stack was saved; a note where it could not be."""
@@ -147,7 +98,7 @@ class StackHandlers:
     def shown(self, token: str, chosen: int | None = None) -> Updates:
         """The whole stack, with a layer chosen: the top one where none is named."""
         stack, update = self.place.stack(token), self.gradio.update
-        state, picture = stack.state, looks.preview(stack.state)
+        state, picture = stack.state, looks.preview(stack.state, self.place.preview_side)
         if state.place_of(chosen) is None:
             chosen = state.layers[-1].key if state.layers else None
         return {
@@ -278,12 +229,20 @@ class StackHandlers:
         stack.open(state)
         return self.shown(token) | self.noted()
 
-    def arrive(self, token: str, *settings: Any) -> Iterator[Updates]:
-        """What a browser had before its page was loaded, and the painting that goes on."""
-        yield self.shown(token) | self.idle() | self.noted()
-        work = self.place.works.of(token)
-        if work is not None:
-            yield from self.follow(token, work)
+    def arrive(self, token: str) -> Updates:
+        """What a browser had before its page was loaded."""
+        return self.shown(token) | self.suggested(token) | self.noted()
+
+    def suggested(self, token: str) -> Updates:
+        """For a stack that nothing was done with yet: size and settings that suit the model, which may have changed."""
+        stack, update = self.place.stack(token), self.gradio.update
+        if stack.state.layers or stack.can_undo or stack.can_redo:
+            return {}
+        if (stack.state.width, stack.state.height) != self.place.canvas():
+            stack = self.place.new_stack(*self.place.canvas())
+            self.place.store.save(token, stack)
+        updates = {f"setting_{name}": update(value=value) for name, value in self.place.suggested().items()}
+        return updates | {"width": update(value=stack.state.width), "height": update(value=stack.state.height)}
 
     def paint(self, name: str, token: str, chosen: Any, *values: Any) -> Iterator[Updates]:
         """A layer, a background, or the chosen layer again: progress, then the stack with it."""
@@ -293,7 +252,8 @@ class StackHandlers:
         asked = (read_text("prompt", prompt), SEED.checked("seed", seed), WEIGHT.checked("weight", weight))
         request = self.request(name, stack, key_of(chosen), asked)
         run = functools.partial(self.painted, token, stack, settings)
-        yield from self.follow(token, self.place.works.begin(token, request, run))
+        self.place.works.begin(token, request, run)
+        yield from self.follow(token)
 
     def request(self, name: str, stack: Stack, chosen: int | None, asked: tuple[str, int, float]) -> PaintRequest:
         """What a button asks for."""
@@ -316,14 +276,24 @@ class StackHandlers:
         self.place.store.save(token, stack)
         return key
 
-    def follow(self, token: str, work: Work) -> Iterator[Updates]:
-        """The progress of a painting, from wherever it is, then what came of it."""
+    def follow(self, token: str) -> Iterator[Updates]:
+        """The progress of a painting, from wherever it is, to its end."""
+        work = self.place.works.last(token)
+        if work is None or work.ended:
+            yield self.idle()
+            return
         yield self.busy(work.watch) | self.noted()
         for watch in work.follow():
             yield self.busy(watch)
-        told = self.told(work.error) if work.error is not None else self.noted(*work.watch.notes)
-        changed = self.shown(token, work.key) if work.key is not None else {}
-        yield changed | self.idle() | told
+        yield self.idle() | (self.told(work.error) if work.error is not None else self.noted(*work.watch.notes))
+
+    def finish(self, token: str) -> Updates:
+        """What came of a painting, once."""
+        work = self.place.works.last(token)
+        if work is None or work.key is None:
+            return {}
+        key, work.key = work.key, None
+        return self.shown(token, key)
 
     def busy(self, watch: Watch) -> Updates:
         """While something is painted."""
@@ -341,13 +311,12 @@ class StackHandlers:
 
     def stop(self, token: str) -> Updates:
         """Asks what is painted to end."""
-        work = self.place.works.stop(token)
-        if work is None:
+        if self.place.works.stop(token) is None:
             return {}
-        self.place.interrupt()
         return {"stop": self.gradio.update(interactive=False, value="Stopping")}
 
 
+FLOW = ("messages", "progress", *PAINTING, "stop")
 OUTPUTS = (
     "messages",
     "progress",

@@ -33,6 +33,7 @@ class StackLayout:
     gradio: Any
     canvas: tuple[int, int]
     settings: tuple[Setting, ...]
+    destinations: dict[str, str] = field(default_factory=dict)  # other tabs that take the composite, and what says so
     parts: dict[str, Any] = field(default_factory=dict)
     setting_parts: dict[str, Any] = field(default_factory=dict)
 
@@ -70,10 +71,13 @@ class StackLayout:
         self.add("messages", "HTML", "", visible=False)
         self.add("progress", "HTML", "", visible=False)
         options = shown_only(self.gradio.Image)
-        self.add("composite", "Image", type="pil", label="All layers", show_label=False, interactive=False, **options)
+        shown = {"label": "All layers", "show_label": False, "interactive": False, **options}
+        self.add("composite", "Image", type="pil", image_mode="RGBA", **shown)
         with self.gradio.Row(elem_id=f"{PREFIX}_history"):
             for name, label in HISTORY.items():
                 self.add(name, "Button", label, interactive=False, min_width=80, size="sm")
+            for name, label in self.destinations.items():
+                self.add(f"to_{name}", "Button", label, min_width=80, size="sm")
 
     def build_asking(self) -> None:
         """What to paint next."""
@@ -141,7 +145,8 @@ class StackLayout:
         with self.gradio.Accordion("How to paint", open=False, elem_id=f"{PREFIX}_settings"):
             for setting in self.settings:
                 name = f"setting_{setting.name}"
-                self.setting_parts[setting.name] = self.add(name, *component_of(setting), label=setting.label)
+                kind, values, options = component_of(setting)
+                self.setting_parts[setting.name] = self.add(name, kind, *values, label=setting.label, **options)
 
     def build_files(self) -> None:
         """New stacks, and files."""
@@ -165,10 +170,10 @@ def shown_only(image: Any) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in known}
 
 
-def component_of(setting: Setting) -> tuple[Any, ...]:
-    """The class and the first values of a setting's component."""
+def component_of(setting: Setting) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """The class, the first values and the options of a setting's component."""
     if setting.range is not None:
-        return "Slider", setting.range.low, setting.range.high, setting.default, setting.step
+        return "Slider", (setting.range.low, setting.range.high, setting.default), {"step": setting.step}
     if setting.choices:
-        return "Dropdown", list(setting.choices), setting.default
-    return "Textbox", setting.default
+        return "Dropdown", (list(setting.choices),), {"value": setting.default}
+    return "Textbox", (setting.default,), {}

@@ -9,12 +9,10 @@ import io
 from PIL import Image
 
 from ...core.errors import LayerDiffuseError
-from ...core.picture.alpha import checkerboard_preview
 from ...sets.stack import StackLayer, StackState
 
 PREFIX = "layerdiffuse_layers"
 THUMBNAIL = 44  # pixels
-PREVIEW = 1024  # pixels of a side that a browser is sent at most
 CSS = """
 #layerdiffuse_layers .ld-layers-hidden, .ld-layers-hidden { display: none !important; }
 #layerdiffuse_layers_list { max-height: 26rem; overflow-y: auto; }
@@ -30,9 +28,8 @@ CSS = """
 #layerdiffuse_layers_list label:has(input:checked) { border-color: var(--color-accent, #059669);
   outline: 1px solid var(--color-accent, #059669); }
 #layerdiffuse_layers_list label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: inherit; }
+#layerdiffuse_layers_asking, #layerdiffuse_layers_given { flex-grow: 0; }
 #layerdiffuse_layers_composite { min-height: 320px; }
-#layerdiffuse_layers_composite img { width: 100%; height: auto; max-height: 62vh; object-fit: contain; margin: 0 auto;
-  cursor: default; }
 #layerdiffuse_layers_composite .image-frame { width: 100%; }
 #layerdiffuse_layers_messages, #layerdiffuse_layers_progress, #layerdiffuse_layers_style { padding: 0 !important;
   border: none !important; min-height: 0 !important; overflow: visible; }
@@ -49,18 +46,25 @@ CSS = """
 .ld-layers-bar > span { position: absolute; inset: 0; padding: 0 0.8rem; line-height: 1.6rem; font-size: 0.85rem;
   color: var(--body-text-color); }
 """
+ARRIVED = "<i data-arrived></i>"  # by which a script knows that the browser was known
 BOARD = "repeating-conic-gradient(#bdbdbd 0 25%, #ececec 0 50%)"
 
 
 def style_html(state: StackState) -> str:
-    """The style sheet, with a thumbnail for each line of the list."""
+    """The style sheet, with the composite's shape on a checkerboard and a thumbnail for each line of the list."""
     place = f"#{PREFIX}_list label:nth-of-type"
     rows = [
         f'{place}({number})::before {{ background-image: url("{thumbnail(layer)}"), {BOARD}; }}'
         + ("" if layer.visible else f"\n{place}({number}) {{ opacity: 0.55; }}")
         for number, layer in enumerate(reversed(state.layers), 1)
     ]
-    return "<style>" + CSS + "\n".join(rows) + "</style>"
+    share = state.width / state.height
+    rows.append(
+        f"#{PREFIX}_composite img {{ width: min(100%, {62 * share:.2f}vh) !important; height: auto !important; "
+        f"aspect-ratio: {state.width} / {state.height}; object-fit: fill; margin: 0 auto; cursor: default; "
+        f"max-height: none; background: {BOARD} 0 0 / 24px 24px; }}"
+    )
+    return "<style>" + CSS + "\n".join(rows) + "</style>" + ARRIVED
 
 
 def thumbnail(layer: StackLayer) -> str:
@@ -91,13 +95,13 @@ def title(layer: StackLayer) -> str:
     return " · ".join(told)
 
 
-def preview(state: StackState) -> Image.Image | None:
-    """The composite as it is shown: on a checkerboard where it is transparent, and not larger than a screen."""
+def preview(state: StackState, side: int) -> Image.Image | None:
+    """The composite as it is shown, its sides at most so many pixels: RGBA; None for an empty stack."""
     if not state.layers:
         return None
     composite = state.composite()
-    composite.thumbnail((PREVIEW, PREVIEW))
-    return composite.convert("RGB") if composite.getextrema()[3][0] == 255 else checkerboard_preview(composite)
+    composite.thumbnail((side, side))
+    return composite
 
 
 def error_html(error: LayerDiffuseError) -> str:

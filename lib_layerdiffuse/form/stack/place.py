@@ -92,7 +92,8 @@ class StackPlace:
     raw: bool = False  # whether values come as the browser sent them
     most_layers: int = MOST_LAYERS
     most_side: int = MOST_SIDE
-    interrupt: Callable[[], None] = lambda: None  # what is painted shall end soon
+    preview_side: int = 1024  # pixels of a side that a browser is sent at most
+    suggested: Callable[[], dict[str, Any]] = dict  # values of settings that suit the model, for an empty stack
     works: Works = field(default_factory=Works)
 
     def stack(self, token: Any) -> Stack:

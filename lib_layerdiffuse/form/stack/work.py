@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...core.errors import InputError, LayerDiffuseError, unforeseen, without_frames
 from ...sets.stack import PaintRequest, Stopped
 
 logger = logging.getLogger(__name__)
-PAUSE = 0.25  # seconds between two answers to a browser
+PAUSE = 0.4  # seconds between two answers to a browser
 
 
 @dataclass
@@ -22,6 +23,8 @@ class Watch:
     text: str = "starting"
     stop: threading.Event = field(default_factory=threading.Event)
     notes: list[str] = field(default_factory=list)
+    look: Callable[[], None] | None = None  # brings it up to date
+    on_stop: Callable[[], object] | None = None  # ends what is at work
 
     def report(self, fraction: float, text: str) -> None:
         """How far it is: fraction in [0,1] and a short text."""
@@ -59,9 +62,16 @@ class Work:
             self._done.set()
 
     def follow(self) -> Iterator[Watch]:
-        """The state of progress, a few times a second, until it has ended."""
+        """The state of progress whenever it has changed, at most a few times a second, until it has ended."""
+        told: tuple[Any, ...] = ()
         while not self._done.wait(PAUSE):
-            yield self.watch
+            watch, look = self.watch, self.watch.look
+            if look is not None:
+                look()
+            state = (round(watch.fraction, 2), watch.text, watch.stop.is_set())
+            if state != told:
+                told = state
+                yield watch
 
 
 class Works:
@@ -76,12 +86,16 @@ class Works:
         work = self._works.get(token)
         return work if work is not None and not work.ended else None
 
+    def last(self, token: str) -> Work | None:
+        """The painting of a token that goes on, or the last one."""
+        return self._works.get(token)
+
     def begin(self, token: str, request: PaintRequest, paint: Callable[[Work], int]) -> Work:
         """A started painting; InputError while another goes on."""
         with self._lock:
             if self.of(token) is not None:
                 raise InputError("a second layer while one is painted", "one at a time", "wait for it, or press Stop")
-            self._works = {name: work for name, work in self._works.items() if not work.ended}
+            self._works = {name: work for name, work in self._works.items() if not (work.ended and work.key is None)}
             self._works[token] = work = Work(request)
         work.start(paint)
         return work
@@ -91,6 +105,9 @@ class Works:
         work = self.of(token)
         if work is not None:
             work.watch.stop.set()
+            end = work.watch.on_stop
+            if end is not None:
+                end()
         return work
 
     def stop_all(self) -> None:
