@@ -16,6 +16,8 @@ ARGB, RGBA = "argb", "rgba"
 CHOICES = {"vae_input": ("grey", "padded"), "unit": ("posterior", "latent"), "channel_order": (ARGB, RGBA)}
 SWITCHES = {"true": True, "false": False}
 UNET, TRANSFORMER = "UNet", "transformer"
+# kinds of transparency: networks beside the VAE, or a VAE of four channels in the place of its own
+NETWORKS, RGBA_VAE = "networks", "RGBA VAE"
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,13 @@ def _switch(value: str | bool) -> bool:
 class CodecFiles:
     """The stems of a decoder's and an encoder's file, one where both are in it, and the rule that they follow.
 
-    Metadata in a file itself go before the rule.
+    Metadata in a file itself go before the rule. An RGBA VAE follows none.
     """
 
     decoder: str
     encoder: str
     rule: CodecRule = field(default_factory=CodecRule)
+    kind: str = NETWORKS
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ SD_HUB = Hub("LayerDiffusion/layerdiffusion-v1", "creativeml-openrail-m")
 FLUX_HUB = Hub("RedAIGC/Flux-version-LayerDiffuse", "afl-3.0", {"TransparentVAE.safetensors": "TransparentVAE.pth"})
 # of the files for Flux; their offsets are counted in three hundredths
 FLUX_RULE = CodecRule(offset_scale=300.0, channel_order=RGBA, clip_pixels=False)
+ALPHAVAE = CodecFiles("alphavae_flux_vae", "alphavae_flux_vae", kind=RGBA_VAE)
 
 BASES = {
     base.id: base

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .bases import BASES, SD_HUB, Hub
+from .bases import ALPHAVAE, BASES, SD_HUB, CodecFiles, Hub
 from .errors import BaseMismatchError, InputError
 from .modes import MODES
 
@@ -30,6 +30,13 @@ class Method:
     transparent_frames: int
     control: str | None = None
     concat: tuple[str, ...] = ()
+    own_codec: CodecFiles | None = None  # where it is not that of the base
+    given: bool = False  # its files are never fetched: nothing is known of their licence
+
+    @property
+    def codec(self) -> CodecFiles:
+        """What its transparent frames are encoded and decoded by."""
+        return self.own_codec or BASES[self.base].codec
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -54,12 +61,12 @@ class Method:
     @property
     def decoder(self) -> str:
         """File stem of the transparency decoder."""
-        return BASES[self.base].decoder
+        return self.codec.decoder
 
     @property
     def encoder(self) -> str:
         """File stem of the transparency encoder."""
-        return BASES[self.base].encoder
+        return self.codec.encoder
 
     def frame_of(self, image: int) -> str:
         """The frame name of the image at this place in the batch."""
@@ -203,6 +210,19 @@ METHODS: tuple[Method, ...] = (
         transparent_frames=1,
     ),
     Method(
+        id="flux_alphavae",
+        label="(Flux) Only Generate Transparent Image (AlphaVAE)",
+        title="Transparent image (AlphaVAE)",
+        mode="single",
+        base="flux",
+        weights="alphavae_flux_lora",
+        kind=LORA,
+        frames=(FOREGROUND,),
+        transparent_frames=1,
+        own_codec=ALPHAVAE,
+        given=True,
+    ),
+    Method(
         id="demo_fg",
         label="(Demo) Only Generate Transparent Image",
         title="Transparent image",
@@ -228,18 +248,9 @@ METHODS += tuple(
 )
 
 
-NUMBERED = (  # the Forge extension's list: recipes for its API name a method by its place in it
-    "sd15_fg",
-    "sd15_joint",
-    "sd15_fg2bg",
-    "sd15_bg2fg",
-    "xl_fg_attn",
-    "xl_fg_conv",
-    "xl_fg2blend",
-    "xl_bg2blend",
-    "xl_fgblend2bg",
-    "xl_bgblend2fg",
-)
+# the Forge extension's list: recipes for its API name a method by its place in it
+NUMBERED = ("sd15_fg", "sd15_joint", "sd15_fg2bg", "sd15_bg2fg", "xl_fg_attn", "xl_fg_conv")
+NUMBERED += ("xl_fg2blend", "xl_bg2blend", "xl_fgblend2bg", "xl_bgblend2fg")
 
 
 def method_at(place: int) -> Method:
@@ -289,9 +300,9 @@ def choose_method(base: str, mode: str = "single", name: str | None = None) -> M
 
 
 def stems_of(base: str) -> dict[str, str]:
-    """File stems of all layer files of a base, and what each is for."""
+    """File stems of a base's layer files, and what each is for; not of those that are never fetched."""
     row = BASES[base]
-    named = {method.weights: method.title for method in methods_for(base)}
+    named = {method.weights: method.title for method in methods_for(base) if not method.given}
     if row.decoder == row.encoder:
         return {**named, row.decoder: "transparency decoder and encoder"}
     return {**named, row.decoder: "transparency decoder", row.encoder: "transparency encoder"}
@@ -299,7 +310,7 @@ def stems_of(base: str) -> dict[str, str]:
 
 def base_of_stem(stem: str) -> str | None:
     """The base of a published file, or one of the demo model's, by its name."""
-    return next((base for base in BASES if stem in stems_of(base)), None)
+    return next((row.base for row in METHODS if stem in (row.weights, row.decoder, row.encoder)), None)
 
 
 def is_shipped(stem: str) -> bool:
@@ -310,7 +321,9 @@ def is_shipped(stem: str) -> bool:
 def hub_of(stem: str) -> Hub | None:
     """Where a layer file may be fetched from; None where this program fetches it from nowhere."""
     base = base_of_stem(stem)
-    return SD_HUB if base is None else BASES[base].hub
+    if base is None:
+        return SD_HUB
+    return BASES[base].hub if stem in stems_of(base) else None
 
 
 def modes_of(base: str) -> tuple[str, ...]:

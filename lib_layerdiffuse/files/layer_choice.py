@@ -75,7 +75,7 @@ class Chooser:
             method = self.loaded.methods(own)[0] if own else choose_method(base)
         if own:
             method = stands_for(method, own.contents)
-        stems = {METHOD: method.weights, DECODER: BASES[base].decoder, ENCODER: BASES[base].encoder}
+        stems = {METHOD: method.weights, DECODER: method.decoder, ENCODER: method.encoder}
         told = {part: with_hash(file.name, self.catalogue.checksum(file)) for part, file in files.items()}
         return method, OwnFiles(self.folders, {stems[part]: file.path for part, file in files.items()}, told)
 

@@ -14,17 +14,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.bases import BASES
+from ..core.bases import RGBA_VAE
 from ..core.codec.codec import TransparencyCodec, VaeLatent, to_vae_space
-from ..core.codec.reading import read_codec
 from ..core.errors import InputError, WeightsError
-from ..core.files.codec_parts import DECODER, ENCODER, prefix_of
+from ..core.files.codec_parts import DECODER, ENCODER
 from ..core.files.layer_files import METHOD
-from ..core.files.weights import keep_latest, read_header, stamp
+from ..core.files.weights import keep_latest, stamp
 from ..core.memory import is_out_of_memory, release
 from ..core.methods import Method
 from ..core.offsets.install import parameter_shapes
-from ..core.picture.alpha import AlphaSummary, from_tensor
+from ..core.picture.alpha import AlphaSummary, composite_on_grey, from_tensor
 from ..core.picture.alpha_care import AlphaCare, care_for
 from ..core.picture.hidden import with_hidden_colours
 from ..files.demo_folder import CONTROLNET
@@ -42,6 +41,7 @@ from .pictures import Picture, Pictures, Watchers
 from .run_plan import Job, Plan, make_plan
 from .samplers import build_scheduler, sampler_label
 from .settings import GenerateSettings
+from .transparency import Codecs
 from .unet_method import method_on_unet
 from .vocabulary import unknown_word_hints
 
@@ -70,6 +70,7 @@ class DiffusersHost:
         self.family = family_of(base)
         self.name, self.captions = name, tuple(captions)
         self._kept: dict[str, tuple[tuple, Any]] = {}
+        self.codecs = Codecs(pipeline, base, lambda: self.network.dtype)
         self.catalogue = Catalogue()
         pipeline.set_progress_bar_config(disable=True)
         vae = pipeline.vae
@@ -104,8 +105,7 @@ class DiffusersHost:
         modules = unet_modules(self.network)
         for method in plan.course.later_methods:
             read_method(files.find(method.weights), modules, method)  # tensors are read when they are used
-            if method.transparent_frames:
-                self.decoder_of(files)
+            self.ready_codec(files, method)
 
     def _paint(self, plan: Plan, watchers: Watchers, files: Files, pictures: Pictures) -> None:
         """All sets, step by step, so that each method's weights are read and put on the UNet once."""
@@ -149,20 +149,24 @@ class DiffusersHost:
 
     def decoder_of(self, files: Files) -> TransparencyCodec:
         """The transparency decoder among files, kept until another is wanted."""
-        path = files.find(BASES[self.base].decoder)
-        pipeline, rule = self.pipeline, BASES[self.base].codec.rule
-
-        def read() -> TransparencyCodec:
-            check_decoder(path, pipeline.vae.config.latent_channels)
-            return read_codec(path, DECODER, rule, pipeline.device, self.network.dtype)
-
-        return keep_latest(self._kept, DECODER, stamp(path), read)
+        return self.codecs.decoder(files)
 
     def encoder_of(self, files: Files) -> TransparencyCodec:
         """The transparency encoder among files with its rule, kept until another is wanted; float32."""
-        path = files.find(BASES[self.base].encoder)
-        device, rule = self.pipeline.device, BASES[self.base].codec.rule
-        return keep_latest(self._kept, ENCODER, stamp(path), lambda: read_codec(path, ENCODER, rule, device))
+        return self.codecs.encoder(files)
+
+    def ready_codec(self, files: Files, method: Method) -> None:
+        """Read what the method's pictures are decoded by, so that errors come before the sampling."""
+        if method.codec.kind == RGBA_VAE:
+            self.codecs.rgba_vae(files, method.decoder)
+        elif method.transparent_frames:
+            self.decoder_of(files)
+
+    def encoded_rgba(self, rgba: torch.Tensor, files: Files, method: Method) -> VaeLatent:
+        """RGBA [B,4,H,W] in [0,1] as a latent with its transparency, as the method has it."""
+        if method.codec.kind == RGBA_VAE:
+            return self.codecs.rgba_vae(files, method.encoder).encode(rgba)
+        return self.encoder_of(files).encode(rgba, self.posterior)
 
     def controlnet_of(self, path: str | Path | None) -> Any:
         """The ControlNet of a file, or the demo model's own; kept until another is wanted.
@@ -224,8 +228,7 @@ class _Run:
         context = nullcontext()
         if plan.method is not None:
             weights = self.host.method_weights(plan.method, self.files)
-            if plan.method.transparent_frames:
-                self.host.decoder_of(self.files)  # fails now rather than after the sampling
+            self.host.ready_codec(self.files, plan.method)  # fails now rather than after the sampling
             strengths = (plan.settings.weight, plan.settings.stop_at)
             stop = self.host.family.stop(pipeline, plan.settings.stop_at, plan.size)
             conditions = self.images_in.conditions(self.jobs[0])
@@ -263,7 +266,7 @@ class _Run:
         self.check_stop()
         latent = to_vae_space(self.sample(job).float(), *self.host.scale)
         self.report(SAMPLING_SHARE, "decoding")
-        images = self.images(latent, self.host.pixels(latent))
+        images = self.images(latent)
         return [self.picture(job, row, image) for row, image in enumerate(images)]
 
     def sample(self, job: Job) -> torch.Tensor:
@@ -300,22 +303,30 @@ class _Run:
 
         return callback
 
-    def images(self, latent: VaeLatent, pixels: torch.Tensor) -> list[Image.Image]:
+    def images(self, latent: VaeLatent) -> list[Image.Image]:
         """PIL images of all rows: RGBA for the transparent frames, RGB for the others."""
-        method = self.plan.method
+        method, codecs = self.plan.method, self.host.codecs
+        if method is not None and method.codec.kind == RGBA_VAE:
+            rgba = codecs.rgba_vae(self.files, method.decoder).decode(latent, self.decode_progress)
+            return self.layers(rgba, composite_on_grey(rgba))
+        pixels = self.host.pixels(latent)
         plain = pixels.clamp(0, 1)
         images = [Image.fromarray(array) for array in _bytes(plain)]
         rows = [row for row in range(len(images)) if method is not None and method.is_transparent(row)]
         if rows:
-            part = VaeLatent(latent.values[rows])
-            codec = self.host.decoder_of(self.files)
+            part, codec = VaeLatent(latent.values[rows]), self.host.decoder_of(self.files)
             rgba = codec.decode(
                 codec.seen_pixels(pixels[rows]), part, passes=self.plan.settings.passes, progress=self.decode_progress
             )
-            rgba = care_for(rgba, plain[rows].to(rgba), AlphaCare(clear_haze=self.plan.settings.clear_haze))
-            for row, image in zip(rows, from_tensor(rgba), strict=True):
-                images[row] = with_hidden_colours(image, self.plan.settings.hidden_colours)
+            for row, image in zip(rows, self.layers(rgba, plain[rows]), strict=True):
+                images[row] = image
         return images
+
+    def layers(self, rgba: torch.Tensor, plain: torch.Tensor) -> list[Image.Image]:
+        """RGBA [B,4,H,W] as pictures, cared for by what the VAE shows [B,3,H,W]."""
+        settings = self.plan.settings
+        rgba = care_for(rgba, plain.to(rgba), AlphaCare(clear_haze=settings.clear_haze))
+        return [with_hidden_colours(image, settings.hidden_colours) for image in from_tensor(rgba)]
 
     def decode_progress(self, done: int, total: int) -> None:
         """Progress of the transparency decoder."""
@@ -344,18 +355,6 @@ class _Run:
         if steps > 1 and plan.method is not None:
             text = f"{' and '.join(plan.method.frames)}, step {plan.step + 1} of {steps}: {text}"
         self.watchers.report(done, text)
-
-
-def check_decoder(path: Path, channels: int) -> None:
-    """WeightsError when a decoder is made for another number of latent channels; other faults its reader names."""
-    shapes = read_header(path)[1]
-    shape = shapes.get(f"{prefix_of(shapes, DECODER)}latent_conv_in.weight", (0, channels))
-    if shape[1:2] != (channels,):
-        raise WeightsError(
-            f"{path}, a decoder for {shape[1]} latent channels",
-            f"one for the {channels} of this model's VAE",
-            "put the decoder of this base in its place",
-        )
 
 
 def image_to_image(pipeline: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

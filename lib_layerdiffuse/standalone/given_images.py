@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.codec.codec import TransparencyCodec, VaeLatent
+from ..core.codec.codec import VaeLatent
+from ..core.methods import Method
 from ..core.picture.alpha import from_tensor, rgba_array
 from ..files.layer_choice import Files
 from ..unet.images import on_grey, with_alpha
@@ -30,8 +31,8 @@ class Encodes(Protocol):
         """Mean and deviation, VAE space [B,C,h,w] float32, of an image [B,3,H,W] in [-1,1]."""
         ...
 
-    def encoder_of(self, files: Files) -> TransparencyCodec:
-        """The transparency encoder among files."""
+    def encoded_rgba(self, rgba: torch.Tensor, files: Files, method: Method) -> VaeLatent:
+        """RGBA [B,4,H,W] in [0,1] as a latent with its transparency."""
         ...
 
 
@@ -70,8 +71,7 @@ class GivenImages:
         if plan.method is None or not plan.method.transparent_frames:
             return self.encoded(self.seen("init"))
         rgba = with_alpha(image, *plan.size, plan.settings.resize_mode)
-        latent = self.host.encoder_of(self.files).encode(rgba, self.host.posterior)
-        return latent.to_sampler_space(*self.host.scale)
+        return self.host.encoded_rgba(rgba, self.files, plan.method).to_sampler_space(*self.host.scale)
 
     def encoded(self, image: torch.Tensor) -> torch.Tensor:
         """The latent of an image [1,3,H,W] in [-1,1], in sampler scale."""

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.bases import Hub
+from ..core.bases import NETWORKS, Hub
 from ..core.errors import WeightsError
-from ..core.methods import is_shipped
+from ..core.methods import Method, is_shipped
 from ..files.demo_folder import DEMO_FOLDER
 from ..files.downloads import LayerFiles
 from ..files.hub import fetch_file
@@ -60,6 +60,10 @@ class HostLayerFiles(LayerFiles):
     def choice_folders(self) -> list[Path]:
         """The settings' folder and models/layer_model: the models folder itself is full of other files."""
         return [folder for folder in (*self.named, self.target) if folder is not None and folder.is_dir()]
+
+    def offers(self, method: Method) -> bool:
+        """Not those whose VAE is another one than the WebUI's."""
+        return method.codec.kind == NETWORKS and super().offers(method)
 
     def fetch(self, hub: Hub, name: str, target: Path) -> Path:
         """The transfer, shown in the WebUI."""

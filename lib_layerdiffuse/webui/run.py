@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..core.bases import NETWORKS
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.methods import Method, check_base
 from ..core.offsets.install import parameter_shapes
@@ -150,6 +151,16 @@ class RunPart:
         return self.run.p
 
 
+def check_codec(method: Method) -> None:
+    """InputError for a method that decodes by a VAE of its own, which WebUIs have no place for."""
+    if method.codec.kind != NETWORKS:
+        raise InputError(
+            f"method {method.id}, which has a VAE of its own",
+            "a method that a WebUI can decode",
+            "choose another method, or use the standalone program for this one",
+        )
+
+
 def checked(request: Request) -> Run:
     """Check everything against the loaded model and read the files; typed errors before anything is touched."""
     host, networks, chain = host_of(request.p.sd_model), request.networks, request.chain
@@ -160,6 +171,7 @@ def checked(request: Request) -> Run:
     elif isinstance(wanted, Method):
         check_base(wanted, base)
     method, files, arguments = own_files.choose(request, Loaded(base, parameter_shapes(modules)))
+    check_codec(method)
     host.check_unet()
     arguments.check()
     weights = networks.method(files, method, modules)

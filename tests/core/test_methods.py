@@ -7,6 +7,7 @@ import math
 import pytest
 
 from lib_layerdiffuse.core import methods
+from lib_layerdiffuse.core.bases import FLUX_HUB
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
 from lib_layerdiffuse.core.methods import METHODS, find_method, frame_prompts, round_up_batch
 
@@ -23,6 +24,7 @@ PUBLISHED = [
     ("xl_fgblend2bg", "sdxl", "layer_xl_fgble2bg", 1, None, ("foreground", "blended"), 0),
     ("xl_bgblend2fg", "sdxl", "layer_xl_bgble2fg", 1, None, ("background", "blended"), 1),
     ("flux_fg", "flux", "layerlora", 1, None, (), 1),
+    ("flux_alphavae", "flux", "alphavae_flux_lora", 1, None, (), 1),
 ]
 
 
@@ -56,6 +58,15 @@ def test_the_demo_model_has_a_row_for_each_mode_of_sd15(name):
 def test_only_the_demo_models_files_come_with_the_package():
     shipped = {stem for base in methods.BASES for stem in methods.stems_of(base) if methods.is_shipped(stem)}
     assert shipped == set(methods.stems_of("demo")) and len(shipped) == 6
+
+
+def test_files_whose_licence_is_unknown_are_fetched_from_nowhere():
+    method = find_method("flux_alphavae")
+    assert method.given and method.decoder == method.encoder == "alphavae_flux_vae"
+    assert methods.hub_of(method.weights) is methods.hub_of(method.decoder) is None
+    assert not {method.weights, method.decoder} & set(methods.stems_of("flux"))
+    assert {methods.hub_of(stem).repository for stem in methods.stems_of("flux")} == {FLUX_HUB.repository}
+    assert methods.choose_method("flux").id == "flux_fg"
 
 
 def test_networks_follow_from_the_base():

@@ -99,8 +99,13 @@ def recognise(metadata: Mapping[str, str], shapes: Shapes, stem: str = "") -> Co
     bases = tuple(one for one in found.bases if base in (one, None) and _has_latents(one, metadata))
     said = next((row for row in METHODS if metadata.get(f"{SAID}method", stem) in (row.id, row.weights)), None)
     methods = [row for row in METHODS if row.id in found.methods and row.base in bases]
-    alike = [row.id for row in methods if said is None or (row.images, row.frames) == (said.images, said.frames)]
+    alike = [row.id for row in methods if said is None or _alike(row, said)]
     return replace(found, bases=bases, methods=tuple(alike))
+
+
+def _alike(method: Method, other: Method) -> bool:
+    """Whether weights for one of two methods may be used for the other."""
+    return (method.images, method.frames, method.codec) == (other.images, other.frames, other.codec)
 
 
 def _has_latents(base: str, metadata: Mapping[str, str]) -> bool:
