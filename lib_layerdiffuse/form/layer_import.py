@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.errors import LayerDiffuseError
@@ -47,7 +48,7 @@ def take_file(accordion: Accordion, file: Any, method: str | None) -> list[Any]:
     update = accordion.gradio.update
     path = getattr(file, "name", file)  # gradio 3.41 gives an open file
     try:
-        frames = frames_of(read_set(str(path))) if path else {}
+        frames = frames_of(read_set(str(path), Path(path).name)) if path else {}
     except LayerDiffuseError as error:
         return [*(update() for _ in IMAGES), update(value=html.escape(str(error)), visible=True)]
     needed = accordion.visible_names(accordion.row_of(method))
