@@ -14,6 +14,7 @@ from fakes.running import positional, run
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
+from lib_layerdiffuse.sets.chains import FRAMES
 from lib_layerdiffuse.sets.reading import read_set
 from lib_layerdiffuse.webui import last_sets
 from lib_layerdiffuse.webui.layer_download import ADDRESS, NOTES
@@ -114,3 +115,14 @@ def test_a_failed_job_leaves_the_last_set(client, a1111) -> None:
     before = fetched(client, kind="ora").content
     assert run(a1111, page("sd15_fg2bg"), steps=1).error
     assert fetched(client, kind="ora").content == before
+
+
+def test_all_steps_of_a_chain_make_one_set(sdxl) -> None:
+    outcome = run(sdxl, page("xl_joint"), batch_size=2, steps=1)
+    kept = sdxl.runners[False].ours.sets._made["me", "txt2img"]
+    assert [list(pieces) for pieces in kept.sets.values()] == [["foreground", "blended", "background"]] * 2
+    first = [outcome.pictures[place] for place in range(3)]
+    made = kept.layer_set("")
+    assert [layer.role for layer in made] == ["background", "foreground"] and made.blended is not None
+    pieces = kept.sets[0]
+    assert all(same(pieces[frame].picture, one) for frame, one in zip(FRAMES, first, strict=True))
