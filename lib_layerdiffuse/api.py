@@ -8,7 +8,7 @@ for picture in generate("a red apple", count=4, seed=1):
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ from .standalone.settings import GenerateSettings, ModelSettings
 if TYPE_CHECKING:
     from .sets.formats import Saved
     from .sets.layer_set import LayerSet
+    from .sets.scene import Scene
     from .standalone.diffusers_host import DiffusersHost
+    from .standalone.scenes import ScenePictures
 
 __all__ = [
     "GenerateSettings",
@@ -35,6 +37,7 @@ __all__ = [
     "load",
     "read_layers",
     "save_layers",
+    "scene",
     "words",
 ]
 
@@ -88,6 +91,38 @@ def _load_for(settings: GenerateSettings, model: ModelSettings, watchers: Watche
     watchers.report(0.0, "loading the model")
     checked_course(settings, base_of(model))
     return load_host(model)
+
+
+def scene(
+    source: Scene | str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    pipeline: DiffusersHost | None = None,
+    model: Model = None,
+    progress: Callable[[float, str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    **choices: Any,
+) -> ScenePictures:
+    """A background and layers upon it, by a scene file or what one holds; each is painted on the composite so far.
+
+    `choices` are how to paint: steps, guidance, sampler, negative_prompt, passes and so on. What is given back has
+    `layers`, a LayerSet, and `image`, all of them on the canvas.
+    """
+    from .sets.scene import Scene, check_files, read_scene
+    from .standalone.scenes import CHOICES, paint_scene_with
+
+    if not isinstance(source, (Scene, str, os.PathLike, Mapping)):
+        raise InputError(f"scene {shown(source)}", "a scene file, or a mapping", "name the file")
+    read = source if isinstance(source, Scene) else read_scene(source)
+    check_files(read)
+    unknown = [name for name in choices if name not in CHOICES]
+    if unknown:
+        raise InputError(f"setting {', '.join(unknown)}", f"one of {', '.join(CHOICES)}", "correct the name")
+    GenerateSettings("a scene", **choices).validated()
+    watchers = Watchers(*_callables(progress=progress, should_stop=should_stop))
+    if pipeline is None:
+        watchers.report(0.0, "loading the model")
+    host = _checked_host(pipeline) if pipeline is not None else load(model)
+    return paint_scene_with(host, read, choices, watchers)
 
 
 def words(model: Model = None) -> dict[str, list[str]]:

@@ -39,6 +39,7 @@ HOSTILE = (
 )  # fmt: skip
 NEEDED = {
     "generate": ["a cat"], "words": [], "methods": [], "page": [], "export": ["fine.png"],
+    "scene": ["scene.json"],
     "train prepare": [".", "--out", "out"], "train pack": ["set.safetensors", "--out", "out.zip"],
     "train nearest": ["set.safetensors", "."],
     "train statistics": ["set.safetensors"],

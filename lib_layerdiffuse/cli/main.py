@@ -40,6 +40,7 @@ class Command:
 
 COMMANDS = {
     "generate": Command("lib_layerdiffuse.cli.generate", "pictures with alpha from prompts"),
+    "scene": Command("lib_layerdiffuse.cli.scene", "a stack of layers from a scene file"),
     "words": Command("lib_layerdiffuse.cli.words", "list the words that the demo model knows"),
     "methods": Command("lib_layerdiffuse.cli.methods", "list the layer methods and what they need"),
     "export": Command("lib_layerdiffuse.cli.export", "layers as PSD, OpenRaster, ZIP, WebP or sprite sheets", "psd"),
