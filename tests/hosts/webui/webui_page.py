@@ -83,6 +83,8 @@ class Page:
         """The recommended settings of the model."""
         self.tab.fill("#txt2img_prompt textarea", prompt)
         self.choose_exactly("txt2img_sampling", SAMPLERS[self.base])
+        if self.base == "flux":
+            self.choose_exactly("txt2img_scheduler", "Simple")
         for name, number in RECOMMENDED[self.base].items():
             self.number(f"txt2img_{name}", number)
         self.number("txt2img_seed", seed)
