@@ -39,9 +39,12 @@ class Gathered:
             return read_set(self.paths[0])
         read = [_opened(path) for path in self.paths]
         if self.frames:
-            pictures, prompts, seeds = ([row[place] for row in read] for place in range(3))
-            named = (dict(zip(self.frames, values, strict=True)) for values in (pictures, prompts, seeds))
-            return set_of_frames(*named)
+            rows = dict(zip(self.frames, read, strict=True))
+            return set_of_frames(
+                {frame: picture for frame, (picture, _, _) in rows.items()},
+                {frame: prompt for frame, (_, prompt, _) in rows.items()},
+                {frame: seed for frame, (_, _, seed) in rows.items()},
+            )
         layers = [
             Layer(path.stem[:LONGEST_NAME], picture, prompt=prompt, seed=seed)
             for path, (picture, prompt, seed) in zip(self.paths, read, strict=True)

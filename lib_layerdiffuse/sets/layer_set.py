@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -220,7 +221,7 @@ def _blend(strip: np.ndarray, layer: Layer, top: int) -> None:
     below[..., 3:] += alpha
 
 
-def _check_layers(layers: Sequence[object]) -> None:
+def _check_layers(layers: Sequence[Any]) -> None:
     """InputError for anything but a bounded number of layers."""
     for layer in layers:
         if not isinstance(layer, Layer):
@@ -241,11 +242,11 @@ def _checked_text(what: str, text: object, longest: int) -> str:
     return text
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _checked_whole(what: str, value: object, most: int) -> int:
+def _checked_whole(what: str, value: Any, most: int) -> int:
     """`value` as a plain int from -most to most."""
     if not _is_number(value) or value != int(value) or abs(value) > most:
         raise InputError(f"{what} {str(value)[:SHOWN]}", f"a whole number from {-most} to {most}", "correct it")

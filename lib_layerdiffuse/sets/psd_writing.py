@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from PIL import Image, ImageCms
 
@@ -150,7 +150,8 @@ def packed_rows(plane: Image.Image) -> list[bytes]:
     plane.save(buffer, "TIFF", compression="packbits", tiffinfo={ROWS_PER_STRIP: 1})
     content = buffer.getvalue()
     with Image.open(buffer) as tiff:
-        places = zip(_numbers(tiff.tag_v2[STRIP_OFFSETS]), _numbers(tiff.tag_v2[STRIP_COUNTS]), strict=True)
+        tags = cast("Any", tiff).tag_v2
+        places = zip(_numbers(tags[STRIP_OFFSETS]), _numbers(tags[STRIP_COUNTS]), strict=True)
         return [content[start : start + count] for start, count in places]
 
 
