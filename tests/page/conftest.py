@@ -61,7 +61,8 @@ def browser(chromium):
 def demo_server(demo) -> Iterator:
     from lib_layerdiffuse.page.server import Server, ServerSettings
 
-    with Server(demo, ServerSettings(port=0), grace=5.0) as server:
+    # a busy machine takes long to load the page again
+    with Server(demo, ServerSettings(port=0), grace=60.0) as server:
         yield server
 
 

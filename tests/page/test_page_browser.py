@@ -238,7 +238,8 @@ def test_a_run_is_followed_again_after_the_page_was_loaded_again(browser, demo_s
     tab.close()
 
 
-def test_the_files_and_uploads_of_a_visitor_who_leaves_are_removed(browser, demo_server, tmp_path):
+def test_the_files_and_uploads_of_a_visitor_who_leaves_are_removed(browser, demo_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_server.visits, "grace", 3.0)
     someone = Visitor(browser, demo_server)
     Image.new("RGB", (41, 31), "blue").save(tmp_path / "own-picture.png")
     someone.fill_in("banana", count=1, steps=1)
@@ -349,7 +350,7 @@ def test_the_demo_model_paints_a_set_of_a_scene_that_was_clicked(visitor):
 
 
 def test_layer_methods_show_their_inputs_and_name_their_layers(browser, layered, tmp_path):
-    with Server(layered, ServerSettings(port=0), grace=5.0) as server:
+    with Server(layered, ServerSettings(port=0), grace=60.0) as server:
         someone = Visitor(browser, server)
         tab = someone.tab
         tab.wait_for_selector("#layerdiffuse_mode", state="visible")
