@@ -40,6 +40,7 @@ HOSTILE = (
 NEEDED = {
     "generate": ["a cat"], "words": [], "methods": [], "page": [], "export": ["fine.png"],
     "scene": ["scene.json"],
+    "transplant": ["set.safetensors", "set.safetensors", "--layer-file", "set.safetensors", "--out", "out"],
     "train prepare": [".", "--out", "out"], "train pack": ["set.safetensors", "--out", "out.zip"],
     "train nearest": ["set.safetensors", "."],
     "train statistics": ["set.safetensors"],

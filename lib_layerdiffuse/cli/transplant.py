@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..form.ranges import Range
+from ..form.ranges import Range, file_option, path_option
 from .options import Subparsers
 
 SHARE = Range(0, 1)
@@ -23,11 +23,19 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "transplant", help="a checkpoint that keeps a method's alpha", description=DESCRIPTION
     )
-    parser.add_argument("base", metavar="BASE", help="the checkpoint that the method was made for (.safetensors)")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the one made from it that loses alpha")
-    parser.add_argument("--layer-file", required=True, metavar="FILE", help="the weights of the method")
+    parser.add_argument(
+        "base", type=file_option, metavar="BASE", help="the checkpoint that the method was made for (.safetensors)"
+    )
+    parser.add_argument(
+        "checkpoint", type=file_option, metavar="CHECKPOINT", help="the one made from it that loses alpha"
+    )
+    parser.add_argument(
+        "--layer-file", required=True, type=file_option, metavar="FILE", help="the weights of the method"
+    )
     parser.add_argument("--share", type=SHARE.parse, default=1.0, metavar="X", help="of the difference, 0 to 1 (1)")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write (.safetensors)")
+    parser.add_argument(
+        "--out", required=True, type=path_option, metavar="FILE", help="the checkpoint to write (.safetensors)"
+    )
     parser.set_defaults(run=run)
 
 

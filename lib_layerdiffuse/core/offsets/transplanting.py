@@ -61,6 +61,7 @@ class Transplant:
 
 def touches(path: Path) -> Touches:
     """Whether a layer file changes a parameter, by its name in the network; WeightsError for no layer file."""
+    check_there(path)
     shapes = read_header(path)[1]
     if is_lora(shapes):
         places = [place for pair in pairs_of(shapes, str(path)) for place in pair.layer.places(BFL)]
@@ -101,11 +102,22 @@ def _merged(result: Transplant, key: str, pair: tuple[Tensor, Tensor], touched: 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A checkpoint's file; WeightsError where it is none."""
+    check_there(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: {error}", "a checkpoint in safetensors format", "check the path") from error
+
+
+def check_there(path: Path) -> None:
+    """WeightsError for what is no file: to open a pipe would wait for ever."""
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        raise WeightsError(f"no file {str(path)!r}", "a file of weights in safetensors format", "check the path")
 
 
 def check_alike(base: Any, checkpoint: Any, path: Path) -> None:
