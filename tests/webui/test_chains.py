@@ -30,7 +30,8 @@ EACH = pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.id)
 ONE_STEP = {"steps": 1}
 PROMPT = {name: frame.prompt for name, frame in ROWS.items()}
 SEED = {name: frame.seed for name, frame in ROWS.items()}
-FAULTS = [RuntimeError("shapes cannot be multiplied"), torch.OutOfMemoryError("CUDA out of memory")]
+ROUNDING = 2  # levels of 255 by which another batch size may change a picture
+FAULTS = [(RuntimeError("shapes cannot be multiplied"), 2), (torch.OutOfMemoryError("CUDA out of memory"), 3)]
 
 
 @pytest.fixture
@@ -131,30 +132,27 @@ def test_sets_of_batches_and_of_more_batches_do_not_mix(sdxl) -> None:
     for number in range(4):
         alone = run(sdxl, JOINT, seed=11 + number, **ONE_STEP)
         pairs = zip(many.arrays[3 * number : 3 * number + 3], alone.arrays, strict=True)
-        assert all(np.abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
+        assert all(np.abs(one.astype(int) - other).max() <= ROUNDING for one, other in pairs)
         assert parameters(texts(many)[3 * number])["Seed"] == str(11 + number)
     assert many.processed.all_seeds == [11] * 3 + [12] * 3 + [13] * 3 + [14] * 3
 
 
 def test_parts_joined_by_and_see_their_own_set(webui) -> None:
-    fields = {"prompt": "a cat AND a tree :0.5", "steps": 1}
-    both = run(webui, JOINT, batch_size=2, **fields)
-    alone = run(webui, JOINT, seed=12, **fields)
+    fields = {"prompt": "a cat AND a tree :4", "steps": 1}
+    alone = [run(webui, JOINT, seed=seed, **fields) for seed in (11, 12)]
     for together in (True, False):
         with webui.settings(batch_cond_uncond=together):
             both = run(webui, JOINT, batch_size=2, **fields)
-        pairs = zip(both.arrays[3:], alone.arrays, strict=True)
-        assert all(np.abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
+        pairs = zip(both.arrays, alone[0].arrays + alone[1].arrays, strict=True)
+        assert all(np.abs(one.astype(int) - other).max() <= ROUNDING for one, other in pairs)
     assert not webui.errors
 
 
 def test_the_last_results_are_the_layers(webui) -> None:
-    from lib_layerdiffuse.webui.script import LayerDiffuseScript
-
     sent = job(webui, JOINT).script_args
     outcome = run(webui, [*sent, "visitor"], **ONE_STEP)
     for frame, pixels in layers(outcome).items():
-        assert np.array_equal(np.asarray(LayerDiffuseScript.last.get("visitor", frame)), pixels)
+        assert np.array_equal(np.asarray(webui.runners[False].ours.last.get("visitor", frame)), pixels)
 
 
 def test_opaque_pictures_that_are_wanted_too_come_after_the_sets(webui) -> None:
@@ -233,7 +231,7 @@ def test_pasting_any_layer_restores_its_set(webui) -> None:
         assert (pasted[0].fg_seed, pasted[0].bg_seed) == ((5, 2**32 - 1), (6, 0))[number]
         again = run(webui, vars(pasted[0]), seed=int(found[0]["Seed"]), **ONE_STEP)
         for one, other in zip(again.arrays, both.arrays[3 * number : 3 * number + 3], strict=True):
-            assert np.abs(one.astype(int) - other).mean() < 1
+            assert np.abs(one.astype(int) - other).max() <= ROUNDING
         assert [parameters(text) for text in texts(again)] == found
 
 
@@ -249,7 +247,19 @@ def test_one_seed_for_all_pictures_stays_one(webui) -> None:
     assert [parameters(text)["layerdiffusion_bg_seed"] for text in outcome.infotexts] == ["3"] * len(outcome.infotexts)
 
 
-@pytest.mark.parametrize("script", [expanding.EachPrompt, expanding.FirstPrompt], ids=lambda script: script.__name__)
+class Drawing(expanding.FirstPrompt):
+    """Draws anew in each job, whatever its seed."""
+
+    jobs = 0
+
+    def process(self, p: Any) -> None:
+        type(self).jobs, seed = self.jobs + 1, p.seed
+        p.seed = 1000 * self.jobs
+        super().process(p)
+        p.seed, p.all_seeds = seed, [seed + place for place in range(len(p.all_seeds))]
+
+
+@pytest.mark.parametrize("script", [expanding.EachPrompt, Drawing], ids=lambda script: script.__name__)
 def test_variants_are_drawn_once_for_all_steps(webui, script) -> None:
     with_script(webui, script)
     sent = JOINT | {"bg_additional_prompt": "in {rain|snow|fog}"}
@@ -342,8 +352,14 @@ def test_one_progress_bar_over_all_steps(sdxl) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["interrupted", "stopping_generation"])
-@pytest.mark.parametrize(("at", "left"), [(1, ["foreground"]), (2, ["foreground", "blended"])])
+@pytest.mark.parametrize(
+    ("name", "at", "left"),
+    [
+        ("interrupted", 1, ["foreground"]),
+        ("interrupted", 2, ["foreground", "blended"]),
+        ("stopping_generation", 2, ["foreground", "blended"]),
+    ],
+)
 def test_an_interrupt_leaves_what_is_done(sdxl, name, at, left) -> None:
     before, state, calls = plainly(sdxl), Snapshot.of(sdxl), []
 
@@ -378,8 +394,7 @@ def test_an_interrupt_in_the_second_of_three_batches_leaves_whole_and_begun_sets
     assert outcome.processed.all_seeds == [11, 11, 12, 13] and not webui.errors
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("at_call", [2, 3])
+@pytest.mark.parametrize(("fault", "at_call"), FAULTS)
 def test_an_error_in_a_later_step_leaves_the_layers_before_it(sdxl, fault, at_call) -> None:
     before, state = plainly(sdxl), Snapshot.of(sdxl)
     with raising(sdxl, fault, at_call=at_call):
