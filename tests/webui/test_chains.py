@@ -72,6 +72,11 @@ def saved(webui: Any) -> list[str]:
     return sorted(path.stem for path in Path(webui.folder, "outputs", "txt2img-images").glob("*.png"))
 
 
+def kept_layers(webui: Any) -> list[str]:
+    """Names of the files of layers, whatever plain pictures lie beside them."""
+    return [name for name in saved(webui) if name.rpartition("-")[2] in FRAMES]
+
+
 def by_hand(webui: Any, chain: Any, own: dict[str, dict[str, Any]] | None = None, **fields: Any) -> dict[str, Any]:
     """The layers of a chain made by its single steps, each given the pictures of those before; `own` are fields."""
     made: dict[str, Any] = {frame: picture(seed=place) for place, frame in enumerate(chain.images)}
@@ -374,7 +379,7 @@ def test_an_interrupt_leaves_what_is_done(sdxl, name, at, left) -> None:
     assert outcome.parameters["layerdiffusion_layer"] == left and len(outcome.pictures) == len(left)
     assert outcome.error is None and not sdxl.errors
     assert "the user interrupted it" in outcome.note and f"made: {', '.join(left)}" in outcome.processed.comments
-    assert len(saved(sdxl)) == len(left)
+    assert len(kept_layers(sdxl)) == len(left)
     state.check(sdxl)
     assert same_pictures(run(sdxl, **ONE_STEP), before)
 
@@ -402,7 +407,7 @@ def test_an_error_in_a_later_step_leaves_the_layers_before_it(sdxl, fault, at_ca
     left = ["foreground", "blended"][: at_call - 1]
     assert outcome.parameters["layerdiffusion_layer"] == left and outcome.modes == ["RGBA", "RGB"][: at_call - 1]
     assert outcome.error.startswith(f"step {at_call} of 3 (") and str(fault) in outcome.error
-    assert f"made: {', '.join(left)}" in outcome.processed.comments and len(saved(sdxl)) == len(left)
+    assert f"made: {', '.join(left)}" in outcome.processed.comments and len(kept_layers(sdxl)) == len(left)
     state.check(sdxl)
     assert same_pictures(run(sdxl, **ONE_STEP), before) and not sdxl.errors
     assert len(run(sdxl, JOINT, **ONE_STEP).pictures) == 3
@@ -467,7 +472,7 @@ def test_a_missing_file_of_any_step_is_named_before_the_first(sdxl, layers, chai
             outcome = run(sdxl, layer_of(chain), **ONE_STEP)
     finally:
         away.rename(path)
-    assert path.name in refused(outcome) and not saved(sdxl)
+    assert path.name in refused(outcome) and not kept_layers(sdxl)
     state.check(sdxl)
 
 
