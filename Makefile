@@ -4,7 +4,7 @@ PYTHON ?= python3
 demo:  ## paint transparent pictures from prompts into out/
 	@$(PYTHON) tasks.py demo
 
-test:  ## ruff and all tests
+test:  ## ruff, pyright and all tests
 	@$(PYTHON) tasks.py test
 
 coverage:  ## all tests, and how much of the library they run

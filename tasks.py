@@ -63,11 +63,19 @@ def demo(arguments: list[str]) -> None:
         run(*generate, DEMO_SCENE, "--chain", "joint", "-n", "1", "--seed", "1", *layered, "--out", "out/layers")
 
 
+def types(arguments: list[str]) -> None:
+    """Check the types; by the node that is installed with pyright, as a system's own may be too old."""
+    prepare("test.txt")
+    os.environ.setdefault("PYRIGHT_PYTHON_GLOBAL_NODE", "0")
+    run("-m", "pyright", "--pythonpath", str(PYTHON), *arguments)
+
+
 def test(arguments: list[str]) -> None:
-    """Run ruff and the tests, in two processes of one thread each: many threads only wait for each other here."""
+    """Run ruff, pyright and the tests, in two processes of one thread each: many threads only wait for each other."""
     prepare("test.txt")
     run("-m", "ruff", "check", ".")
     run("-m", "ruff", "format", "--check", ".")
+    types([])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run("-m", "pytest", *(arguments or ["-n", "2", "--dist", "loadfile"]))
@@ -90,7 +98,7 @@ def page(arguments: list[str]) -> None:
 
 def main() -> None:
     """Choose the task by the first argument."""
-    tasks = {"demo": demo, "test": test, "coverage": coverage, "page": page}
+    tasks = {"demo": demo, "test": test, "types": types, "coverage": coverage, "page": page}
     if len(sys.argv) < 2 or sys.argv[1] not in tasks:
         raise SystemExit(f"usage: python tasks.py {'|'.join(tasks)} [arguments]")
     tasks[sys.argv[1]](sys.argv[2:])

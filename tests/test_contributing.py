@@ -55,4 +55,4 @@ def test_the_ci_definition_runs_the_promised_pythons_and_the_command_of_the_read
 def test_pre_commit_has_the_pinned_ruff():
     pinned = re.findall(r"^ruff==.*$", (ROOT / "requirements/test.txt").read_text(encoding="utf-8"), re.MULTILINE)
     hooks = load(ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]
-    assert [hook["additional_dependencies"] for hook in hooks] == [pinned] * 2
+    assert [hook["additional_dependencies"] for hook in hooks if "ruff" in hook["id"]] == [pinned] * 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import InputError, WeightsError
 
@@ -70,9 +71,10 @@ class CodecRule:
         WeightsError for what is not known.
         """
         metadata, default = metadata or {}, default or cls()
+        said: dict[str, Any] = {name: metadata.get(name, getattr(default, name)) for name in CHOICES}
         try:
             return cls(
-                **{name: metadata.get(name, getattr(default, name)) for name in CHOICES},
+                **said,
                 offset_scale=float(metadata.get("offset_scale", default.offset_scale)),
                 clip_pixels=_switch(metadata.get("clip_pixels", default.clip_pixels)),
             )

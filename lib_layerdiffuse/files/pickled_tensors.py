@@ -53,7 +53,7 @@ class Storage(NamedTuple):
 
     kind: Kind
     name: str
-    count: int
+    length: int
 
 
 class Tensor(NamedTuple):
@@ -77,7 +77,7 @@ def rebuilt(*arguments: Any) -> Tensor:
     if len(shape) != len(strides) or not all(type(number) is int and number >= 0 for number in whole):
         raise Refused("a tensor with a shape that makes no sense")
     last = start + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) > storage.count or (math.prod(shape) and last >= storage.count):
+    if math.prod(shape) > storage.length or (math.prod(shape) and last >= storage.length):
         raise Refused("a tensor that is larger than its numbers")
     return Tensor(storage, start, tuple(shape), tuple(strides))
 
@@ -143,9 +143,9 @@ def numbers_of(archive: zipfile.ZipFile, folder: str, tensor: Tensor) -> bytes:
     """The numbers of a tensor in the order of its shape. Refused where the file is too short."""
     kind = tensor.storage.kind
     data = archive.read(f"{folder}data/{tensor.storage.name}")
-    if len(data) < tensor.storage.count * kind.size:
+    if len(data) < tensor.storage.length * kind.size:
         raise Refused("a storage that is shorter than its size")
-    numbers = np.frombuffer(data, np.dtype(f"u{kind.size}"), tensor.storage.count)[tensor.start :]
+    numbers = np.frombuffer(data, np.dtype(f"u{kind.size}"), tensor.storage.length)[tensor.start :]
     strides = tuple(stride * kind.size for stride in tensor.strides)
     return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides, writeable=False).tobytes()
 

@@ -108,12 +108,16 @@ class StackState:
         """Where in the order a layer is; None where it is not."""
         return next((place for place, layer in enumerate(self.layers) if layer.key == key), None)
 
-    def layer(self, key: int | None) -> StackLayer:
-        """The layer of a key; InputError where it is gone."""
+    def found(self, key: int | None) -> int:
+        """Where in the order a layer is; InputError where it is gone."""
         place = self.place_of(key)
         if place is None:
             raise InputError("a layer that is not there", "one of the stack", "choose a layer in the list")
-        return self.layers[place]
+        return place
+
+    def layer(self, key: int | None) -> StackLayer:
+        """The layer of a key; InputError where it is gone."""
+        return self.layers[self.found(key)]
 
     @property
     def background(self) -> StackLayer | None:
@@ -290,7 +294,7 @@ class Stack:
     def move(self, key: int, by: int) -> None:
         """Up by so many places, down for less than 0; a background stays below."""
         with self.lock:
-            layer, place = self.state.layer(key), self.state.place_of(key)
+            layer, place = self.state.layer(key), self.state.found(key)
             lowest = 1 if self.state.background is not None else 0
             if place < lowest:
                 return
@@ -307,7 +311,7 @@ class Stack:
         with self.lock:
             layer = replace(self.state.layer(key), key=self.new_key())
             layer = replace(layer, role=PLAIN if layer.role == BACKGROUND else layer.role)
-            self.change(self.state.put(layer, self.state.place_of(key) + 1))
+            self.change(self.state.put(layer, self.state.found(key) + 1))
             return layer
 
     def request_background(self, prompt: str, seed: int = -1) -> PaintRequest:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from PIL import Image
 
@@ -33,6 +33,11 @@ ReadFile = Callable[[str, int], bytes]
 
 def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
+
+
+def is_side(value: Any) -> TypeGuard[int]:
+    """Whether a canvas may be so wide or high."""
+    return is_whole(value) and 1 <= value <= MOST_SIDE
 
 
 def is_number(value: Any) -> bool:
@@ -79,14 +84,14 @@ def parse_document(data: bytes, read: ReadFile) -> StackState:
         raise InputError(
             f"a project of version {whole.get('version')!r:.40}", f"version {VERSION}", "update this program"
         )
-    sides, rows = [whole.get("width"), whole.get("height")], whole.get("layers")
-    if not all(is_whole(side) and 1 <= side <= MOST_SIDE for side in sides):
-        raise broken(f"a canvas of {sides!r:.60}")
+    width, height, rows = whole.get("width"), whole.get("height"), whole.get("layers")
+    if not is_side(width) or not is_side(height):
+        raise broken(f"a canvas of {[width, height]!r:.60}")
     if not isinstance(rows, list) or len(rows) > MOST_LAYERS or not all(isinstance(row, dict) for row in rows):
         raise broken(f"layers that are no list of at most {MOST_LAYERS}")
     pictures = Pictures(read, MOST_BYTES)
     layers = tuple(layer_of(number, row, pictures) for number, row in enumerate(rows, 1))
-    return StackState(sides[0], sides[1], layers)
+    return StackState(width, height, layers)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ from .settings import GenerateSettings
 from .transparency import Codecs
 from .unet_method import method_on_unet
 from .vocabulary import unknown_word_hints
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin, UNet2DConditionModel
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +95,13 @@ class DiffusersHost:
         return pictures
 
     @property
-    def network(self) -> torch.nn.Module:
+    def network(self) -> ModelMixin:
         """What denoises: a UNet, or Flux's transformer."""
+        return self.family.network(self.pipeline)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """What denoises, of a base that has a UNet."""
         return self.family.network(self.pipeline)
 
     def hints(self, prompts: Sequence[str]) -> list[str]:
@@ -176,7 +184,7 @@ class DiffusersHost:
         path = self.files.present(CONTROLNET) if path is None else checked_file(path)
         if path is None:
             raise WeightsError(f"no {CONTROLNET}", "the demo model's own ControlNet", "name one with --controlnet FILE")
-        return keep_latest(self._kept, "controlnet", stamp(path), lambda: read_controlnet(path, self.network))
+        return keep_latest(self._kept, "controlnet", stamp(path), lambda: read_controlnet(path, self.unet))
 
     @property
     def decoder(self) -> TransparencyCodec:
@@ -251,7 +259,7 @@ class _Run:
             return nullcontext()
         picture = control_picture(image, self.plan.size, settings.resize_mode, settings.draw_lines)
         network = self.host.controlnet_of(settings.controlnet)
-        return control_on_unet(network, self.host.network, picture, settings.control_strength)
+        return control_on_unet(network, self.host.unet, picture, settings.control_strength)
 
     def begin(self, number: int) -> None:
         """Go on to the job of this number; the method sees the layers of its sets."""

@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 
 from ..core.bases import TRANSFORMER
@@ -60,7 +60,7 @@ class RowsLowRank(LowRankLayer):
 class FlowLowRank(torch.nn.Module):
     """Low-rank layers on the blocks of diffusers' Flux transformer, one for each layer as BFL names them."""
 
-    def __init__(self, transformer: torch.nn.Module, rank: int, layers: str = "all"):
+    def __init__(self, transformer: FluxTransformer2DModel, rank: int, layers: str = "all"):
         super().__init__()
         named = tuned_layers(transformer, layers)
         self.names = list(named)
@@ -97,7 +97,7 @@ class FlowLowRank(torch.nn.Module):
                 handle.remove()
 
 
-def tuned_layers(transformer: torch.nn.Module, layers: str) -> dict[str, Named]:
+def tuned_layers(transformer: FluxTransformer2DModel, layers: str) -> dict[str, Named]:
     """The layers of all blocks that are tuned, by BFL's name."""
     counts = {"double": len(transformer.transformer_blocks), "single": len(transformer.single_transformer_blocks)}
     rows = dict.fromkeys(row.bfl for row in TABLE if ".N." in row.bfl and row.bfl.endswith(TUNED[layers]))
@@ -106,10 +106,10 @@ def tuned_layers(transformer: torch.nn.Module, layers: str) -> dict[str, Named]:
     return {name: layer for name, layer in found.items() if layer is not None}
 
 
-def parts_of(transformer: torch.nn.Module, layer: Named) -> list[tuple[torch.nn.Linear, slice]]:
+def parts_of(transformer: FluxTransformer2DModel, layer: Named) -> list[tuple[torch.nn.Linear, slice]]:
     """diffusers' linear layers of a layer as BFL names it, and which of its rows each is."""
     places = layer.places(DIFFUSERS)
-    linears = [transformer.get_submodule(place.path) for place in places]
+    linears = [cast("torch.nn.Linear", transformer.get_submodule(place.path)) for place in places]
     total, width = sum(linear.out_features for linear in linears), transformer.x_embedder.out_features
     spans = [rows_of(place.taken or (0, None), width, total) for place in places]
     return [(linear, slice(*span)) for linear, span in zip(linears, spans, strict=True)]

@@ -14,9 +14,7 @@ from typing_extensions import Self
 
 Path = str | PathLike[str]
 
-class Network(nn.Module):
-    """ModelMixin and ConfigMixin."""
-
+class ModelMixin(nn.Module):
     config: Any
     def __init__(self, **options: Any) -> None: ...
     @property
@@ -46,9 +44,12 @@ class Encoded:
 class Sample:
     sample: Tensor
 
-class AutoencoderKL(Network):
+class Decoder(nn.Module):
+    conv_in: nn.Conv2d
+
+class AutoencoderKL(ModelMixin):
     encoder: nn.Module
-    decoder: nn.Module
+    decoder: Decoder
     quant_conv: nn.Conv2d | None  # none in Flux's
     post_quant_conv: nn.Conv2d | None
     def encode(self, x: Tensor) -> Encoded: ...
@@ -58,11 +59,17 @@ class AutoencoderKL(Network):
     def decode(self, z: Tensor, return_dict: Literal[False]) -> tuple[Tensor]: ...
     def enable_tiling(self) -> None: ...
 
-class UNet2DConditionModel(Network):
+class UNet2DConditionModel(ModelMixin):
     conv_in: nn.Conv2d
     def __call__(self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, **options: Any) -> Sample: ...
 
-class ControlNetModel(Network):
+class FluxTransformer2DModel(ModelMixin):
+    transformer_blocks: nn.ModuleList
+    single_transformer_blocks: nn.ModuleList
+    x_embedder: nn.Linear
+    def __call__(self, hidden_states: Tensor, **options: Any) -> Any: ...
+
+class ControlNetModel(ModelMixin):
     controlnet_cond_embedding: nn.Module
     @classmethod
     def from_unet(cls, unet: UNet2DConditionModel, **options: Any) -> Self: ...

@@ -27,7 +27,7 @@ def read_switch(label: str, value: Any) -> bool:
 
 def read_place(label: str, value: Any) -> int:
     """A place in pixels."""
-    return Range(-(2**16), 2**16, whole=True).checked(label, value)
+    return int(Range(-(2**16), 2**16, whole=True).checked(label, value))
 
 
 def read_number(label: str, value: Any) -> float:

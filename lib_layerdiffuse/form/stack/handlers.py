@@ -140,23 +140,24 @@ class StackHandlers:
         if name in HISTORY:
             getattr(stack, name)()
             return self.shown(token, key_of(chosen)) | self.noted()
-        key = key_of(chosen)
-        stack.state.layer(key)
+        layer = stack.state.layer(key_of(chosen))
+        key: int | None = layer.key
         if name == "duplicate":
             self.place.check_room(stack)
-            key = stack.duplicate(key).key
+            key = stack.duplicate(layer.key).key
         elif name == "delete":
-            place = stack.state.place_of(key)
-            stack.delete(key)
+            place = stack.state.found(layer.key)
+            stack.delete(layer.key)
             left = stack.state.layers
             key = left[min(place, len(left) - 1)].key if left else None
         else:
-            stack.move(key, 1 if name == "raise" else -1)
+            stack.move(layer.key, 1 if name == "raise" else -1)
         return self.shown(token, key) | self.noted()
 
     def change(self, names: tuple[str, ...], token: str, chosen: Any, *values: Any) -> Updates:
         """Other values for the chosen layer: of those named that differ from what it has."""
-        stack, key = self.place.stack(token), key_of(chosen)
+        stack = self.place.stack(token)
+        key = stack.state.layer(key_of(chosen)).key
         given = {name: READ[name](name, value) for name, value in zip(FIELDS, values, strict=True) if name in names}
         apply(stack, key, given)
         # no fields: somebody may be typing into another one meanwhile
@@ -172,7 +173,7 @@ class StackHandlers:
         if image is None:
             raise InputError("no picture", "one in the field above the button", "choose a picture first")
         if name == "replace":
-            key = stack.replace_picture(key_of(chosen), image).key
+            key = stack.replace_picture(stack.state.layer(key_of(chosen)).key, image).key
         elif name == "set_background":
             key = stack.set_background(image).key
         else:
@@ -249,7 +250,7 @@ class StackHandlers:
         stack = self.place.stack(token)
         prompt, seed, weight = values[:3]
         settings = self.read_settings(values[3:])
-        asked = (read_text("prompt", prompt), SEED.checked("seed", seed), WEIGHT.checked("weight", weight))
+        asked = (read_text("prompt", prompt), int(SEED.checked("seed", seed)), WEIGHT.checked("weight", weight))
         request = self.request(name, stack, key_of(chosen), asked)
         run = functools.partial(self.painted, token, stack, settings)
         self.place.works.begin(token, request, run)
@@ -258,7 +259,7 @@ class StackHandlers:
     def request(self, name: str, stack: Stack, chosen: int | None, asked: tuple[str, int, float]) -> PaintRequest:
         """What a button asks for."""
         if name == "again":
-            return stack.request_again(chosen, *asked)
+            return stack.request_again(stack.state.layer(chosen).key, *asked)
         if name == "paint_background":
             return stack.request_background(*asked[:2])
         self.place.check_room(stack)

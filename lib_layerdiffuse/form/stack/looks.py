@@ -13,6 +13,7 @@ from ...sets.stack import StackLayer, StackState
 
 PREFIX = "layerdiffuse_layers"
 THUMBNAIL = 44  # pixels
+THUMBNAIL_KEY = "layerdiffuse_thumbnail"
 CSS = """
 #layerdiffuse_layers .ld-layers-hidden, .ld-layers-hidden { display: none !important; }
 #layerdiffuse_layers_list { max-height: 26rem; overflow-y: auto; }
@@ -69,13 +70,14 @@ def style_html(state: StackState) -> str:
 
 def thumbnail(layer: StackLayer) -> str:
     """A small picture of a layer as a data address, made once."""
-    if not hasattr(layer.picture, "layerdiffuse_thumbnail"):
+    kept = vars(layer.picture)  # it stays as long as the picture does
+    if THUMBNAIL_KEY not in kept:
         small = layer.picture.copy()
         small.thumbnail((THUMBNAIL, THUMBNAIL))
         target = io.BytesIO()
         small.save(target, format="PNG")
-        layer.picture.layerdiffuse_thumbnail = "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
-    return layer.picture.layerdiffuse_thumbnail
+        kept[THUMBNAIL_KEY] = "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+    return kept[THUMBNAIL_KEY]
 
 
 def titles(state: StackState) -> list[tuple[str, str]]:

@@ -103,7 +103,7 @@ class StackPlace:
     def new_stack(self, width: Any, height: Any) -> Stack:
         """An empty stack; InputError for a size that is none."""
         rule = Range(LEAST_SIDE, self.most_side, whole=True)
-        return Stack.of_size(rule.checked("width", width), rule.checked("height", height))
+        return Stack.of_size(int(rule.checked("width", width)), int(rule.checked("height", height)))
 
     def check_room(self, stack: Stack) -> None:
         """InputError where one more layer would be too many."""

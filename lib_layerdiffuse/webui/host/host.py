@@ -274,11 +274,12 @@ def is_fused(network: nn.Module) -> bool:
 
 def is_guided(network: nn.Module) -> bool:
     """Whether a transformer is told how strong its guidance is."""
-    return any(True for _ in network.guidance_in.parameters()) if hasattr(network, "guidance_in") else False
+    guidance: nn.Module | None = getattr(network, "guidance_in", None)
+    return guidance is not None and any(True for _ in guidance.parameters())
 
 
 def _token(network: nn.Module) -> int:
-    layer = network.img_in
+    layer: Any = network.img_in
     return plain_shape(layer, layer.weight)[1]
 
 
