@@ -20,7 +20,10 @@ CHOICES = [(f"Save layers as {title}", kind) for kind, title in KINDS.items()]
 
 
 def layered_file(run: Run, chosen: PictureFile, kind: str) -> Path:
-    """A file of this kind with the layers of the chosen picture's set; the same one when it is asked for again."""
+    """A file of this kind with the layers of the chosen picture's set; the same one when it is asked for again.
+
+    InputError for another format.
+    """
     from ..sets.formats import pack_set
 
     if kind not in KINDS:

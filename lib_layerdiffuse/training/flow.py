@@ -52,7 +52,7 @@ class RowsLowRank(LowRankLayer):
         self.handles = [linear.register_forward_hook(partial(self.add_rows, rows)) for linear, rows in parts]
 
     def add_rows(self, rows: slice, module: torch.nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        """Forward hook of a frozen layer that is these rows."""
+        """Forward hook of a frozen layer that is these rows, output [...,rows]."""
         change = inputs[0].to(self.down.dtype) @ self.down.T @ self.up[rows].T
         return output + change.to(output.dtype)
 

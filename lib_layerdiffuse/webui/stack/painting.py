@@ -77,7 +77,7 @@ def look(state: Any, watch: Watch) -> None:
 
 
 def painted(request: PaintRequest, settings: dict[str, Any]) -> tuple[Image.Image, list[str]]:
-    """The picture of the job that the WebUI makes of a request, and notes."""
+    """The picture of the job that the WebUI makes of a request, and notes; Stopped where the user ended it."""
     processing, shared = host_module("processing"), host_module("shared")
     p = processing.StableDiffusionProcessingTxt2Img(**fields_of(request, settings))
     p.is_api = True  # or scripts would put what stands on the page's txt2img tab over steps, sampler and seed
@@ -112,7 +112,7 @@ def fields_of(request: PaintRequest, settings: dict[str, Any]) -> dict[str, Any]
 
 
 def chain() -> Chain:
-    """What paints on a background with the loaded checkpoint."""
+    """What paints on a background with the loaded checkpoint; InputError where nothing does."""
     base = loaded_base()
     if base is None:
         got = loaded_base_note() or "no checkpoint with layer methods"
@@ -144,7 +144,10 @@ def script_arguments(runner: Any, ours: dict[str, Any]) -> list[Any]:
 
 
 def chosen(processed: Any, request: PaintRequest) -> tuple[Image.Image, list[str]]:
-    """The picture among a job's that was asked for, and what the user was told under the gallery."""
+    """The picture among a job's that was asked for, and what the user was told under the gallery.
+
+    InputError where it is not there.
+    """
     # texts: as an API gets layers where the WebUI's format has no alpha
     pictures = [BY_NAME["bg_image"].parse(one) if isinstance(one, str) else one for one in processed.images]
     notes = [line for line in (processed.comments or "").replace("LayerDiffuse: ", "").split("\n") if line.strip()]
