@@ -105,7 +105,7 @@ def scene(
     """A background and layers upon it, by a scene file or what one holds; each is painted on the composite so far.
 
     `choices` are how to paint: steps, guidance, sampler, negative_prompt, passes and so on. What is given back has
-    `layers`, a LayerSet, and `image`, all of them on the canvas.
+    `layers`, a LayerSet, and `image`, all of them on the canvas. InputError for a scene that is none.
     """
     from .sets.scene import Scene, check_files, read_scene
     from .standalone.scenes import CHOICES, paint_scene_with

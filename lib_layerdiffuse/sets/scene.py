@@ -63,7 +63,7 @@ def read_scene(source: str | Path | Mapping[str, Any]) -> Scene:
 
 
 def text_of(path: Path) -> str:
-    """The text of a scene file."""
+    """The text of a scene file. InputError where it cannot be read."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path} of {path.stat().st_size} bytes", f"at most {MOST_BYTES}", "choose a scene file")
@@ -74,7 +74,7 @@ def text_of(path: Path) -> str:
 
 
 def parsed(suffix: str, text: str, name: str) -> Any:
-    """What a text says: JSON by its ending, else YAML."""
+    """What a text says: JSON by its ending, else YAML. InputError for what is neither."""
     try:
         return json.loads(text) if suffix == ".json" else yaml_module().safe_load(text)
     except MissingExtraError:
@@ -85,7 +85,7 @@ def parsed(suffix: str, text: str, name: str) -> Any:
 
 
 def yaml_module() -> Any:
-    """PyYAML, where it is installed."""
+    """PyYAML, where it is installed. MissingExtraError where it is not."""
     try:
         return importlib.import_module("yaml")
     except ImportError as error:
@@ -94,7 +94,7 @@ def yaml_module() -> Any:
 
 
 def parse_scene(values: Any, folder: Path) -> Scene:
-    """The scene that a mapping describes; files are looked for from `folder` on."""
+    """The scene that a mapping describes; files are looked for from `folder` on. InputError for what is none."""
     checked = checked_keys("the scene", values, SCENE_KEYS)
     rows = checked.get("layers") or []
     if not isinstance(rows, list) or len(rows) > MOST_LAYERS:
@@ -141,7 +141,7 @@ def size_of(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def layer_of(what: str, row: Any, known: tuple[str, ...], folder: Path) -> SceneLayer:
-    """A layer from a prompt alone, or from a mapping."""
+    """A layer from a prompt alone, or from a mapping. InputError for anything else."""
     values = checked_keys(what, {"prompt": row} if isinstance(row, str) else row, known)
     prompt, file = values.get("prompt"), values.get("file")
     if (prompt is None) == (file is None):
@@ -171,7 +171,7 @@ RULES: dict[str, tuple[tuple[float, float], bool]] = {
 
 
 def number_of(what: str, name: str, value: Any, limits: tuple[float, float], whole: bool = False) -> Any:
-    """A number within limits."""
+    """A number within limits. InputError for any other."""
     low, high = limits
     kind = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
