@@ -19,11 +19,14 @@ from torch import nn
 from lib_layerdiffuse.core.bases import BASES
 from lib_layerdiffuse.core.codec.reading import read_codec
 from lib_layerdiffuse.core.files.codec_parts import ENCODER
+from lib_layerdiffuse.core.methods import METHODS
 from lib_layerdiffuse.core.picture.alpha import to_tensor
 from lib_layerdiffuse.files.downloads import LayerFiles
 from lib_layerdiffuse.files.layer_choice import OwnFiles
+from lib_layerdiffuse.webui.downloads import HostLayerFiles
 from lib_layerdiffuse.webui.host.host import host_of, loaded_base, loaded_base_note
 from lib_layerdiffuse.webui.networks import Networks
+from lib_layerdiffuse.webui.options import read_options
 from lib_layerdiffuse.webui.rest import pixels as pixels_of_routes
 
 STORAGES = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn)
@@ -265,3 +268,12 @@ def test_the_routes_encode_and_decode(flux, layers) -> None:
     assert (latent - wanted).abs().max() < 1e-3 * wanted.abs().max()
     made = pixels_of_routes.decode(host, networks.decoder(files, "flux"), latent, 1)
     assert [picture.mode for picture in made] == ["RGBA"] and made[0].size == image.size
+
+
+def test_a_method_with_a_vae_of_its_own_is_not_offered_and_refused_in_one_line(flux, tmp_path) -> None:
+    before = job(flux)
+    outcome = job(flux, {"method": "flux_alphavae"})
+    assert outcome.pictures == [] and "a VAE of its own" in outcome.error and outcome.error.count("\n") == 0
+    assert np.array_equal(pixels(job(flux)), pixels(before))
+    files = HostLayerFiles(read_options(), tmp_path)
+    assert [row.id for row in METHODS if row.base == "flux" and files.offers(row)] == ["flux_fg"]
