@@ -39,8 +39,8 @@ def test_a_scene_is_painted_layer_by_layer_and_survives_a_reload(layers, page, w
     layers.paint("a beach", "paint_background", SEED)
     layers.wait_for("a beach · background")
     background = layers.composite()
-    recommended = RECOMMENDED["demo"]
-    plain = webui.server.client.txt2img(prompt="a beach", seed=SEED, sampler_name="DDIM", **recommended).images[0]
+    job = {"prompt": "a beach", "negative_prompt": "", "sampler_name": "DDIM", **RECOMMENDED["demo"]}
+    plain = webui.server.client.txt2img(seed=SEED, **job).images[0]
     assert same(background.convert("RGB"), plain.convert("RGB")), "it is an ordinary picture of this WebUI"
     shown = layers.after_change(lambda: layers.paint("a red apple", "paint_layer", SEED))
     layers.wait_for("a red apple", "a beach · background")
