@@ -7,6 +7,7 @@ import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Scene:
         return Stack.of_size(self.width or size[0], self.height or size[1])
 
 
-def read_scene(source: str | Path | Mapping[str, Any]) -> Scene:
+def read_scene(source: str | PathLike[str] | Mapping[str, Any]) -> Scene:
     """The scene of a file, or of what one holds; InputError says what is wrong, and where."""
     if isinstance(source, Mapping):
         return parse_scene(source, Path())
