@@ -250,8 +250,12 @@ def run_script(webui: Any, kind: type, layer: Any, *values: Any, **fields: Any) 
     runner = p.scripts
     number = next(place for place, script in enumerate(runner.selectable_scripts) if type(script) is kind)
     script, ours = runner.selectable_scripts[number], runner.ours
+    before = ours.args_from, ours.args_to
     ours.args_from, ours.args_to = 1, 1 + len(p.script_args)
     script.args_from, script.args_to = ours.args_to, ours.args_to + len(values)
     arguments = [number + 1, *p.script_args, *values]
-    processed = run_closing(webui, p, lambda p: runner.run(p, *arguments))
-    return Outcome(p, processed, None)
+    p.script_args = tuple(arguments)  # as a WebUI has them: of all scripts
+    try:
+        return Outcome(p, run_closing(webui, p, lambda p: runner.run(p, *arguments)), None)
+    finally:
+        ours.args_from, ours.args_to = before
