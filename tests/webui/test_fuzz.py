@@ -58,6 +58,7 @@ def sensible(name: str, chance: random.Random):
         "method": lambda: chance.choice([m.id for m in METHODS] + [m.label for m in METHODS] + [""]),
         "number": lambda: chance.choice([argument.minimum, argument.maximum, chance.random(), "0.5"]),
         "choice": lambda: chance.choice(argument.choices),
+        "seed": lambda: chance.choice([-1, 0, 7, "12", 2**32 - 1]),
         "text": lambda: chance.choice(["", "a cat", "ünïcödé 🐱", "a AND b", "(((", "<lora:none:1>", "x" * 2000]),
         "image": lambda: some_image(chance),
         "file": lambda: chance.choice(["", "Automatic", None, "gone [0123456789]"] * 4 + ["../gone", *STEMS]),
