@@ -166,7 +166,7 @@ def test_issue_84_115_the_batch_folder_keeps_the_alpha_of_every_picture(page, tm
         alpha = np.asarray(image, float)[..., 3]
         middles.append((alpha.sum(0) * np.arange(alpha.shape[1])).sum() / alpha.sum())
     if page.base == "demo":
-        assert middles[1] - middles[0] > 20
+        assert middles[1] - middles[0] > 5
 
 
 def test_errors_are_told_under_the_gallery(page):
