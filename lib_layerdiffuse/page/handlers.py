@@ -314,8 +314,8 @@ def messages_of(run: Run) -> str:
 
 
 def caption(file: PictureFile) -> str:
-    """What stands under a picture in the gallery: the seed of its set, as its file's name and text tell."""
-    return f"{file.frame}, seed {file.set_seed}" if file.frame else f"seed {file.seed}"
+    """What stands under a picture in the gallery."""
+    return f"{file.frame}, seed {file.seed}" if file.frame else f"seed {file.seed}"
 
 
 def columns_for(files: list[PictureFile]) -> int:

@@ -81,6 +81,7 @@ footer { display: none !important; }
 }
 @media (max-width: 760px), (pointer: coarse) {
   button, a.download-link, input[type=number], input[type=range], input[type=text], input[type=password],
+  input[role=combobox],
   label:has(> input[type=checkbox]), label:has(> input[type=radio]) { min-height: 40px !important; }
   button, a.download-link { min-width: 40px !important; }
   label:has(> input[type=checkbox]), a.download-link { display: inline-flex !important; align-items: center; }

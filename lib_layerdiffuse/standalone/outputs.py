@@ -72,7 +72,7 @@ def _columns(pictures: Sequence[Picture]) -> int:
 
 
 def _details(picture: Picture) -> str:
-    return f"seed {picture.told_seed}" + (f", {picture.frame}" if picture.frame else "")
+    return f"seed {picture.seed}" + (f", {picture.frame}" if picture.frame else "")
 
 
 def shortened(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:

@@ -44,7 +44,7 @@ class Drift:
         return (self.change / self.size) ** 0.5 if self.size else 0.0
 
     def add(self, base: Tensor, other: Tensor) -> None:
-        """Count one tensor."""
+        """Count one tensor: `base` and `other` of the same shape [...]."""
         self.tensors += 1
         self.change += (other - base).square().sum().item()
         self.size += base.square().sum().item()

@@ -50,6 +50,7 @@ class StackHandlers:
 
         def call(token: Any, *values: Any) -> list[Any]:
             try:
+                token = token if isinstance(token, str) else ""
                 return self.answer(self.saved(token, handler(token, *values)))
             except LayerDiffuseError as error:
                 return self.answer(self.told(error))
