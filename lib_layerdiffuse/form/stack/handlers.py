@@ -65,6 +65,7 @@ class StackHandlers:
 
         def call(token: Any, *values: Any) -> Iterator[list[Any]]:
             try:
+                token = token if isinstance(token, str) else ""
                 for updates in handler(token, *values):
                     yield self.answer(updates, FLOW)
             except LayerDiffuseError as error:
@@ -77,7 +78,7 @@ class StackHandlers:
 
     def answer(self, updates: Updates, names: tuple[str, ...] | None = None) -> list[Any]:
         """Updates by name as a list in the order of some outputs, or of all."""
-        return [updates.get(name, self.gradio.update()) for name in names or self.output_names]
+        return [sendable(updates.get(name, self.gradio.update())) for name in names or self.output_names]
 
     def saved(self, token: str, updates: Updates) -> Updates:
         """The updates, after the stack was saved; a note where it could not be."""
@@ -343,3 +344,12 @@ def remove_files(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink(missing_ok=True)
     folder.rmdir()
+
+
+def sendable(value: Any) -> Any:
+    """A value whose texts UTF-8 can hold: callers may send halves of letters, and pages cannot be sent them back."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {key: sendable(part) for key, part in value.items()}
+    return [sendable(part) for part in value] if isinstance(value, list) else value
