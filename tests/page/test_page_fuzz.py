@@ -221,7 +221,8 @@ def test_other_events_with_hostile_values(page):
         if (element, event) == GENERATE or not row["backend_fn"] or event == "unload":
             continue
         for value in HOSTILE:
-            if "\\ud" in ascii(value):  # sent back by an event, gradio's own encoder ends the caller's stream of answers
+            # sent back by an event, it ends the caller's stream of answers in gradio's own encoder
+            if "\\ud" in ascii(value):
                 continue
             body = {"data": [value] * len(row["inputs"]), "fn_index": row["id"], "session_hash": page.caller.session}
             join_queue(page.caller, body | {"event_data": value})
