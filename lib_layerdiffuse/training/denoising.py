@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 
+from ..core.errors import InputError
+from ..core.offsets.offsets import OffsetSet
 from .typed_modules import ModulesOf
 
 # what a UNet of each prediction type is asked for, from clean latent, noise, and their shares in the noisy latent
@@ -102,6 +104,25 @@ def nearest_pair(offset: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.T
     out, values, source = torch.linalg.svd(offset.float(), full_matrices=False)
     root = values[:rank].sqrt()
     return out[:, :rank] * root, source[:rank] * root[:, None]
+
+
+# a weight's key in LDM's names, its shape, and what begins with an offset of it
+Beginning = tuple[str, tuple[int, ...], Callable[[torch.Tensor], None]]
+
+
+def begin_with(offsets: OffsetSet, layers: Iterable[Beginning], option: str) -> None:
+    """Give each of `layers` its offsets [out,in] of a file; InputError naming `option` where it has none of theirs."""
+    begun = 0
+    for key, shape, begin in layers:
+        for offset in offsets.entries.get(key, ()):
+            begin(offset.dense(shape))
+            begun += 1
+    if not begun:
+        raise InputError(
+            f"{offsets.source} without offsets of this model's attention",
+            "what `train diffusion --mode lora` wrote for the same model",
+            f"name that file, or leave {option} out",
+        )
 
 
 class LowRankLayer(torch.nn.Module):

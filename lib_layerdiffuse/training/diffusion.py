@@ -28,7 +28,7 @@ from ..unet.ldm_keys import unet_table, unet_to_ldm
 from .codec import Codec, latent_space
 from .convert import BETAS
 from .data import on_device
-from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage
+from .denoising import AttentionLowRank, DenoisingLoss, WeightAverage, begin_with
 from .engine import Modules, RunConfig, StepLoss, Task, train, training_device, without_accelerator
 from .grids import checkered, image_grid
 from .latents import LatentSet
@@ -163,17 +163,12 @@ def _tune_low_rank(unet: UNet2DConditionModel, options: DiffusionOptions) -> tor
 
 def _begin(tuned: AttentionLowRank, unet: UNet2DConditionModel, offsets: OffsetSet) -> None:
     """Let low-rank layers begin with the nearest of their rank to a file's offsets; InputError where none fits."""
-    table, begun = unet_table(unet.config), 0
-    for name, layer in zip(tuned.names, tuned.layers, strict=True):
-        for offset in offsets.entries.get(f"{table.ldm_name(name)}.weight", ()):
-            layer.begin(offset.dense((layer.up.shape[0], layer.down.shape[1])))
-            begun += 1
-    if not begun:
-        raise InputError(
-            f"{offsets.source} without offsets of this model's attention",
-            "what `train diffusion --mode lora` wrote for the same model",
-            "name that file, or leave --begin out",
-        )
+    table, named = unet_table(unet.config), zip(tuned.names, tuned.layers, strict=True)
+    layers = (
+        (f"{table.ldm_name(name)}.weight", (layer.up.shape[0], layer.down.shape[1]), layer.begin)
+        for name, layer in named
+    )
+    begin_with(offsets, layers, "--begin")
 
 
 def _tune_all(unet: UNet2DConditionModel, options: DiffusionOptions) -> torch.nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -22,7 +23,7 @@ from ..core.sharing.control_encoder import ControlEncoder
 from ..core.sharing.places import unit_places
 from ..core.sharing.sharing_unit import NORM_EPSILON, AttentionLayer, attend_across, working_dtype
 from ..unet.ldm_keys import unet_modules
-from .denoising import nearest_pair
+from .denoising import begin_with, nearest_pair
 from .layer_batches import Given
 from .typed_modules import ModulesOf, NamedModules, spread_output
 
@@ -225,19 +226,16 @@ class TrainedUnits(nn.Module):
 
     def begin(self, frame: int, offsets: OffsetSet, places: Sequence[AttentionPlace]) -> None:
         """Let a frame begin as a model's offsets are; InputError where these have none for its attention."""
-        begun = 0
-        for unit, place in zip(self.units, places, strict=True):
-            for name, layer in _projections(place.layer):
-                key = f"{place.path}.{name}{'.0' if name == 'to_out' else ''}.weight"
-                for offset in offsets.entries.get(key, ()):
-                    unit.lora[name].begin(frame, offset.dense(layer.weight.shape))
-                    begun += 1
-        if not begun:
-            raise InputError(
-                f"{offsets.source} without offsets of this model's attention",
-                "what `train diffusion --mode lora` wrote for the same model",
-                "name that file, or leave --foreground out",
+        layers = (
+            (
+                f"{place.path}.{name}{'.0' if name == 'to_out' else ''}.weight",
+                layer.weight.shape,
+                partial(unit.lora[name].begin, frame),
             )
+            for unit, place in zip(self.units, places, strict=True)
+            for name, layer in _projections(place.layer)
+        )
+        begin_with(offsets, layers, "--foreground")
 
     def remove(self) -> None:
         """The layers as they were."""

@@ -50,7 +50,7 @@ class StackHandlers:
 
         def call(token: Any, *values: Any) -> list[Any]:
             try:
-                token = token if isinstance(token, str) else ""
+                token = known_kind(token)
                 return self.answer(self.saved(token, handler(token, *values)))
             except LayerDiffuseError as error:
                 return self.answer(self.told(error))
@@ -65,7 +65,7 @@ class StackHandlers:
 
         def call(token: Any, *values: Any) -> Iterator[list[Any]]:
             try:
-                token = token if isinstance(token, str) else ""
+                token = known_kind(token)
                 for updates in handler(token, *values):
                     yield self.answer(updates, FLOW)
             except LayerDiffuseError as error:
@@ -344,6 +344,11 @@ def remove_files(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink(missing_ok=True)
     folder.rmdir()
+
+
+def known_kind(token: Any) -> str:
+    """A token as it was sent; empty, and so refused, for what is no text."""
+    return token if isinstance(token, str) else ""
 
 
 def sendable(value: Any) -> Any:
