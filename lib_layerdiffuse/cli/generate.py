@@ -80,8 +80,11 @@ class ProgressBar:
         return self.show
 
     def show(self, fraction: float, text: str) -> None:
+        changed = text != self.bar.desc
         self.bar.set_description_str(text, refresh=False)
-        self.bar.update(max(0.0, min(1.0, fraction) - self.bar.n))
+        drawn = self.bar.update(max(0.0, min(1.0, fraction) - self.bar.n))
+        if changed and not drawn:  # tqdm draws by the clock, and a short step would never be named
+            self.bar.refresh()
 
     def __exit__(self, *_: object) -> None:
         self.bar.refresh()
