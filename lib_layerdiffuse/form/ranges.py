@@ -110,6 +110,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
+def encodable(text: str) -> str:
+    """A text with `?` for the halves of letters in it, which neither a file nor an answer can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def checked_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     """The one of `choices` that `value` equals; InputError otherwise."""
     plain = isinstance(value, (str, Real)) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from typing import Any
 import gradio
 
 from ..core.errors import InputError, LayerDiffuseError
+from ..form.ranges import encodable
 
 WHAT_TO_DO = "load the page again and use its own fields"
 
@@ -19,6 +20,13 @@ class PageBlocks(gradio.Blocks):
         """Takes all events out of gradio's API."""
         for function in self.fns.values():
             function.api_visibility = "private"
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *more: Any, **options: Any) -> Any:
+        """As gradio does it, of texts that can be sent back: half a letter would end all of a visitor's answers."""
+        event = options.get("event_data")
+        if event is not None:
+            event._data = make_encodable([event._data])[0]
+        return await super().process_api(block_fn, make_encodable(inputs), *more, **options)
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **options: Any) -> list[Any]:
         """As gradio does it; what it cannot take is told on the page by a gradio.Error instead of in a traceback."""
@@ -62,7 +70,20 @@ def paths_of(value: Any) -> Iterator[Any]:
             waiting.extend(value)
 
 
+def make_encodable(values: list[Any]) -> list[Any]:
+    """The same list of JSON values, its texts, however deep, replaced by what UTF-8 can hold."""
+    waiting: list[Any] = [values]
+    while waiting:
+        part = waiting.pop()
+        for key, value in list(part.items() if isinstance(part, dict) else enumerate(part)):
+            if isinstance(value, str):
+                part[key] = encodable(value)
+            elif isinstance(value, dict | list):
+                waiting.append(value)
+    return values
+
+
 def short(error: Exception) -> str:
-    """The first line of an error, without paths of this machine."""
-    lines = str(getattr(error, "message", error)).strip().splitlines()
+    """The first line of an error, without paths of this machine, as it can be sent."""
+    lines = encodable(str(getattr(error, "message", error))).strip().splitlines()
     return type(error).__name__ if not lines or "/" in lines[0] or "\\" in lines[0] else lines[0][:200]

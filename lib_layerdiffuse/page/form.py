@@ -11,7 +11,7 @@ from ..core.methods import choose_method
 from ..core.picture.resize_modes import ResizeMode
 from ..form.arguments import ARGUMENTS, LayerArguments, parse_mapping, visible_arguments
 from ..form.frames import IMAGE_SETTINGS, PROMPT_SETTINGS, SEED_SETTINGS
-from ..form.ranges import Range, shown
+from ..form.ranges import Range, encodable, shown
 from ..form.ways import find_way
 from ..standalone.settings import MAX_SEED, SIZE_MIN, GenerateSettings
 from .uploads import opened
@@ -126,4 +126,4 @@ def text(name: str, value: Any) -> str:
             f"at most {TEXT_LENGTH}",
             "say it shorter: a model reads about 60 words",
         )
-    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return encodable(value).replace("\0", "")

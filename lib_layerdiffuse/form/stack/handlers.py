@@ -78,7 +78,7 @@ class StackHandlers:
 
     def answer(self, updates: Updates, names: tuple[str, ...] | None = None) -> list[Any]:
         """Updates by name as a list in the order of some outputs, or of all."""
-        return [sendable(updates.get(name, self.gradio.update())) for name in names or self.output_names]
+        return [updates.get(name, self.gradio.update()) for name in names or self.output_names]
 
     def saved(self, token: str, updates: Updates) -> Updates:
         """The updates, after the stack was saved; a note where it could not be."""
@@ -349,12 +349,3 @@ def remove_files(folder: Path) -> None:
 def known_kind(token: Any) -> str:
     """A token as it was sent; empty, and so refused, for what is no text."""
     return token if isinstance(token, str) else ""
-
-
-def sendable(value: Any) -> Any:
-    """A value whose texts UTF-8 can hold: callers may send halves of letters, and pages cannot be sent them back."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {key: sendable(part) for key, part in value.items()}
-    return [sendable(part) for part in value] if isinstance(value, list) else value

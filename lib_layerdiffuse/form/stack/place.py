@@ -15,7 +15,7 @@ from ...core.picture.sizes import MOST_SIDE
 from ...sets.layer_set import MOST_LAYERS
 from ...sets.stack import PaintRequest, Stack
 from ...sets.stack_store import StackStore
-from ..ranges import Range, shown
+from ..ranges import Range, encodable, shown
 from .work import Watch, Works
 
 LONGEST_TEXT = 2000  # of a prompt, in characters
@@ -48,7 +48,7 @@ def read_text(label: str, value: Any) -> str:
         return ""
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise InputError(f"{label} {shown(value)}", f"a text of at most {LONGEST_TEXT} characters", f"correct {label}")
-    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return encodable(value).replace("\0", "")
 
 
 Paint = Callable[[PaintRequest, dict[str, Any], Watch], Image.Image]
