@@ -132,6 +132,7 @@ def size_of(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
     if size is not None:
         parts = str(size).lower().replace("×", "x").split("x")
         sides = [int(part) if part.strip().isdecimal() else 0 for part in (parts[0], parts[-1])]
+        sides = sides if len(parts) <= 2 else [0, 0]
     limits = (LEAST_SIDE, MOST_SIDE)
     names = ("width", "height")
     width, height = (

@@ -118,6 +118,7 @@ def test_a_model_s_own_size_and_drawn_seeds():
         ({"layers": [{"prompt": "a", "visible": "no"}]}, "visible 'no'"),
         ({"layers": ["a"], "seed": "x"}, "seed 'x'"),
         ({"layers": ["a"], "size": "huge"}, "width 0"),
+        ({"layers": ["a"], "size": "512x5x512"}, "width 0"),
         ({"layers": ["a"], "width": 100000}, "width 100000"),
         ({"layers": ["a"] * 300}, "at most 256"),
         ([1], "the scene that is list"),
