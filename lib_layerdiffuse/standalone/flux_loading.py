@@ -12,23 +12,12 @@ from safetensors import safe_open
 
 from ..core.errors import BaseMismatchError, InputError, WeightsError
 from ..core.files.flux_names import BFL, DIFFUSERS, find_layer, naming_of, renamed
+from ..files.checkpoints import ADVICE, prefix_of
 
-Shapes = Mapping[str, tuple[int, ...]]
-PREFIXES = ("model.diffusion_model.", "")  # of the transformer's names in a file
 INDEX = "model_index.json"  # of a folder in diffusers' layout
 PIPELINE = "FluxPipeline"
 REPOSITORY = "black-forest-labs/FLUX.1-dev"  # whose configuration, text encoders and VAE are used where none are named
-MARKS = {  # parameters by which a transformer of Flux's kind is known, in each naming
-    BFL: ("double_blocks.0.img_attn.qkv.weight", "vector_in.in_layer.weight", "img_in.weight"),
-    DIFFUSERS: (
-        "transformer_blocks.0.attn.add_q_proj.weight",
-        "time_text_embed.text_embedder.linear_1.weight",
-        "x_embedder.weight",
-    ),
-}
-TOKEN = 64
 HEAD, AXES = 128, (16, 56, 56)  # of Flux.1
-ADVICE = "choose a checkpoint of Flux.1 dev, schnell or a tune of their shape"
 
 
 def is_folder(path: Path) -> bool:
@@ -48,30 +37,6 @@ def check_folder(path: Path) -> None:
             f"a folder of a {PIPELINE} (SD1.5 and SDXL as single files)",
             "name a checkpoint file, or a folder of Flux.1",
         )
-
-
-def prefix_of(shapes: Shapes) -> str | None:
-    """What the names of a transformer of Flux's kind begin with in a file; None where it has none."""
-    marks = [names[0] for names in MARKS.values()]
-    return next((prefix for prefix in PREFIXES if any(prefix + mark in shapes for mark in marks)), None)
-
-
-def check_file(shapes: Shapes, path: Path) -> None:
-    """BaseMismatchError for relatives of Flux.1, WeightsError for storage formats that are not read."""
-    own = _own(shapes)
-    _, vectors, tokens = MARKS[naming_of(own)]
-    if vectors not in own:
-        raise BaseMismatchError(f"{path}, which is Chroma or another relative of Flux.1", "Flux.1", ADVICE)
-    packed = next((name for name in own if name.endswith((".absmax", ".quant_map"))), None)
-    if packed is not None or len(own[tokens]) != 2:
-        raise WeightsError(f"{path}, whose weights are packed in four bits", "weights of 8 bits or more", ADVICE)
-    if own[tokens][1] != TOKEN:
-        raise BaseMismatchError(f"{path}, an inpainting, editing or newer checkpoint of Flux's kind", "Flux.1", ADVICE)
-
-
-def _own(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    prefix = prefix_of(shapes) or ""
-    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
 def load_flux(path: Path, config: Path | None, local: bool, dtype: torch.dtype) -> Any:
@@ -146,7 +111,7 @@ def _names(bfl: bool) -> tuple[str, str, str, str]:
     return "x_embedder.weight", "context_embedder.weight", vectors, "transformer_blocks.0.attn.norm_q.weight"
 
 
-def _count(names: Shapes, start: str) -> int:
+def _count(names: Mapping[str, Any], start: str) -> int:
     return len({name.split(".")[1] for name in names if name.startswith(start)})
 
 

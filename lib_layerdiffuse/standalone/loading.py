@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..core.bases import BASES, TRANSFORMER
-from ..core.errors import BaseMismatchError, InputError, LayerDiffuseError, WeightsError
-from ..core.files.weights import FOREIGN_STARTS
-from ..files.demo_folder import CHECKPOINT_NAME, CONFIG_NAME, demo_folder
+from ..core.errors import InputError, LayerDiffuseError, WeightsError
+from ..files.checkpoints import checkpoint_shapes, recognise_base
+from ..files.demo_folder import demo_folder
 from ..files.downloads import LayerFiles, first_line
 from . import flux_loading
 from .settings import ModelSettings
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from .diffusers_host import DiffusersHost
 
 Shape = tuple[int, ...]
-UNET = "model.diffusion_model."
-CONTEXTS = {768: "sd15", 1024: "SD2", 1280: "the SDXL refiner", 2048: "sdxl"}
 UNET_REST = "model_index.json, configurations and tokenizer; its weights are not needed"
 REST = {  # what a folder must have beside a checkpoint
     "sd15": UNET_REST,
@@ -79,69 +76,6 @@ def _demo_host(folder: Path, model: ModelSettings, placement: Placement) -> Diff
     files = LayerFiles((*model.folders, folder), offline=True)  # the hub has no files for the demo model
     pipeline = load_demo(folder, placement.dtype).to(placement.device)
     return DiffusersHost(pipeline, "demo", files, name="demo", captions=captions)
-
-
-def checkpoint_shapes(path: Path) -> dict[str, Shape]:
-    """Shapes of a checkpoint's tensors, from its header alone; WeightsError for anything but whole safetensors.
-
-    InputError where there is no file.
-    """
-    if not path.is_file():
-        raise InputError(f"no file {path}", "a checkpoint file", "correct --checkpoint FILE")
-    if (kind := foreign_kind(path)) is not None:
-        raise WeightsError(
-            f"{path}, which is {kind}",
-            "a checkpoint in safetensors format (a .ckpt file can hold programs and is not opened)",
-            "download it again, or get the .safetensors version of it",
-        )
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path}: {first_line(error)}",
-            "a whole checkpoint in safetensors format (a .ckpt file can hold programs and is not opened)",
-            "download it again, or get the .safetensors version of it",
-        ) from error
-
-
-def foreign_kind(path: Path) -> str | None:
-    """What a file is that begins as another kind does; None for safetensors and for what is not known."""
-    with path.open("rb") as file:
-        start = file.read(24).lower()
-    return next((kind for signature, kind in FOREIGN_STARTS if start.startswith(signature.lower())), None)
-
-
-def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
-    """The base of a checkpoint, an id of the method table, by the shapes of its UNet.
-
-    BaseMismatchError for a checkpoint of another one, WeightsError for what is no checkpoint.
-    """
-    if flux_loading.prefix_of(shapes) is not None:
-        flux_loading.check_file(shapes, path)
-        return "flux"
-    entry = shapes.get(f"{UNET}input_blocks.0.0.weight")
-    contexts = {shape[1] for key, shape in shapes.items() if key.startswith(UNET) and key.endswith("attn2.to_k.weight")}
-    if entry is None or len(contexts) != 1:
-        raise WeightsError(
-            f"{path} without the UNet of Stable Diffusion or the transformer of Flux",
-            "a whole SD1.5, SDXL or Flux.1 checkpoint (layer files, LoRAs, VAEs and other architectures are none)",
-            "name a checkpoint with --checkpoint FILE, and folders of layer files with --models FOLDER",
-        )
-    if entry[1] != 4:
-        raise BaseMismatchError(
-            f"{path} with {entry[1]} input channels (an inpainting or editing model)",
-            "4 input channels",
-            "use the ordinary version of this checkpoint",
-        )
-    if (path.parent / CONFIG_NAME).is_file() and path.name == CHECKPOINT_NAME:
-        return "demo"
-    base = CONTEXTS.get(contexts.pop(), "an unknown architecture")
-    if base in BASES:
-        return base
-    raise BaseMismatchError(
-        f"{path}, which is {base}", "SD1.5, SDXL or Flux.1", "choose a checkpoint of one of these bases"
-    )
 
 
 def load_checkpoint(path: Path, base: str, model: ModelSettings, dtype: torch.dtype) -> Any:

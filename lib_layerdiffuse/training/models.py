@@ -9,9 +9,10 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
 
 from ..core.errors import WeightsError
+from ..files.checkpoints import checkpoint_shapes, recognise_base
 from ..files.demo_folder import CONFIG_NAME
 from ..standalone.demo import load_demo
-from ..standalone.loading import checkpoint_shapes, load_checkpoint, recognise_base
+from ..standalone.loading import load_checkpoint
 from ..standalone.settings import ModelSettings
 from .codec import Codec
 from .harmlessness import load_codec

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from lib_layerdiffuse.api import generate, load
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
+from lib_layerdiffuse.files.checkpoints import recognise_base
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.standalone.settings import ModelSettings
 from lib_layerdiffuse.training.convert import save_ldm_checkpoint
@@ -32,7 +33,7 @@ def shapes(context: int, channels: int = 4) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize(("context", "base"), [(768, "sd15"), (2048, "sdxl")])
 def test_the_base_is_told_by_the_context_width(context, base):
-    assert loading.recognise_base(shapes(context), Path("model.safetensors")) == base
+    assert recognise_base(shapes(context), Path("model.safetensors")) == base
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_base_is_told_by_the_context_width(context, base):
 )
 def test_what_is_no_usable_checkpoint_is_named(found, error, message):
     with pytest.raises(error, match=message):
-        loading.recognise_base(found, Path("model.safetensors"))
+        recognise_base(found, Path("model.safetensors"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickle", b"\xff" * 100, b"<html>not found</html>"])

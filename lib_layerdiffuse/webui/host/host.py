@@ -22,6 +22,7 @@ from ...core.errors import BaseMismatchError, InputError
 from ...core.methods import stop_limit, stop_timestep
 from ...core.offsets.offsets import plain_shape
 from ...core.sharing.attention_sharing import origin
+from .chosen import chosen_base
 from .modules import has_module, host_module, option
 from .row_map import Row, step_rows
 from .vae import Adjust, adjusted_posterior
@@ -332,24 +333,25 @@ def loaded_model() -> Any:
 
 
 def loaded_base() -> str | None:
-    """The base that is loaded now; None when none is, or one without methods."""
-    model = loaded_model()
+    """The base that is loaded now, or of the checkpoint that the next job loads; None for one without methods."""
     try:
-        return None if model is None else host_of(model).base
+        return _base_at_hand()
     except BaseMismatchError:
         return None
 
 
 def loaded_base_note() -> str:
-    """Why LayerDiffuse cannot work with the loaded checkpoint; empty when it can, or none is loaded yet."""
-    model = loaded_model()
-    if model is None:
-        return ""
+    """Why LayerDiffuse cannot work with that checkpoint; empty when it can, or nothing is known of it."""
     try:
-        _ = host_of(model).base
+        _base_at_hand()
     except BaseMismatchError as error:
         return f"LayerDiffuse cannot work with the loaded checkpoint: it is {error.got}, and not {error.expected}."
     return ""
+
+
+def _base_at_hand() -> str | None:
+    model = loaded_model()
+    return chosen_base() if model is None else host_of(model).base
 
 
 def token_merging_off(p: Any, set_attribute: Callable[[str, Any], None]) -> None:

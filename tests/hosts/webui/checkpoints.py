@@ -26,8 +26,8 @@ from lib_layerdiffuse.core.files.layouts import (
 )
 from lib_layerdiffuse.core.methods import ATTENTION_SHARING, LORA, METHODS, Method
 from lib_layerdiffuse.core.sharing.places import unit_places
+from lib_layerdiffuse.files.checkpoints import UNET, checkpoint_shapes
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
-from lib_layerdiffuse.standalone.loading import UNET, checkpoint_shapes
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]

@@ -36,7 +36,7 @@ from server import EXTENSION, Family, Launch, Server, detect_family, find_python
 from texts import write_texts  # noqa: E402
 from webui_page import Page  # noqa: E402
 
-from lib_layerdiffuse.standalone.loading import checkpoint_shapes, recognise_base  # noqa: E402
+from lib_layerdiffuse.files.checkpoints import checkpoint_shapes, recognise_base  # noqa: E402
 
 BASES = ("sd15", "sdxl", "demo", "flux")
 # what a base wants of every job: with Forge's own choice of levels plain pictures of the cut Flux are not numbers
