@@ -56,6 +56,7 @@ class Run:
         """For a pass at the size of [B,4,h,w]: encode what the method sees, and have the WebUI leave room."""
         self.host = host_of(self.p.sd_model)
         self._check_checkpoint()
+        self.host.check_schedule(self.p)
         self.conditions = self._conditions(len(latent), *(side * VAE_FACTOR for side in latent.shape[-2:]))
         if self.arguments.weight:
             modules = dict(self.host.unet.named_modules())

@@ -22,6 +22,7 @@ from fakes.networks import AUTOENCODER, POOL, fill
 from fakes.prompts import TOKENS_PER_CHUNK
 
 CHANNELS, SCALE, SHIFT, MOVE = 16, 0.3611, 0.1159, 1.15
+PLACES = 10_000  # of its schedule
 SHAPES = {"flux": FluxShape(), "schnell": FluxShape(guided=False)}
 
 
@@ -72,6 +73,11 @@ class Schedule:
         even = torch.linspace(1, 1 / steps, steps)
         factor = torch.tensor(MOVE).exp()
         return torch.cat([factor * even / (1 + (factor - 1) * even), torch.zeros(1)])
+
+    @staticmethod
+    def automatic(steps: int) -> torch.Tensor:
+        """Places instead of levels, down to the first, which has no noise."""
+        return torch.cat([torch.linspace(PLACES - 1, 0, steps), torch.zeros(1)])
 
     @staticmethod
     def noisy(latent: torch.Tensor, noise: torch.Tensor, level: torch.Tensor) -> torch.Tensor:

@@ -112,8 +112,13 @@ class Euler(Sampler):
     def _schedule(self) -> type[Schedule]:
         return getattr(self.webui.sd_model, "schedule", Schedule)
 
+    def get_sigmas(self, p: Any, steps: int) -> torch.Tensor:
+        """Noise levels of a job."""
+        automatic = getattr(p, "scheduler", "Simple") == "Automatic"
+        return getattr(self._schedule, "automatic" if automatic else "levels", self._schedule.levels)(steps)
+
     def sample(self, p: Any, x: torch.Tensor, c: Any, uc: Any, steps: int | None = None) -> torch.Tensor:
-        sigmas = self._schedule.levels(steps or p.steps)
+        sigmas = self.get_sigmas(p, steps or p.steps)
         with self.webui.engine.loaded(x):
             x = x * sigmas[0]
             self.last_latent = x
@@ -122,7 +127,7 @@ class Euler(Sampler):
 
     def sample_img2img(self, p: Any, x: torch.Tensor, noise: torch.Tensor, conds: Any, steps: int | None = None):
         steps, made = setup_img2img_steps(p, steps)
-        sigmas = self._schedule.levels(steps)[steps - made - 1 :]
+        sigmas = self.get_sigmas(p, steps)[steps - made - 1 :]
         with self.webui.engine.loaded(x):
             noisy = self._schedule.noisy(x, noise, sigmas[0])
             self.initialize(p, conds)

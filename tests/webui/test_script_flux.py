@@ -128,6 +128,15 @@ def test_it_stops_at_a_share_of_the_levels_of_noise(flux) -> None:
     assert stop(0.3) == pytest.approx(0.7) and stop(1.0) < 0 and stop(0.0) > 1
 
 
+def test_a_schedule_that_ends_at_no_noise_too_early_is_refused_before_sampling(flux) -> None:
+    """Forge's and Neo's Automatic, an API's default: the plain picture is no picture there either."""
+    assert job(flux, {}, steps=2, scheduler="Simple").modes == ["RGBA"]
+    outcome = job(flux, {}, steps=2, scheduler="Automatic")
+    assert outcome.pictures == [] and outcome.error.count("\n") == 0
+    assert "Automatic" in outcome.error and '"scheduler": "Simple"' in outcome.error
+    assert job(flux, {}, steps=2).modes == ["RGBA"] and not flux.errors
+
+
 def test_a_weaker_and_a_shorter_one_lie_between(flux) -> None:
     plain, whole = pixels(job(flux, steps=3)), pixels(job(flux, OPAQUE, steps=3))
     for layer in ({"weight": 0.3}, {"ending_step": 0.3}):

@@ -98,6 +98,9 @@ class WebuiHost:
                 "choose None or Automatic as SD Unet in the settings, or start without compiling",
             )
 
+    def check_schedule(self, p: Any) -> None:
+        """InputError where the coming pass would be sampled at levels of noise that are none for this model."""
+
     @property
     def remark(self) -> str:
         """What a user should know of the loaded checkpoint; empty where there is nothing to say."""
@@ -253,6 +256,18 @@ class FluxHost(ForgeFamily):
         if is_guided(self.unet):
             return ""
         return "a checkpoint without guidance, as Flux.1 schnell: the layer files were made for Flux.1 dev"
+
+    def check_schedule(self, p: Any) -> None:
+        """Automatic takes places in Flux's schedule for levels there, down to a level of 0, by which a step divides."""
+        levels = getattr(p.sampler, "get_sigmas", None)  # samplers that count in timesteps have none
+        found = None if levels is None else levels(p, p.steps)
+        if found is not None and len(found) > 1 and float(found[:-1].min()) <= 0:
+            chosen = getattr(p, "hr_scheduler" if getattr(p, "is_hr_pass", False) else "scheduler", None)
+            raise InputError(
+                f"the schedule type {chosen or 'Automatic'}, which gives Flux a step at a level of noise of 0",
+                "one that ends in the picture alone",
+                'choose the schedule type Simple (in an API call "scheduler": "Simple")',
+            )
 
     def stop_time(self, stop_at: float) -> float:
         """By the host's own word on where a share of the schedule is."""

@@ -7,10 +7,12 @@ import pytest
 from client import SIZE, Result, is_transparent
 from PIL import Image
 
+from lib_layerdiffuse.core.bases import NETWORKS
 from lib_layerdiffuse.core.methods import METHODS, Method, find_method
 
-TRANSPARENT = tuple(method.id for method in METHODS if method.transparent_frames)
-WITH_IMAGES = tuple(method.id for method in METHODS if method.images)
+OFFERED = tuple(method for method in METHODS if method.codec.kind == NETWORKS)  # by WebUIs
+TRANSPARENT = tuple(method.id for method in OFFERED if method.transparent_frames)
+WITH_IMAGES = tuple(method.id for method in OFFERED if method.images)
 
 
 def for_bases(*bases: str) -> pytest.MarkDecorator:
@@ -20,7 +22,7 @@ def for_bases(*bases: str) -> pytest.MarkDecorator:
 
 def for_methods(*names: str) -> pytest.MarkDecorator:
     """Run a test with each of these methods, on a checkpoint of its base; without names, with all."""
-    methods = [find_method(name) for name in names] or METHODS
+    methods = [find_method(name) for name in names] or OFFERED
     return pytest.mark.parametrize(("base", "method"), [pytest.param(m.base, m, id=m.id) for m in methods])
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from rule import file_state, value
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lib_layerdiffuse.core.bases import BASES, Base
+from lib_layerdiffuse.core.files.flux_names import DIFFUSERS, find_layer
 from lib_layerdiffuse.core.files.layouts import (
     CONTROL_WIDTHS,
     SharingShape,
@@ -38,6 +39,7 @@ TOKENIZER = ROOT / "lib_layerdiffuse/demo_model/tokenizer"
 MANIFESTS = json.loads(gzip.decompress((ROOT / "tests/data/manifests.json.gz").read_bytes()))
 SUFFIX = ".safetensors"
 RANK = 8  # of low-rank offsets; readers take any
+FLUX_TWIN = "layerdiffuse_twin_flux"
 FLUX_BLOCKS = ("double_blocks.", "single_blocks.")
 # narrow, but with the published number of levels: sizes must be padded to multiples of 64
 DECODER_CHANNELS = (8, 8, 16, 16, 16, 16, 16)
@@ -157,6 +159,30 @@ def block_lora(network: Shapes, stem: str) -> dict[str, torch.Tensor]:
                 state[f"{layer}.{half}.weight"] = value(f"{stem}/{layer}/{half}", size, LORA_SCALE).half()
             state[f"{layer}.alpha"] = torch.tensor(float(RANK))
     return state
+
+
+def write_flux_twins(checkpoint: Checkpoint, layer_models: Path, loras: Path) -> None:
+    """The LoRA of the layer files once more: as diffusers names it, and as a Lora for the WebUI itself."""
+    width = checkpoint.unet["img_in.bias"][0]
+    state = load_file(layer_models / f"layerlora{SUFFIX}")
+    save_file(state, loras / f"{FLUX_TWIN}{SUFFIX}")
+    save_file(in_diffusers_names(state, width), layer_models / f"{FLUX_TWIN}{SUFFIX}")
+
+
+def in_diffusers_names(state: dict[str, torch.Tensor], width: int) -> dict[str, torch.Tensor]:
+    """A LoRA in kohya's names whose alpha is its rank -> the same for diffusers' layers, fused ones in parts."""
+    found = {}
+    for key, down in state.items():
+        if not key.endswith(".lora_down.weight"):
+            continue
+        name = key.removesuffix(".lora_down.weight")
+        up = state[f"{name}.lora_up.weight"]
+        for place in find_layer(name.removeprefix("lora_unet_")).places(DIFFUSERS):
+            start, end = place.taken or (0, None)
+            rows = up[start * width : None if end is None else end * width]
+            found[f"transformer.{place.path}.lora_A.weight"] = down.clone()
+            found[f"transformer.{place.path}.lora_B.weight"] = rows.contiguous()
+    return found
 
 
 def write_missing_layers(checkpoint: Checkpoint, folder: Path) -> None:

@@ -25,6 +25,7 @@ from checkpoints import (  # noqa: E402
     SUFFIX,
     Checkpoint,
     write_checkpoint,
+    write_flux_twins,
     write_layer_files,
     write_lora,
     write_missing_layers,
@@ -39,8 +40,9 @@ from webui_page import Page  # noqa: E402
 from lib_layerdiffuse.files.checkpoints import checkpoint_shapes, recognise_base  # noqa: E402
 
 BASES = ("sd15", "sdxl", "demo", "flux")
-# what a base wants of every job: with Forge's own choice of levels plain pictures of the cut Flux are not numbers
-OWN: dict[str, dict[str, Any]] = {"flux": {"cfg_scale": 1, "scheduler": "Simple"}}
+# what a base wants of every job. Flux: by the schedule type Automatic, an API's default, Forge samples at levels of
+# 9999, 0 and 0 (it takes places in the schedule for levels of noise); the last step divides by 0, and no number is left
+OWN: dict[str, dict[str, Any]] = {"flux": {"cfg_scale": 1, "distilled_cfg_scale": 3.5, "scheduler": "Simple"}}
 DEMO_FOLDER = "layerdiffuse_demo"
 WITNESS, FLUX_CUT = "layerdiffuse_witness", "layerdiffuse_flux_cut"
 
@@ -114,7 +116,7 @@ class WebUi:
             self.data,
             self.layer_models,
             checkpoint=str(first.path.relative_to(self.data / "models/Stable-diffusion").as_posix()),
-            sdxl="sdxl" in self.checkpoints,
+            bases=tuple(self.checkpoints),
             page=page,
             settings=self.settings,
             environment={"LAYERDIFFUSE_WITNESS": str(self.witness)},
@@ -176,6 +178,8 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
         else:
             write_layer_files(checkpoint, layer_models)
             write_lora(checkpoint, lora_path(data, base))
+        if base == "flux":
+            write_flux_twins(checkpoint, layer_models, data / "models/Lora")
         if base == "sd15":
             write_control_files(checkpoint, data / "models/ControlNet")
     found = WebUi(path, data, layer_models, checkpoints, write_texts(data))

@@ -50,11 +50,11 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between the WebUIs when they are started: flags, further flags for SDXL, first settings."""
+    """What differs between the WebUIs when they are started: flags, further flags by base, first settings."""
 
     name: str
     flags: tuple[str, ...]
-    sdxl_flags: tuple[str, ...] = ()
+    base_flags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     small_checkpoints: bool = False  # whether it loads checkpoints of reduced widths, with a yaml beside them
 
@@ -71,14 +71,16 @@ A1111 = Family(
     settings={"show_progress_type": "Approx cheap"},
     small_checkpoints=True,
 )
-FORGE = Family("forge", ("--always-cpu", "--no-download-sd-model"), ("--unet-in-fp16",), NO_PREVIEW)
+# bfloat16: half the memory, and four times as fast where a processor has it
+FORGE_BASES = {"sdxl": ("--unet-in-fp16",), "flux": ("--unet-in-bf16",)}
+FORGE = Family("forge", ("--always-cpu", "--no-download-sd-model"), FORGE_BASES, NO_PREVIEW)
 REFORGE = Family(
     "reforge",
     ("--always-cpu", "--no-download-sd-model", "--do-not-download-clip"),
-    ("--unet-in-fp16", "--clip-in-fp16"),
+    {"sdxl": ("--unet-in-fp16", "--clip-in-fp16")},
     NO_PREVIEW,
 )
-NEO = Family("neo", ("--cpu",), (), NO_PREVIEW)
+NEO = Family("neo", ("--cpu",), {}, NO_PREVIEW)
 
 
 def detect_family(webui: Path) -> Family:
@@ -129,7 +131,7 @@ class Launch:
     data: Path
     layer_models: Path | None  # none: our extension is not there
     checkpoint: str
-    sdxl: bool = False
+    bases: tuple[str, ...] = ()  # of its checkpoints
     page: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -142,7 +144,8 @@ class Launch:
     def command(self, port: int) -> list[str]:
         """The command line."""
         family = self.family
-        flags = [*FLAGS, *family.flags, *(family.sdxl_flags * self.sdxl), *(("--nowebui",) * (not self.page))]
+        own = next((family.base_flags[base] for base in self.bases if base in family.base_flags), ())
+        flags = [*FLAGS, *family.flags, *own, *(("--nowebui",) * (not self.page))]
         places = ["--data-dir", str(self.data)]
         if self.layer_models is not None:
             places += ["--layerdiffuse-models", str(self.layer_models)]
