@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rule import file_state, value
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lib_layerdiffuse.core.bases import BASES, Base
@@ -94,6 +95,13 @@ def write_sibling(path: Path, target: Path) -> None:
         values = np.frombuffer(file.read(end - begin), f"u{width}")
         file.seek(start + begin)
         file.write(values[::-1].tobytes())
+
+
+def write_without(path: Path, target: Path, gone: re.Pattern[str], added: Shapes) -> None:
+    """A copy of a checkpoint without the keys in which `gone` is found, with tensors of zeros, float16."""
+    with safe_open(path, "pt") as file:
+        kept = {key: file.get_tensor(key) for key in file.keys() if not gone.search(key)}
+    save_file(kept | {key: torch.zeros(shape).half() for key, shape in added.items()}, target)
 
 
 def checkpoint_value(key: str, shape: Shape) -> torch.Tensor:

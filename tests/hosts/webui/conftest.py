@@ -7,10 +7,12 @@ is slow. After every test a plain picture must still be what it was before the f
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from checkpoints import (  # noqa: E402
     write_lora,
     write_missing_layers,
     write_sibling,
+    write_without,
 )
 from client import Client, Result, result_of, same  # noqa: E402
 from control_files import write_control_files  # noqa: E402
@@ -250,6 +253,10 @@ class Host:
     def sibling(self) -> str:
         """The title of another checkpoint with other weights."""
         return self._relative("sibling", write_sibling)
+
+    def relative(self, name: str, gone: re.Pattern[str], added: dict[str, tuple[int, ...]]) -> str:
+        """The title of a checkpoint without some keys and with others."""
+        return self._relative(name, partial(write_without, gone=gone, added=added))
 
     def _relative(self, name: str, make: Callable[[Path, Path], None]) -> str:
         """The title of another checkpoint, which `make` writes the first time."""

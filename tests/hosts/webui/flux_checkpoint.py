@@ -1,7 +1,8 @@
-"""A made-up Flux checkpoint of full width with one double and one single block, 2 GB, for Forge.
+"""A made-up Flux checkpoint with one double and one single block, 2 GB at full width for Forge, narrower for Neo.
 
-`python tests/hosts/webui/flux_checkpoint.py flux-cut.safetensors`. Forge knows checkpoints by their shapes, so that
-nothing can be narrower; the extension in `flux_cut` leaves out the blocks that the file has nothing for.
+`python tests/hosts/webui/flux_checkpoint.py flux-cut.safetensors [WIDTH]`. Forge knows checkpoints by their shapes, so
+that nothing can be narrower there; Neo takes the width of the transformer, a multiple of 128, from the file. The
+extension in `flux_cut` leaves out the blocks that the file has nothing for.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from fakes.flux import FluxShape, FluxTransformer, flux_value  # noqa: E402
 from rule import randn_for, value  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel  # noqa: E402
 
-SHAPE = FluxShape(width=3072, heads=24, axes=(16, 56, 56), context=4096, pooled=768)
+WIDTH, HEAD, AXES = 3072, 128, (16, 56, 56)
 T5 = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64, "feed_forward_proj": "gated-gelu"}
 NORMS = [f"encoder.block.{block}.layer.{layer}.layer_norm.weight" for block in range(1, 5) for layer in (0, 1)]
 EMBEDDINGS = ("shared.weight", "token_embedding.weight", "position_embedding.weight")
 
 
-def parts() -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+def parts(width: int) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """Prefix, and tensors without memory, of each part."""
     from ldm.modules.diffusionmodules.model import Decoder, Encoder
 
@@ -41,7 +42,8 @@ def parts() -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     t5 |= {name: torch.empty(4096) for name in NORMS}
     clip = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=1)).state_dict()
     texts = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in clip.items()}
-    yield "model.diffusion_model.", FluxTransformer(SHAPE).state_dict()
+    shape = FluxShape(width=width, heads=width // HEAD, axes=AXES, context=4096, pooled=768)
+    yield "model.diffusion_model.", FluxTransformer(shape).state_dict()
     yield "vae.", vae.state_dict()
     yield "text_encoders.clip_l.transformer.", {k: v for k, v in texts.items() if not k.endswith("position_ids")}
     yield "text_encoders.t5xxl.transformer.", t5
@@ -58,10 +60,10 @@ def made(key: str, shape: tuple[int, ...]) -> torch.Tensor:
     return value(key, shape, 0.5 if key.endswith("decoder.conv_out.weight") else 1.0)
 
 
-def write(target: Path) -> None:
+def write(target: Path, width: int = WIDTH) -> None:
     """The file, tensor by tensor: transformer and VAE in bfloat16, text encoders in float16."""
     with torch.device("meta"):
-        shapes = {prefix + key: tuple(tensor.shape) for prefix, state in parts() for key, tensor in state.items()}
+        shapes = {prefix + key: tuple(tensor.shape) for prefix, state in parts(width) for key, tensor in state.items()}
     header, end = {}, 0
     for key, shape in shapes.items():
         begin, end = end, end + 2 * math.prod(shape)
@@ -76,4 +78,4 @@ def write(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), *map(int, sys.argv[2:]))

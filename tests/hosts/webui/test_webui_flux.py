@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def other_keys(state: State) -> State:
 
 
 FAULTS: dict[Callable[[State], State], str] = {
-    halves_away: "lora_up",
+    halves_away: "only alpha and down",
     one_half_away: "single_blocks_0_linear2",
     ranks_that_differ: "single_blocks",
     sides_of_another_width: "single_blocks",
@@ -169,10 +170,11 @@ def test_a_lora_that_does_not_fit_is_told_in_one_line_and_the_next_job_is_well(h
         for fault, word in FAULTS.items():
             save_file(fault(whole), path)
             result = host.txt2img(**layered(FLUX))
-            told[fault.__name__] = (result.error, "layerlora" in result.error and word in result.error, result.images)
+            told[fault.__name__] = (word, result.error, result.images)
             path.unlink()
-    for error, fits, images in told.values():
-        assert fits and images == [] and "What to do" in error and "\n" not in error.strip(), told
+    for word, error, images in told.values():
+        assert images == [] and "What to do" in error and "\n" not in error.strip(), error
+        assert "layerlora" in error and word in error, error
     check_layers(host.txt2img(**layered(FLUX)), FLUX)
 
 
@@ -220,7 +222,36 @@ def test_another_method_is_refused(host, wrong):
     assert "\n" not in result.error.strip()
 
 
-def test_a_schedule_without_levels_for_flux_is_refused(host):
-    if host.webui.family.name != "forge":
-        pytest.skip("this WebUI's Automatic knows Flux")
+def test_the_schedule_type_automatic_is_refused(host):
+    """By it plain pictures are no pictures in Forge and Neo either: the last step is one at a level of noise of 0."""
     refused(host, "Automatic", "Simple", fields={"scheduler": "Automatic"})
+
+
+# --- relatives of the checkpoint
+
+SCHNELL = re.compile(r"\.guidance_in\.")
+CHROMA = re.compile(r"\.(guidance_in|time_in|vector_in|(img_|txt_)?mod(ulation)?\.lin|adaLN_modulation)\b")
+APPROXIMATOR = {"model.diffusion_model.distilled_guidance_layer.norms.0.scale": (5120,)}
+
+
+@contextlib.contextmanager
+def loaded(host, title: str) -> Iterator[None]:
+    """Another checkpoint inside the block."""
+    host.client.post("/sdapi/v1/options", {"sd_model_checkpoint": title})
+    try:
+        yield
+    finally:
+        host.webui.loaded = ""
+
+
+def test_schnell_is_painted_with_and_says_whose_files_these_are(host):
+    with loaded(host, host.relative("schnell", SCHNELL, {})):
+        before, result = host.plain(), host.txt2img(**layered(FLUX, output_origin=True))
+        assert result.error == "" and result.modes == ["RGBA", "RGB"]
+        assert "Flux.1 dev" in str(result.info)
+        assert difference(before, result.images[1]) > ROUNDING and same(before, host.plain())
+
+
+def test_chroma_is_refused_in_one_line(host):
+    with loaded(host, host.relative("chroma", CHROMA, APPROXIMATOR)):
+        refused(host, "Chroma")
