@@ -251,6 +251,7 @@ def main() -> None:
     if chosen.pictures:
         from benchmarks.matting_pictures import draw_all
 
+        chosen.pictures.mkdir(parents=True, exist_ok=True)
         draw_all(results, chosen.pictures)
 
 
