@@ -42,7 +42,7 @@ def described(method: Method) -> str:
 def described_chain(chain: Chain) -> str:
     """A paragraph on one chain: id, base, name, what goes in and comes out, and the methods of its steps."""
     gives = [f"{frame} ({'RGBA' if chain.transparent(frame) else 'RGB'})" for frame in chain.makes]
-    steps = [" or ".join((step.method, *step.others)) for step in chain.steps]
+    steps = [step.method for step in chain.steps]
     return (
         f"{chain.id}: {chain.title}, {BASES[chain.base].title}, --chain {chain.name}\n"
         f"  needs   {', '.join(f'--{name}' for name in chain.images) or 'a prompt only'}\n"

@@ -8,26 +8,24 @@ from __future__ import annotations
 import functools
 import html
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.bases import BASES
-from ..core.methods import Method, methods_for
-from ..core.modes import MODES
+from ..core.methods import methods_for
 from ..sets.chains import Chain
 from .arguments import ARGUMENTS, BY_NAME
 from .components import build_component, build_method
 from .frames import FRAME_OF_IMAGE
 from .layer_import import IMAGES, build_import
 from .pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
+from .surroundings import QUIET, SINGLE, Surroundings
 from .values import USUAL_FILE
-from .ways import Way, find_way, steps_of, ways_for
+from .ways import Way, find_way
 
-TITLE = "Transparent picture (LayerDiffuse)"
 AUTOMATIC = ("Automatic", "")
-SINGLE = next(iter(MODES))
 # Arguments that stand side by side; `enabled` is in the header.
 MAIN: tuple[tuple[str, ...], ...] = (
     ("method",),
@@ -49,66 +47,6 @@ FILES = next(names for names in ADVANCED if "method_file" in names)
 REFRESH = "Look for layer files again"
 PREFERENCES = ("checkerboard",)  # the user's, whatever is pasted
 USE_LAST = "Use last result"
-
-# No progress overlay, and no place in the queue of generations.
-QUIET = {"show_progress": "hidden", "queue": False}
-Header = Callable[[Any, str], AbstractContextManager[Any]]
-
-
-@contextmanager
-def checkbox_header(gradio: Any, prefix: str) -> Iterator[Any]:
-    """A ticked box that opens the body beneath it: for interfaces that bring no accordion with a box of their own."""
-    argument = BY_NAME["enabled"]
-    with gradio.Column(elem_id=f"{prefix}_accordion"):
-        enabled = gradio.Checkbox(argument.default, label=TITLE, info=argument.help, elem_id=f"{prefix}_enabled")
-        with gradio.Column(visible=bool(argument.default), elem_id=f"{prefix}_body") as body:
-            yield enabled
-    enabled.change(lambda ticked: gradio.update(visible=bool(ticked)), [enabled], [body], **QUIET)
-
-
-def state_text(base: str | None, note: str) -> str:
-    """A loaded base, and what is said about a checkpoint that has none."""
-    return f"{base or 'none'} {note}".strip()
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """The interface that an accordion stands in."""
-
-    base: str | Callable[[], str | None] | None = None  # the loaded base model, or a function that tells it
-    header: Header = checkbox_header  # header(gradio, prefix) is a context manager that yields the enable box
-    prefix: str = "layerdiffuse"  # begins every element's id
-    hidden: tuple[str, ...] = ()  # arguments that this interface never shows
-    base_note: Callable[[], str] | None = None  # says what is wrong with the loaded checkpoint; "" when nothing is
-    last_result: Callable[[str, str], Any] | None = None  # a visitor's last picture of a frame, or None
-    files: Callable[[str, Method | None], list[str]] | None = None  # names that an argument offers for a method
-    offers: Callable[[Method], bool] | None = None  # whether a method's weights can be had; None: all can
-    chains: bool = False  # whether chains stand beside the methods
-
-    @property
-    def in_webui(self) -> bool:
-        """Whether the checkpoint may change while the page is open, so that the method may be left to it."""
-        return callable(self.base)
-
-    @property
-    def state(self) -> str:
-        """What the choices and the note depend on, as a text to compare."""
-        return state_text(self.loaded_base, self.base_note() if self.base_note else "")
-
-    @property
-    def loaded_base(self) -> str | None:
-        """The base model that is loaded now; None when it is not known, which offers all methods."""
-        return self.base() if callable(self.base) else self.base
-
-    def methods(self, base: str | None, mode: str | None = None) -> list[Way]:
-        """The methods, and chains, of a base and a mode whose weights can be had; of an unknown base all."""
-        rows = (ways_for if self.chains else methods_for)(base, mode)
-        offers = self.offers
-        return [row for row in rows if base is None or offers is None or all(map(offers, steps_of(row)))]
-
-    def modes(self, base: str | None) -> list[tuple[str, str]]:
-        """Pairs of what is shown and the id for the modes that a base has methods for."""
-        return [(mode.title, mode.id) for mode in MODES.values() if self.methods(base, mode.id)]
 
 
 @dataclass
@@ -202,16 +140,35 @@ class LayerAccordion:
     def choose_mode(self, mode: str) -> list[Any]:
         """Updates after the mode was changed: its first method for the loaded base."""
         rows = self.place.methods(self.place.loaded_base, mode)
-        return self.updates(rows[0], self.place.in_webui and mode == SINGLE) if rows else self.refresh(None)
+        return self.updates(rows[0], self.place.in_webui and mode == SINGLE) if rows else self.choose_method(None)
 
     def choose_method(self, method: str | None) -> list[Any]:
         """Updates after the method was changed."""
         return self.updates(self.row_of(method), self.is_automatic(method))
 
     def refresh(self, method: str | None) -> list[Any]:
-        """Updates after another checkpoint may have been loaded: keeps the method where the base has it."""
-        kept = method if method and find_way(method) in self.place.methods(self.place.loaded_base) else None
-        return self.choose_method(kept)
+        """Updates after another checkpoint may have been loaded: keeps the method where the base has it, or its mode.
+
+        What stays as it was is not sent: the user may have chosen something else before this answer comes.
+        """
+        kept = self.kept(method)
+        updates = self.choose_method(kept)
+        return self.without_choice(updates) if kept == (method or None) else updates
+
+    def kept(self, method: str | None) -> str | None:
+        """The method where the loaded base has it, else its first one of the same mode; None for no choice."""
+        base, row = self.place.loaded_base, find_way(method) if method else None
+        if row is None or row in self.place.methods(base):
+            return method or None
+        return next((other.id for other in self.place.methods(base, row.mode) if row.mode != SINGLE), None)
+
+    def without_choice(self, updates: list[Any]) -> list[Any]:
+        """Updates of `outputs` without the values of mode and method."""
+        chosen = {id(self.mode), id(self.components["method"])}
+        return [
+            {key: value for key, value in update.items() if key != "value" or id(component) not in chosen}
+            for component, update in zip(self.outputs, updates, strict=True)
+        ]
 
     def watch(self, mode: str, method: str | None) -> list[Any]:
         """Updates after the checkpoint was changed by whomever, then the state that they are for.
@@ -228,12 +185,7 @@ class LayerAccordion:
         row = self.row_of(method)
         if row.mode != mode:  # the user's change of the mode, which is being answered
             return self.nothing()
-        updates = self.updates(row, self.is_automatic(method))
-        values = {id(self.mode), id(self.components["method"])}
-        return [
-            {key: value for key, value in update.items() if key != "value" or id(component) not in values}
-            for component, update in zip(self.outputs, updates, strict=True)
-        ]
+        return self.without_choice(self.updates(row, self.is_automatic(method)))
 
     def nothing(self) -> list[Any]:
         """Updates of `outputs` that leave all as it is."""
@@ -374,7 +326,8 @@ def connect(accordion: LayerAccordion) -> None:
     # `input` and `select` are the user's own acts: answering `change` would answer our own updates as well.
     accordion.mode.input(accordion.choose_mode, [accordion.mode], accordion.outputs, **QUIET)
     method.input(accordion.choose_method, [method], accordion.outputs, **QUIET)
-    enabled.change(lambda enabled, method: accordion.refresh(method), [enabled, method], accordion.outputs, **QUIET)
+    ticked = enabled.change(lambda _, method: accordion.refresh(method), [enabled, method], accordion.outputs, **QUIET)
+    ticked.then(accordion.follow, [accordion.mode, method], accordion.outputs, **QUIET)
     if accordion.place.in_webui:
         connect_page(accordion, [accordion.mode, method])
 
@@ -388,4 +341,6 @@ def connect_page(accordion: LayerAccordion, chosen: list[Any]) -> None:
     )  # javascript/layerdiffuse.js presses it
     state = gradio.Textbox("", visible=False, label="State", elem_id=f"{prefix}_state")  # and reads this
     refresh.do_not_save_to_config = state.do_not_save_to_config = True
-    refresh.click(accordion.watch, chosen, [*accordion.outputs, state], **QUIET)
+    watched = refresh.click(accordion.watch, chosen, [*accordion.outputs, state], **QUIET)
+    # Answers may overtake each other: what shows is once more that of the choice as it stands.
+    watched.then(accordion.follow, chosen, accordion.outputs, **QUIET)

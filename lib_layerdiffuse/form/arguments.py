@@ -45,8 +45,8 @@ def needs_prompt(frame: str) -> Callable[[Way], bool]:
 
 
 def needs_seed(frame: str) -> Callable[[Way], bool]:
-    """Rule: a step of the chain makes this frame."""
-    return lambda method: isinstance(method, Chain) and frame in method.makes
+    """Rule: this frame is one of several that are made."""
+    return lambda method: len(method.frames) > 1 and frame in method.frames
 
 
 def is_one_method(method: Way) -> bool:
@@ -111,7 +111,7 @@ def prompt_row(frame: Frame) -> Any:
 
 def seed_row(frame: Frame) -> Any:
     limits = {"minimum": SEED_LIKE_SET, "maximum": MAX_SEED, "step": 1}
-    needed, help_text = needs_seed(frame.name), "-1: that of the whole set."
+    needed, help_text = needs_seed(frame.name), "-1: that of all layers."
     return row(SEED_LIKE_SET, label=f"{frame.title} seed", kind="seed", needed=needed, help=help_text, **limits)
 
 

@@ -14,7 +14,7 @@ class Frame:
     name: str
     image: str  # the argument that gives its picture
     prompt: str  # the argument that gives a prompt of its own
-    seed: str  # the argument that gives a seed of its own, in a chain
+    seed: str  # the argument that gives a seed of its own
 
     @property
     def title(self) -> str:

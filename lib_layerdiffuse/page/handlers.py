@@ -165,7 +165,7 @@ class Handlers:
             "columns": columns_for(files),
             "elem_classes": [style.CHECKERBOARD_CLASS] if run.checkerboard else [],
         }
-        items = [(str(file.path), caption(file)) for file in files]
+        items = [(str(file.path), file.caption) for file in files]
         archive = None if run.zip is None else str(run.zip)
         return {
             results["gallery"]: gradio.update(value=items, selected_index=None, **look),
@@ -232,7 +232,7 @@ class Handlers:
         """The seed by which the chosen picture, or its set, is made again; of the first one if none was chosen."""
         visit = self.visits.of(session_of(request))
         files = shown_files(visit)
-        return chosen_of(visit, files).set_seed if files else gradio.update()
+        return chosen_of(visit, files).seed if files else gradio.update()
 
     def arrive(self, token: str, request: gradio.Request) -> Iterator[Updates]:
         """What a tab had before it was loaded again: prompt and fields, pictures, and the run that goes on."""
@@ -311,11 +311,6 @@ def messages_of(run: Run) -> str:
     if isinstance(run.error, LayerDiffuseError):
         return style.error_html(run.error) + notes
     return style.failure_html(run.error) + notes
-
-
-def caption(file: PictureFile) -> str:
-    """What stands under a picture in the gallery."""
-    return f"{file.frame}, seed {file.seed}" if file.frame else f"seed {file.seed}"
 
 
 def columns_for(files: list[PictureFile]) -> int:

@@ -51,5 +51,9 @@ def set_of(run: Run, chosen: PictureFile) -> LayerSet:
         read[file.frame or (FOREGROUND if image.mode == "RGBA" else BACKGROUND)] = image
     size = next(iter(read.values())).size
     given = {frame: image for frame, image in run.given.items() if frame not in read and image.size == size}
-    seeds = {file.frame or FOREGROUND: file.seed for file in files}
-    return set_of_frames({**given, **read}, seeds=seeds)
+    about = dict(zip(read, files, strict=True))
+    return set_of_frames(
+        {**given, **read},
+        {frame: file.layer_prompt for frame, file in about.items()},
+        {frame: file.seed_of_layer for frame, file in about.items()},
+    )

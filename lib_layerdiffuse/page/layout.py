@@ -9,8 +9,9 @@ from typing import Any
 
 import gradio
 
-from ..form.accordion import TITLE, LayerAccordion, build_accordion
+from ..form.accordion import LayerAccordion, build_accordion
 from ..form.arguments import ARGUMENTS, BY_NAME
+from ..form.surroundings import TITLE
 from ..standalone.settings import MAX_SEED
 from . import style
 from .form import LIMITS, TEXT_LENGTH

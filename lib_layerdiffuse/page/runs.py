@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import LayerDiffuseError, OutputError
 from ..files.whole_files import write_whole
 from ..standalone.outputs import PictureFolder
-from ..standalone.pictures import Picture, Watchers
+from ..standalone.pictures import Picture, Watchers, seed_of_layer
 from ..standalone.settings import GenerateSettings
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ class PictureFile:
     """A finished picture's file and what is told about it; the pixels are on the disk only."""
 
     path: Path
-    seed: int
     frame: str
     parameters: str
-    place: tuple[int, int] = (0, 0)  # number of its set, and of its layer there
-    set_seed: int = 0
+    place: tuple[int, int]  # number of its set, and of its layer there
+    caption: str
+    seed: int  # that makes it again with its set
+    layer_prompt: str
+    seed_of_layer: int  # that belongs into the field of its layer, or of all
 
 
 class Run:
@@ -117,9 +119,10 @@ class Run:
 
     def _add(self, picture: Picture) -> None:
         path = self._target.save(picture)
-        about = (picture.seed, picture.frame, picture.parameters, picture.place, picture.told_seed)
+        about = (picture.frame, picture.parameters, picture.place, picture.caption, picture.seed)
+        layer = (picture.layer_prompt, seed_of_layer(picture))
         # the layers of a set stand beside each other, in whatever order they are made
-        self.files = sorted([*self.files, PictureFile(path, *about)], key=lambda file: file.place)
+        self.files = sorted([*self.files, PictureFile(path, *about, *layer)], key=lambda file: file.place)
         self._tell()
 
     def _tell(self) -> None:

@@ -25,26 +25,23 @@ class Given:
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a method within a chain; each frame that it makes has that layer's prompt and seed.
-
-    `others` are methods that do the same as `method`, for those who choose.
-    """
+    """One run of a method within a chain; each frame that it makes has that layer's prompt and seed."""
 
     method: str
     makes: tuple[str, ...]
     given: tuple[Given, ...] = ()
-    others: tuple[str, ...] = ()
 
-    def method_row(self, choice: str | None = None) -> Method:
-        """The row of the method table, or that of `choice` where it is one of the others."""
-        return find_method(choice if choice in self.others else self.method)
+    def method_row(self) -> Method:
+        """The row of the method table."""
+        return find_method(self.method)
 
 
 @dataclass(frozen=True)
 class Chain:
     """Steps that make foreground, background and blended picture, so far as the user does not give them.
 
-    `name` is the same for all bases; `id` and `label` are among those of the methods what a method's own are.
+    `name` is the same for all bases; `id` and `label` are among those of the methods what a method's own are. Of a
+    base's chains of one name the first is the usual one: the others have other methods for the same steps.
     """
 
     id: str
@@ -110,6 +107,10 @@ def _one_step(base: str, name: str, method: str) -> Chain:
     return Chain(row.id, name, row.label, row.title, base, (Step(row.id, row.frames, given),))
 
 
+_FROM_FOREGROUND = (
+    Step("xl_fg2blend", (BLENDED,), (Given(FOREGROUND, 0),)),
+    Step("xl_fgblend2bg", (BACKGROUND,), (Given(FOREGROUND, 0), Given(BLENDED, 1))),
+)
 CHAIN_ROWS = (
     Chain(
         id="xl_joint",
@@ -117,11 +118,15 @@ CHAIN_ROWS = (
         label="(SDXL) Generate Everything Together (3 steps)",
         title="Foreground, then blended, then background",
         base="sdxl",
-        steps=(
-            Step("xl_fg_attn", (FOREGROUND,), others=("xl_fg_conv",)),
-            Step("xl_fg2blend", (BLENDED,), (Given(FOREGROUND, 0),)),
-            Step("xl_fgblend2bg", (BACKGROUND,), (Given(FOREGROUND, 0), Given(BLENDED, 1))),
-        ),
+        steps=(Step("xl_fg_attn", (FOREGROUND,)), *_FROM_FOREGROUND),
+    ),
+    Chain(
+        id="xl_joint_conv",
+        name="joint",
+        label="(SDXL) Generate Everything Together (3 steps, Conv Injection)",
+        title="Foreground (convolution), then blended, then background",
+        base="sdxl",
+        steps=(Step("xl_fg_conv", (FOREGROUND,)), *_FROM_FOREGROUND),
     ),
     Chain(
         id="xl_fg2bg",
@@ -159,8 +164,8 @@ CHAIN_NAMES = tuple(dict.fromkeys(chain.name for chain in CHAIN_ROWS))
 class Wishes:
     """What a user gives for a set: prompts and seeds for all its layers and for some, and names of pictures given.
 
-    A layer's prompt stands before the prompt of all; a layer's seed of -1 or none is that of the set.
-    `method` chooses among the methods that do the same in a step.
+    A layer's prompt stands before the prompt of all. A layer's seed stands for that of the set in this layer alone; of
+    -1 or none it is that of the set.
     """
 
     prompt: str = ""
@@ -168,19 +173,17 @@ class Wishes:
     given: Collection[str] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, int] = field(default_factory=dict)
-    method: str | None = None
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step with all that its run needs; `prompts` and `seeds` are one a frame of the method, for the first set."""
+    """A step with all that its run needs: `prompts` and `seeds`, as users read them, one a frame, for the first set."""
 
     number: int
     step: Step
     method: Method
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    strides: tuple[int, ...]  # how far a frame's seed counts on from one set to the next
 
     @property
     def given(self) -> dict[str, int | None]:
@@ -188,9 +191,12 @@ class PlannedStep:
         return {given.frame: given.step for given in self.step.given}
 
     def seeds_of(self, group: int) -> tuple[int, ...]:
-        """The seeds of the step's frames for the set of this number, from 0."""
-        pairs = zip(self.seeds, self.strides, strict=True)
-        return tuple((seed + group * stride) % (MAX_SEED + 1) for seed, stride in pairs)
+        """The seeds that the step's frames draw from, for the set of this number, from 0.
+
+        Frames that are made together draw from one each, so sets count on by as many.
+        """
+        count = len(self.seeds)
+        return tuple(counted(seed, group * count + place) for place, seed in enumerate(self.seeds))
 
 
 def chains_for(base: str | None = None) -> tuple[Chain, ...]:
@@ -232,16 +238,33 @@ def find_chain(base: str, name: str) -> Chain:
     return fitting[0]
 
 
+def chain_with(chain: Chain, method: str) -> Chain:
+    """The chain, or that of its base and name, which has this method; InputError where none has."""
+    alike = [row for row in CHAIN_ROWS if (row.base, row.name) == (chain.base, chain.name)]
+    methods = {row.id: [step.method for step in row.steps] for row in [chain, *alike]}
+    found = next((name for name, known in methods.items() if method in known), None)
+    if found is None:
+        known = ", ".join(dict.fromkeys(name for names in methods.values() for name in names))
+        raise InputError(
+            f"method {method!r} in chain {chain.id}", f"one of its methods: {known}", "choose one of these, or none"
+        )
+    return CHAINS[found]
+
+
 def plan_chain(chain: Chain, wishes: Wishes) -> tuple[PlannedStep, ...]:
     """The steps of a chain with methods, prompts and seeds; a typed error for whatever cannot work."""
     check_given(chain, wishes.given)
     _check_layers("prompt", wishes.prompts)
     _check_layers("seed", wishes.seeds)
-    _check_choice(chain, wishes.method)
     check_seed("seed", wishes.seed, 0)
     for frame, seed in wishes.seeds.items():
         check_seed(f"{frame} seed", seed, SEED_LIKE_SET)
     return tuple(_planned(number, step, wishes) for number, step in enumerate(chain.steps))
+
+
+def counted(seed: int, steps: int) -> int:
+    """The seed so many steps on; behind the last one comes 0."""
+    return (seed + steps) % (MAX_SEED + 1)
 
 
 def layer_prompt(own: str, shared: str) -> str:
@@ -269,18 +292,16 @@ def check_seed(name: str, seed: int, least: int) -> None:
 
 
 def _planned(number: int, step: Step, wishes: Wishes) -> PlannedStep:
-    method = step.method_row(wishes.method)
+    method = step.method_row()
     prompts = tuple(layer_prompt(wishes.prompts.get(frame, ""), wishes.prompt) for frame in method.frames)
     for frame, prompt in zip(method.frames, prompts, strict=True):
         if not prompt:
             raise InputError(
                 f"no prompt for the {frame}", "a prompt for it, or one for all layers", "say what the picture shows"
             )
-    own = [wishes.seeds.get(frame, SEED_LIKE_SET) for frame in method.frames]
-    # frames that are made together have a seed each, and so count on by as many; those of different steps share one
-    seeds = [(wishes.seed + place) % (MAX_SEED + 1) if seed < 0 else seed for place, seed in enumerate(own)]
-    strides = [len(method.frames) if seed < 0 else 1 for seed in own]
-    return PlannedStep(number, step, method, prompts, tuple(map(int, seeds)), tuple(strides))
+    own = {frame: wishes.seeds.get(frame, SEED_LIKE_SET) for frame in method.frames}
+    told = [wishes.seed if own[frame] < 0 else own[frame] for frame in method.frames]
+    return PlannedStep(number, step, method, prompts, tuple(map(int, told)))
 
 
 def _check_layers(what: str, values: Mapping[str, object]) -> None:
@@ -290,16 +311,6 @@ def _check_layers(what: str, values: Mapping[str, object]) -> None:
     wrong = [name for name, value in values.items() if what == "prompt" and not isinstance(value, str)]
     if wrong:
         raise InputError(f"{wrong[0]} prompt {values[wrong[0]]!r}"[:100], "a text", "write the prompt as a text")
-
-
-def _check_choice(chain: Chain, choice: str | None) -> None:
-    known = [name for step in chain.steps for name in (step.method, *step.others)]
-    if choice is not None and choice not in known:
-        raise InputError(
-            f"method {choice!r} in chain {chain.id}",
-            f"one of its methods: {', '.join(known)}",
-            "choose one of these, or none",
-        )
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from ..core.bases import BASES
 from ..core.errors import InputError
 from ..core.methods import Method, check_images, choose_method, find_method, methods_for
 from ..form.frames import FRAMES
-from ..sets.chains import CHAINS, Chain, Wishes, chains_for, find_chain, is_chain, plan_chain
+from ..sets.chains import CHAINS, Chain, Wishes, chain_with, chains_for, find_chain, is_chain, plan_chain
 from .families import family_of
 from .samplers import samplers_for
 from .settings import IMAGE_FIELDS, GenerateSettings, check_no_empty_prompt
@@ -75,7 +75,8 @@ def checked_course(settings: GenerateSettings, base: str) -> Course:
 def chosen_chain(settings: GenerateSettings, base: str) -> Chain | None:
     """The chain that is named, as such or as a method, or the only way in which a base has a mode; None for none."""
     if settings.chain is not None:
-        return find_chain(base, settings.chain)
+        named, method = find_chain(base, settings.chain), chosen_method(settings)
+        return named if method is None else chain_with(named, method)
     if settings.method is not None and is_chain(settings.method):
         return find_chain(base, settings.method)
     if settings.method is not None or methods_for(base, settings.mode):
@@ -96,7 +97,6 @@ def wishes_of(settings: GenerateSettings, prompt: str, given: list[str]) -> Wish
         [name for name in given if name in FRAMES],
         {name: getattr(settings, frame.prompt_setting) for name, frame in FRAMES.items()},
         {name: getattr(settings, frame.seed_setting) for name, frame in FRAMES.items()},
-        chosen_method(settings),
     )
 
 
@@ -123,7 +123,7 @@ def _course(settings: GenerateSettings, base: str) -> Course:
     if chain is None:
         method = choose_method(base, settings.mode, settings.method)
         return Course(method, CHAINS.get(method.id))
-    return Course(chain.steps[0].method_row(chosen_method(settings)), chain)
+    return Course(chain.steps[0].method_row(), chain)
 
 
 def _check_one_file(settings: GenerateSettings, course: Course) -> None:

@@ -343,13 +343,13 @@ class _Run:
 
     def picture(self, job: Job, row: int, image: Image.Image) -> Picture:
         """A finished picture with its place and its text."""
-        method, seed = self.plan.method, job.seeds[row]
+        method = self.plan.method
         frame = method.frame_of(row) if method is not None and self.plan.named_frames else ""
         place, own = row // self.plan.frames, job.prompts[row]
         group = job.first_group + place
         text = parameters_text(self.plan, job.prompt, group, self.sampler_label, self.host.name)
-        number, set_seed = job.first_set + place, self.plan.set_seed(group)
-        return Picture(image, job.prompt or own, seed, group, frame, text, number, own, set_seed)
+        number, seeds = job.first_set + place, (self.plan.set_seed(group), self.plan.layer_seed(frame, group))
+        return Picture(image, job.prompt or own, seeds[0], group, frame, text, number, own, seeds[1])
 
     def check_stop(self) -> None:
         """Leaves the run when somebody wants it to stop."""

@@ -12,13 +12,13 @@ from ..files.demo_folder import CONTROLNET
 from ..form.arguments import BY_NAME, LayerArguments, to_infotext
 from ..form.frames import FRAMES, PROMPT_SETTINGS
 from .run_plan import Plan
-from .settings import MAX_SEED
 
 
 def parameters_text(plan: Plan, prompt: str, group: int, sampler: str, model: str) -> str:
     """`prompt`, the negative prompt, and a line of settings; the method's under the keys that the WebUI restores.
 
-    All layers of the set of this number tell the seed of the set: each of them brings back the whole.
+    All layers of the set of this number tell the seed of the set, and those that layers have of their own: each of
+    them brings back the whole.
     """
     settings = plan.settings
     values: dict[str, Any] = {
@@ -64,10 +64,8 @@ def _layer_values(plan: Plan) -> dict[str, Any]:
 
 def _layer_seeds(plan: Plan, group: int) -> dict[str, int]:
     """The seeds that layers of a set have of their own, by their keys."""
-    frames = [FRAMES[name] for name in plan.course.layers]
-    own = {frame: getattr(plan.settings, frame.seed_setting) for frame in frames}
-    chosen = {frame: (seed + group) % (MAX_SEED + 1) for frame, seed in own.items() if seed >= 0}
-    return {BY_NAME[frame.seed].infotext_key: seed for frame, seed in chosen.items()}
+    own = {name: plan.layer_seed(name, group) for name in plan.course.layers}
+    return {BY_NAME[FRAMES[name].seed].infotext_key: seed for name, seed in own.items() if seed is not None}
 
 
 def _quoted(value: Any) -> str:

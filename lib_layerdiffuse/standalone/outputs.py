@@ -29,7 +29,7 @@ class PictureFolder:
 
     def save(self, picture: Picture) -> Path:
         """Write one picture as PNG, `parameters` in its text; returns the path."""
-        stem = file_stem(picture.prompt, picture.told_seed, picture.frame)
+        stem = file_stem(picture.prompt, picture.seed, picture.frame)
         path = write_into(self.folder, stem, picture.image, picture.parameters)
         self.paths.append(path)
         return path
@@ -52,7 +52,7 @@ def contact_sheet(pictures: Sequence[Picture]) -> Image.Image:
         left = MARGIN + number % columns * step_x
         top = MARGIN + number // columns * step_y
         sheet.paste(cell, (left, top))
-        for line, text in enumerate((picture.prompt, _details(picture))):
+        for line, text in enumerate((picture.prompt, picture.caption)):
             draw.text((left, top + height + 3 + 14 * line), shortened(text, width, font), INK, font=font)
     return sheet
 
@@ -69,10 +69,6 @@ def _columns(pictures: Sequence[Picture]) -> int:
     if frames > 1:
         return frames if len(pictures) <= FEW_RESULTS * frames else 2 * frames
     return min(len(pictures), 4 if len(pictures) <= 16 else 8)
-
-
-def _details(picture: Picture) -> str:
-    return f"seed {picture.seed}" + (f", {picture.frame}" if picture.frame else "")
 
 
 def shortened(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:

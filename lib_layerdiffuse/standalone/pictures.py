@@ -26,9 +26,9 @@ MARGIN = Range(0, 16_384, whole=True)
 class Picture:
     """One image: RGBA (straight alpha) where the method gives transparency, else RGB.
 
-    `group` numbers the results of a prompt, `set_number` those of all prompts, `frame` names the layer ("" where a
-    result is one picture), `layer_prompt` is what it was painted from, `set_seed` that of the whole set where it is
-    another; `parameters` is the text that a WebUI writes into PNG files.
+    `seed` makes it again, with all its set; `layer_seed` is that of this layer alone, where one was chosen. `group`
+    numbers the results of a prompt, `set_number` those of all prompts, `frame` names the layer ("" where a result is
+    one picture), `layer_prompt` is what it was painted from; `parameters` is the text that a WebUI writes into files.
     """
 
     image: Image.Image
@@ -39,12 +39,13 @@ class Picture:
     parameters: str = ""
     set_number: int = 0
     layer_prompt: str = ""
-    set_seed: int | None = None
+    layer_seed: int | None = None
 
     @property
-    def told_seed(self) -> int:
-        """The seed that makes it again with all its set, as its text and its file's name tell."""
-        return self.seed if self.set_seed is None else self.set_seed
+    def caption(self) -> str:
+        """Its layer and what stands in the fields of seeds, to be read beneath it."""
+        own = None if self.layer_seed is None else f"own seed {self.layer_seed}"
+        return ", ".join(filter(None, (self.frame, f"seed {self.seed}", own)))
 
     @property
     def transparent(self) -> bool:
@@ -65,7 +66,7 @@ class Picture:
         from .picture_files import file_stem, write_picture
 
         target = Path(checked_path("path", path, optional=False))
-        return write_picture(target, self.image, self.parameters, file_stem(self.prompt, self.told_seed, self.frame))
+        return write_picture(target, self.image, self.parameters, file_stem(self.prompt, self.seed, self.frame))
 
     def box(self, threshold: int = VISIBLE) -> tuple[int, int, int, int] | None:
         """Left, top, right and bottom of all pixels with alpha >= `threshold` of 255; None where there is none."""
@@ -138,7 +139,7 @@ class Pictures:
             set_of_frames(
                 {**self.given, **{frame: picture.image for frame, picture in group.items()}},
                 {frame: picture.layer_prompt for frame, picture in group.items()},
-                {frame: picture.seed for frame, picture in group.items()},
+                {frame: seed_of_layer(picture) for frame, picture in group.items()},
             )
             for group in groups
         ]
@@ -154,6 +155,11 @@ class Pictures:
         return [
             save_set(made, target, stem, kind, options) for made, stem in zip(self.layer_sets(), stems, strict=True)
         ]
+
+
+def seed_of_layer(picture: Picture) -> int:
+    """The seed that belongs into the field of a picture's layer, or of all."""
+    return picture.seed if picture.layer_seed is None else picture.layer_seed
 
 
 def layer_of(picture: Picture) -> str:

@@ -15,11 +15,11 @@ from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.methods import Method
 from ..form.frames import FRAMES
-from ..sets.chains import plan_chain
+from ..sets.chains import counted, plan_chain
 from ..unet.images import read_image
 from .course import Course, checked_course, wishes_of
 from .families import Family, family_of
-from .settings import FILE_FIELDS, IMAGE_FIELDS, MAX_SEED, CompleteSettings, GenerateSettings
+from .settings import FILE_FIELDS, IMAGE_FIELDS, CompleteSettings, GenerateSettings
 
 GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
 VAE_TENSORS = 3  # full-size activations that a VAE's decoder holds at once: input, output and one between
@@ -87,8 +87,13 @@ class Plan:
         return [job for place, prompt in enumerate(self.settings.prompts) for job in self._jobs_of(place, prompt)]
 
     def set_seed(self, group: int) -> int:
-        """The seed that the set of this number of a prompt begins with."""
-        return (self.settings.seed + group * self.frames) % (MAX_SEED + 1)
+        """The seed of the set of this number of a prompt."""
+        return counted(self.settings.seed, group * self.frames)
+
+    def layer_seed(self, frame: str, group: int) -> int | None:
+        """The seed that a layer has of its own in the set of this number; None for that of the set."""
+        own = getattr(self.settings, FRAMES[frame].seed_setting) if frame in self.course.layers else -1
+        return None if own < 0 else counted(own, group * self.frames)
 
     def _jobs_of(self, place: int, prompt: str) -> Iterator[Job]:
         settings = self.settings

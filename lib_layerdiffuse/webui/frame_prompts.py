@@ -20,6 +20,7 @@ from ..core.errors import unforeseen
 from ..core.methods import own_prompt, round_up_batch
 from ..form.arguments import BY_NAME, INFOTEXT_PREFIX
 from ..form.frames import FRAMES
+from ..sets.chains import counted
 from .host.modules import host_module
 from .request import Request
 from .telling import SEED_KEY, PerPicture, per_picture
@@ -77,6 +78,7 @@ class FramePrompts:
         self.extras: list[dict[str, str]] = []  # of each picture of the job, by frame
         self.heads: dict[str, list[str]] = {}  # of each picture: what stands before its extra prompt
         self.set_seeds: list[int] = []  # of each picture: that of its result, by which all frames are made again
+        self.own_seeds: dict[str, list[int]] = {}  # of each picture: those that a frame has of its own
         self._before: dict[str, list[str]] = {}
         self._once: list[Callable[[], None]] = []
 
@@ -232,10 +234,31 @@ class FramePrompts:
         """Frames whose seeds count up tell that of their result: with their own, pasted, they would make another."""
         p, frames = self.p, len(self.frames)
         firsts = p.all_seeds[::frames]
-        counted = [first + place for first in firsts for place in range(frames)][: len(p.all_seeds)]
-        if frames > 1 and counted == p.all_seeds:
-            self.set_seeds = [first for first in firsts for _ in range(frames)]
+        running = [first + place for first in firsts for place in range(frames)][: len(p.all_seeds)]
+        own = self.own_seeds = self._chosen_seeds(firsts)
+        if frames > 1 and (running == p.all_seeds or own):
+            self.set_seeds = [first for first in firsts for _ in range(frames)][: len(p.all_seeds)]
             p.extra_generation_params[SEED_KEY] = per_picture(self.set_seeds)
+        self._use_own_seeds()
+
+    def _chosen_seeds(self, firsts: Sequence[int]) -> dict[str, list[int]]:
+        """The seeds that frames have of their own, one a picture of the job: they count on as those of results do."""
+        if len(self.frames) == 1:  # of a chain's step
+            return {}
+        chosen = {frame: getattr(self.request.arguments, FRAMES[frame].seed) for frame in self.frames}
+        return {
+            frame: [counted(seed, first - firsts[0]) for first in firsts for _ in self.frames]
+            for frame, seed in chosen.items()
+            if seed >= 0
+        }
+
+    def _use_own_seeds(self) -> None:
+        """Frames draw from their own seeds as far on as from that of their result."""
+        p = self.p
+        for frame, seeds in self.own_seeds.items():
+            p.extra_generation_params[BY_NAME[FRAMES[frame].seed].infotext_key] = per_picture(seeds)
+            for place in range(self.frames.index(frame), len(p.all_seeds), len(self.frames)):
+                p.all_seeds[place] = counted(seeds[place], p.all_seeds[place] - self.set_seeds[place])
 
     # --- with each batch
 

@@ -121,6 +121,29 @@ class Job:
         if self._run is not None:
             self._run.before_step(parameters)
 
+    # --- what is told
+
+    @property
+    def told_seeds(self) -> list[int]:
+        """The seeds that make the job's pictures again, each with its set: what users read."""
+        if self.request.chain is not None:
+            return self.request.chain.pictures.seeds
+        return (self.prompts.set_seeds if self.prompts is not None else []) or self.p.all_seeds
+
+    def tell_seeds(self) -> None:
+        """Before a batch is saved, and after its noise was drawn: the names of its files tell these seeds."""
+        first = self.p.iteration * self.p.batch_size
+        told = self.told_seeds[first : first + self.p.batch_size]
+        self.p.seeds = told if len(told) == len(self.p.seeds) else self.p.seeds
+
+    def seed_of_layer(self, frame: str, place: int) -> int | None:
+        """The seed that belongs into the field of a layer: its own where one was chosen, else that of its set."""
+        own = self.prompts.own_seeds.get(frame) if self.prompts is not None else None
+        if self.request.chain is not None:
+            own = self.request.chain.seeds_of(frame)
+        told = own or self.told_seeds
+        return int(told[place]) if place < len(told) else None
+
     # --- the end
 
     def finish(self) -> None:

@@ -83,7 +83,7 @@ class LastSets:
             return
         owner = job if request.chain is None else request.chain
         number = place if request.chain is not None else place // len(job.run.method.frames)
-        piece = Piece(picture, at(getattr(job.p, "all_prompts", None), place, ""), at_seed(job.p, place))
+        piece = Piece(picture, at(getattr(job.p, "all_prompts", None), place, ""), job.seed_of_layer(frame, place))
         with self._lock:
             key = request.visitor, tab
             made = self._made.get(key)
@@ -119,12 +119,6 @@ def given_to(job: Job, size: tuple[int, int]) -> dict[str, Image.Image]:
 def at(values: Any, place: int, default: Any) -> Any:
     """A WebUI's list at a place, where it has it."""
     return values[place] if isinstance(values, list) and place < len(values) else default
-
-
-def at_seed(p: Any, place: int) -> int | None:
-    """The seed of a picture."""
-    seed = at(getattr(p, "all_seeds", None), place, None)
-    return int(seed) if isinstance(seed, int) else None
 
 
 def file_name(picture: Image.Image) -> str:

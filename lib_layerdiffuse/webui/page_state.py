@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..form.accordion import state_text
+from ..form.surroundings import state_text
 from .host.host import loaded_base, loaded_base_note
 
 ADDRESS = "/internal/layerdiffuse/checkpoint"

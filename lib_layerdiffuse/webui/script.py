@@ -172,6 +172,7 @@ class LayerDiffuseScript(Scripts.Script):
             batch.images[:] = []
             return
         job.request.telling.tell()
+        job.tell_seeds()
         try:
             latents = check_latents(job.run.latents, len(batch.images))
             job.outcome.begin_batch(decode_batch(job.run, batch.images, latents))
@@ -222,8 +223,8 @@ class LayerDiffuseScript(Scripts.Script):
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
-        if job.prompts is not None and job.prompts.set_seeds:
-            processed.all_seeds = job.prompts.set_seeds
+        processed.all_seeds = job.told_seeds
+        processed.seed = next(iter(processed.all_seeds), processed.seed)
         tell_late(job.p, processed)
         way = way_of(job.p)
         if way is not None:
@@ -300,7 +301,7 @@ def add_picture(p: Any, processed: Any, place: int, image: Any) -> None:
             image,
             p.outpath_samples,
             "",
-            p.all_seeds[place],
+            processed.all_seeds[place],
             p.all_prompts[place],
             option("samples_format", "png"),
             info=text,

@@ -136,7 +136,7 @@ def test_issue_135_another_checkpoint_brings_its_own_methods():
     loaded = {"base": "sd15"}
     accordion = build(lambda: loaded["base"])
     kept = by_component(accordion, accordion.refresh("sd15_joint"))
-    assert (kept["mode"]["value"], kept["method"]["value"]) == ("joint", "sd15_joint")
+    assert "value" not in kept["mode"] and "value" not in kept["method"], "they stay, whatever the user chose since"
     loaded["base"] = "sdxl"
     changed = by_component(accordion, accordion.refresh("sd15_joint"))
     assert (changed["mode"]["value"], changed["method"]["value"]) == ("single", "")
@@ -211,7 +211,7 @@ def test_the_page_offers_all_methods_first_and_those_of_the_base_once_opened(mon
     assert offered == {"", *(method.id for method in METHODS)}
     opened = by_component(accordion, accordion.refresh(""))
     assert [name for _, name in opened["method"]["choices"]] == ["", "xl_fg_attn", "xl_fg_conv"]
-    assert (opened["mode"]["value"], opened["method"]["value"]) == ("single", "")
+    assert "value" not in opened["mode"] and "value" not in opened["method"], "single and automatic, as they were built"
     assert "joint" not in [mode for _, mode in opened["mode"]["choices"]]
 
 
@@ -376,11 +376,42 @@ def test_another_checkpoint_is_followed_but_not_against_the_user(monkeypatch):
     assert modes(accordion.watch("joint", "sd15_joint")) == ["single", "from-foreground", "from-background", "joint"]
     loaded["base"] = "demo"
     gone = by_component(accordion, accordion.watch("joint", "sd15_joint")[:-1])
-    assert (gone["mode"]["value"], gone["method"]["value"], gone["mode"]["visible"]) == ("single", "", True)
+    assert (gone["mode"]["value"], gone["method"]["value"], gone["mode"]["visible"]) == ("joint", "demo_joint", True)
     loaded["base"] = "sdxl"
     assert modes(accordion.watch("single", "")) == ["single", "from-foreground", "from-background"]
     unsettled = accordion.watch("from-foreground", "")  # the user's choice of a mode is just being answered
     assert all("value" not in update and "choices" not in update for update in unsettled)
+
+
+SLOW = {  # answers that the page may wait for while its user goes on
+    "ticked": lambda accordion, shown: accordion.refresh(shown["method"]),
+    "checkpoint": lambda accordion, shown: accordion.watch(shown["mode"], shown["method"])[:-1],
+}
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "in time"])
+@pytest.mark.parametrize("slow", SLOW)
+@pytest.mark.parametrize("base", ["demo", "sd15", "sdxl"])
+def test_an_answer_that_comes_late_takes_no_choice_back(base, slow, late):
+    """A tick, or another checkpoint, is answered while the user chooses a mode: in either order his choice stands."""
+    accordion = build(lambda: base, chains=True)
+    first, wanted = {"mode": "single", "method": ""}, accordion.place.methods(base, "joint")[0]
+    answers = [SLOW[slow](accordion, first), accordion.choose_mode("joint")]
+    seen = first | {"mode": "joint"}  # the user's click
+    for answer in answers[:: -1 if late else 1]:
+        apply(accordion, answer, seen)
+    apply(accordion, accordion.follow(seen["mode"], seen["method"]), seen)
+    assert (seen["mode"], seen["method"]) == ("joint", wanted.id)
+    assert {name for name in BY_NAME if seen.get((name, "visible"))} == accordion.visible_names(wanted) - {"enabled"}
+
+
+def apply(accordion: LayerAccordion, answer: list, seen: dict) -> None:
+    """What a page shows after updates: values of mode and method, and what is visible."""
+    for name, update in by_component(accordion, answer).items():
+        if name in seen and "value" in update:
+            seen[name] = update["value"]
+        if "visible" in update:
+            seen[name, "visible"] = update["visible"]
 
 
 def test_the_page_can_ask_for_the_loaded_checkpoint(make_webui):

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.form.accordion import LayerAccordion, Surroundings
+from lib_layerdiffuse.form.accordion import LayerAccordion
 from lib_layerdiffuse.form.layer_import import IMAGES, take_file
+from lib_layerdiffuse.form.surroundings import Surroundings
 from lib_layerdiffuse.sets.formats import save_set
 from lib_layerdiffuse.sets.layer_set import Layer, LayerSet
 

@@ -10,8 +10,10 @@ from lib_layerdiffuse.core.modes import MODES
 from lib_layerdiffuse.form.accordion import LayerAccordion, build_accordion
 from lib_layerdiffuse.form.arguments import BY_NAME, from_infotext, parse_mapping, to_infotext, visible_arguments
 from lib_layerdiffuse.form.ways import CHAINS, find_way, steps_of, ways_for
+from lib_layerdiffuse.sets.chains import find_chain
 
 gradio = pytest.importorskip("gradio")
+NAMES = {"fg": "foreground", "bg": "background", "blend": "blended"}
 SEEDS = ("fg_seed", "bg_seed", "blend_seed")
 
 
@@ -46,7 +48,8 @@ def test_sdxl_has_all_modes_and_begins_with_the_whole_set():
     assert [mode for _, mode in accordion.place.modes("sdxl")] == list(MODES)
     for chain in CHAINS:
         updates = dict(zip(["mode", *list(BY_NAME)[1:]], accordion.choose_mode(chain.mode), strict=False))
-        assert updates["method"]["value"] == chain.id
+        assert updates["method"]["value"] == find_chain("sdxl", chain.name).id, "the usual one"
+        updates = dict(zip(["mode", *list(BY_NAME)[1:]], accordion.choose_method(chain.id), strict=False))
         shown = {name for name, update in updates.items() if update.get("visible")} - {"mode", "method"}
         wanted = {argument.name for argument in visible_arguments(chain)} - {"enabled", "method"}
         assert shown == wanted - {"method_file", "decoder_file", "encoder_file"}
@@ -58,8 +61,11 @@ def test_sdxl_has_all_modes_and_begins_with_the_whole_set():
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.id)
-def test_methods_have_no_seeds_of_layers(method):
-    assert not {argument.name for argument in visible_arguments(method)} & set(SEEDS)
+def test_methods_have_seeds_of_layers_where_they_make_several(method):
+    shown = [argument.name for argument in visible_arguments(method) if argument.name in SEEDS]
+    assert [name.removesuffix("_seed") for name in shown] == [
+        name for name, frame in NAMES.items() if len(method.frames) > 1 and frame in method.frames
+    ]
 
 
 def test_a_chain_is_offered_where_all_its_steps_can_be_had():

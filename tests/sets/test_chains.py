@@ -13,6 +13,7 @@ from lib_layerdiffuse.sets.chains import (
     FRAMES,
     MAX_SEED,
     Wishes,
+    chain_with,
     chains_for,
     find_chain,
     is_chain,
@@ -46,11 +47,10 @@ def planned(name: str, base: str = "sdxl", **wishes):
 @ROWS
 def test_steps_make_and_see_what_their_methods_do(chain):
     for step in chain.steps:
-        for name in (step.method, *step.others):
-            row = step.method_row(name)
-            assert row.id == name and row.base == chain.base
-            assert row.frames == step.makes
-            assert row.images == tuple(given.frame for given in step.given)
+        row = step.method_row()
+        assert row.id == step.method and row.base == chain.base
+        assert row.frames == step.makes
+        assert row.images == tuple(given.frame for given in step.given)
 
 
 @ROWS
@@ -70,12 +70,13 @@ def test_a_chain_makes_every_layer_once_that_is_not_given(chain):
     assert not chain.transparent("background") and not chain.transparent("blended")
 
 
-def test_every_base_has_each_chain_once():
+def test_every_base_has_each_chain_and_the_usual_one_first():
     assert CHAIN_NAMES == ("joint", "from-foreground", "from-background")
     layered = [base for base in BASES if base != "flux"]  # whose methods make a single picture
     for base in layered:
-        assert tuple(chain.name for chain in chains_for(base)) == CHAIN_NAMES
-    assert len(CHAINS) == len(CHAIN_ROWS) == 3 * len(layered)
+        assert tuple(dict.fromkeys(chain.name for chain in chains_for(base))) == CHAIN_NAMES
+    assert find_chain("sdxl", "joint").id == "xl_joint" and find_chain("sdxl", "xl_joint_conv").name == "joint"
+    assert len(CHAINS) == len(CHAIN_ROWS) == 3 * len(layered) + 1
 
 
 def test_ids_and_labels_are_a_methods_own_where_one_step_makes_it_all():
@@ -111,11 +112,16 @@ def test_found_by_name_id_and_label():
         assert find_chain("sdxl", name) is chain
 
 
-def test_another_method_of_a_step():
-    first, *others = planned("joint", method="xl_fg_conv")
+def test_a_method_chooses_among_the_chains_of_a_name():
+    joint = CHAINS["xl_joint"]
+    assert chain_with(joint, "xl_fg_conv") is CHAINS["xl_joint_conv"]
+    assert chain_with(CHAINS["xl_joint_conv"], "xl_fg2blend") is CHAINS["xl_joint_conv"]
+    assert chain_with(joint, "xl_fg2blend") is joint
+    first, *others = planned("xl_joint_conv")
     assert first.method.id == "xl_fg_conv"
     assert [step.method.id for step in others] == ["xl_fg2blend", "xl_fgblend2bg"]
-    assert planned("joint", method="xl_fg2blend")[0].method.id == "xl_fg_attn"
+    with pytest.raises(InputError, match=r"method 'xl_fg_conv' in chain xl_fg2bg; expected one of its methods: xl_fg2"):
+        chain_with(CHAINS["xl_fg2bg"], "xl_fg_conv")
 
 
 def test_prompts_of_layers_stand_before_that_of_all():
@@ -152,7 +158,7 @@ def test_seeds_of_frames_that_are_made_together_count_as_those_of_the_single_met
     (step,) = planned("joint", "demo", seed=5)
     assert [step.seeds_of(group) for group in (0, 1)] == [(5, 6, 7), (8, 9, 10)]
     (step,) = planned("joint", "demo", seed=5, seeds={"background": 70})
-    assert [step.seeds_of(group) for group in (0, 1)] == [(5, 70, 7), (8, 71, 10)]
+    assert [step.seeds_of(group) for group in (0, 1)] == [(5, 71, 7), (8, 74, 10)]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,6 @@ def test_seeds_of_frames_that_are_made_together_count_as_those_of_the_single_met
         ({"seeds": {"background": True}}, "background seed True"),
         ({"seed": -1}, "seed -1"),
         ({"seed": 1.5}, "seed 1.5"),
-        ({"method": "xl_fg_conv"}, "method 'xl_fg_conv' in chain xl_fg2bg"),
     ],
 )
 def test_wrong_wishes(wishes, message):

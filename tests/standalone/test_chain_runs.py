@@ -133,7 +133,9 @@ def test_a_layers_seed_and_prompt_reach_what_follows_from_it_alone(sdxl):
         other = run(sdxl, chain="joint", **change)
         assert far(of_frame(usual, "background"), of_frame(other, "background")) > 0
         assert far(usual_of(usual), usual_of(other)) == 0
-    assert [p.seed for p in run(sdxl, chain="joint", blended_seed=70, count=2) if p.frame == "blended"] == [70, 71]
+    own = run(sdxl, chain="joint", blended_seed=70, count=2)
+    assert [(p.seed, p.layer_seed) for p in own if p.frame == "blended"] == [(5, 70), (6, 71)]
+    assert [(p.seed, p.layer_seed) for p in own if p.frame == "background"] == [(5, None), (6, None)]
 
 
 def usual_of(pictures: Pictures) -> list[np.ndarray]:
@@ -169,7 +171,9 @@ def test_another_method_of_the_first_step(sdxl):
 
 def test_the_text_of_every_layer_brings_back_the_set(sdxl):
     pictures = run(sdxl, chain="joint", count=2, background_seed=70, foreground_prompt="a red one", negative_prompt="x")
-    assert [p.seed for p in pictures] == [5, 70, 5, 6, 71, 6]
+    assert [p.seed for p in pictures] == [5, 5, 5, 6, 6, 6]
+    assert [p.caption for p in pictures][:2] == ["foreground, seed 5", "background, seed 5, own seed 70"]
+    assert [layer.seed for layer in pictures.layer_sets()[1]] == [71, 6]
     for place, picture in enumerate(pictures):
         prompt, negative, line = picture.parameters.splitlines()
         assert (prompt, negative) == ("a cat", "Negative prompt: x")
@@ -316,10 +320,18 @@ def test_chains_of_the_demo_model_are_its_methods(demo, given, chain, frames):
 
 def test_seeds_of_layers_that_are_made_together(demo):
     pictures = run(demo, chain="joint", count=2, background_seed=70)
-    assert [picture.seed for picture in pictures] == [5, 70, 7, 8, 71, 10]
+    assert [picture.seed for picture in pictures] == [5, 5, 5, 8, 8, 8]
     for picture in pictures:
-        set_seed, own = (8, 71) if picture.group else (5, 70)
-        assert f"Seed: {set_seed}, " in picture.parameters and f"layerdiffusion_bg_seed: {own}" in picture.parameters
+        seed, own = (8, 73) if picture.group else (5, 70)
+        assert f"Seed: {seed}, " in picture.parameters and f"layerdiffusion_bg_seed: {own}" in picture.parameters
+    typed = run(demo, chain="joint", seed=8, background_seed=73)
+    assert far(images_of(typed), images_of(pictures)[3:]) <= 1, "the second set, by what it tells"
+    same = run(demo, chain="joint", seed=5, background_seed=5)
+    assert far(images_of(same), images_of(run(demo, chain="joint", seed=5))) == 0, "a layer's seed acts as the set's"
+
+
+def images_of(pictures: Pictures) -> list[np.ndarray]:
+    return [np.asarray(picture.image).astype(int) for picture in pictures]
 
 
 def test_thirty_sets_in_a_row_leave_nothing(sdxl, untouched):

@@ -240,9 +240,9 @@ def test_pasting_any_layer_restores_its_set(webui) -> None:
         assert [parameters(text) for text in texts(again)] == found
 
 
-def test_files_are_named_by_the_seeds_that_made_them(webui) -> None:
+def test_files_are_named_by_the_seed_of_their_set(webui) -> None:
     run(webui, JOINT | {"bg_seed": 77}, **ONE_STEP)
-    assert [name.split("-", 1)[1] for name in saved(webui)] == ["11-foreground", "11-blended", "77-background"]
+    assert [name.split("-", 1)[1] for name in saved(webui)] == ["11-foreground", "11-blended", "11-background"]
 
 
 def test_one_seed_for_all_pictures_stays_one(webui) -> None:

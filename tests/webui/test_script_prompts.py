@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -386,6 +387,29 @@ def test_any_frame_tells_the_seed_that_makes_its_set_again(sd15, extra) -> None:
     pairs = zip(again.arrays, both.arrays[3:], strict=True)
     assert all(abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
     assert [parameters(text) for text in told(again)] == [parameters(text) for text in told(both)][3:]
+
+
+@pytest.mark.parametrize("own", [{}, {"bg_seed": 70}, {"fg_seed": 0, "blend_seed": 2**32 - 1}], ids=str)
+def test_what_a_set_with_seeds_of_layers_tells_makes_it_again(sd15, own) -> None:
+    both = run(sd15, {"method": "sd15_joint", **own}, steps=1, batch_size=6)
+    files = sorted(path.stem for path in Path(sd15.folder, "outputs", "txt2img-images").glob("*.png"))
+    assert [name.split("-")[1] for name in files] == [parameters(text)["Seed"] for text in told(both)]
+    text = parameters(told(both)[4])
+    typed = {name: int(text[f"layerdiffusion_{name}"]) for name in own}
+    assert {key for key in text if key.endswith("_seed") and key.startswith("layerdiffusion")} == {
+        f"layerdiffusion_{name}" for name in own
+    }
+    again = run(sd15, {"method": "sd15_joint", **typed}, steps=1, batch_size=3, seed=int(text["Seed"]))
+    pairs = zip(again.arrays, both.arrays[3:], strict=True)
+    assert all(abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
+    assert both.processed.seed == 11
+
+
+def test_a_layers_own_seed_changes_its_noise_alone(sd15) -> None:
+    usual, own = (run(sd15, {"method": "sd15_joint", **seeds}, steps=1) for seeds in ({}, {"bg_seed": 70}))
+    assert (usual.p.all_seeds, own.p.all_seeds) == ([11, 12, 13], [11, 71, 13])
+    alike = run(sd15, {"method": "sd15_joint", "bg_seed": 11}, steps=1)
+    assert same_pictures(alike, usual), "it acts as that of the set"
 
 
 def test_seeds_of_somebody_elses_choice_are_told_as_they_are(sd15) -> None:

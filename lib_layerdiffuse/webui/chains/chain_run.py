@@ -12,7 +12,7 @@ from ...core.errors import BaseMismatchError, InputError
 from ...core.methods import Method
 from ...form.arguments import BY_NAME, INFOTEXT_PREFIX, LayerArguments, to_infotext
 from ...form.frames import FRAMES
-from ...sets.chains import MAX_SEED, Chain, Step, check_given, find_chain
+from ...sets.chains import Chain, Step, check_given, counted, find_chain
 from ..telling import SEED_KEY, per_picture
 
 LAYER_KEY = f"{INFOTEXT_PREFIX}layer"  # in the text of each picture: which frame it is
@@ -123,7 +123,7 @@ class ChainRun:
         if first < 0:
             return None
         seeds = self.pictures.seeds
-        return [(first + seed - seeds[0]) % (MAX_SEED + 1) for seed in seeds]
+        return [counted(first, seed - seeds[0]) for seed in seeds]
 
     def tell_seeds(self) -> dict[str, Any]:
         """Generation parameters with the seeds of layers that have their own, for each picture."""

@@ -165,16 +165,44 @@ def test_modes_follow_the_checkpoint_both_ways_round(webui, page, way):
     client = webui.use("demo", page=True)
     page.enable(True)
     wait_for_modes(page, 4)
-    for base, count in (("sdxl", 3), ("demo", 4), ("sdxl", 3)):
-        if base == "sdxl":
-            page.choose_mode("Joint")
-            page.tab.wait_for_selector(f"#{PREFIX}_bg_additional_prompt")
+    page.choose_mode("Joint")
+    page.tab.wait_for_selector(f"#{PREFIX}_bg_additional_prompt")
+    for base, steps in (("sdxl", True), ("demo", False), ("sdxl", True)):
         choose(webui, page, client, way, base)
-        wait_for_modes(page, count)
-        page.tab.wait_for_selector(f"#{PREFIX}_bg_additional_prompt", state="hidden")
+        wait_for_steps(page, steps)
+        assert page.tab.is_checked(f"#{PREFIX}_mode label:has-text('Joint') input"), "both bases have that mode"
+        assert page.tab.is_visible(f"#{PREFIX}_bg_additional_prompt")
     webui.loaded = ""
     webui.use("demo", page=True)
-    wait_for_modes(page, 4)
+    wait_for_steps(page, False)
+
+
+def wait_for_steps(page: Page, several: bool) -> None:
+    """Until the accordion says, or no longer says, that its way has several steps: with SDXL, which has chains."""
+    told = page.tab.locator(f"#{PREFIX}_note", has_text="3 steps")
+    told.wait_for(state="visible" if several else "hidden")
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2])
+def test_a_choice_stays_while_the_answer_to_the_tick_is_late(webui, page, seconds):
+    webui.loaded = ""
+    webui.use("demo", page=True)
+    wait_for_modes(page, 0)
+    held: list = []
+
+    def hold(route) -> None:
+        answer = route.fetch()
+        if not held:
+            held.append(answer)
+            page.tab.wait_for_timeout(1000 * seconds)
+        route.fulfill(response=answer)
+
+    page.tab.route("**/run/predict", hold)
+    page.enable(True)
+    page.choose_mode("Joint")
+    page.tab.wait_for_timeout(1000 * seconds + 3000)
+    assert held and page.tab.is_checked(f"#{PREFIX}_mode label:has-text('Joint') input")
+    assert page.tab.is_visible(f"#{PREFIX}_bg_additional_prompt")
 
 
 def choose(webui, page: Page, client, way: str, base: str) -> None:
