@@ -46,6 +46,8 @@ BASES = ("sd15", "sdxl", "demo", "flux")
 # what a base wants of every job. Flux: by the schedule type Automatic, an API's default, Forge samples at levels of
 # 9999, 0 and 0 (it takes places in the schedule for levels of noise); the last step divides by 0, and no number is left
 OWN: dict[str, dict[str, Any]] = {"flux": {"cfg_scale": 1, "distilled_cfg_scale": 3.5, "scheduler": "Simple"}}
+# of jobs from pictures: at denoising 0.6 two steps begin at the highest level, where Flux has noise alone
+FROM_PICTURES: dict[str, dict[str, Any]] = {"flux": {"steps": 3}}
 DEMO_FOLDER = "layerdiffuse_demo"
 WITNESS, FLUX_CUT = "layerdiffuse_witness", "layerdiffuse_flux_cut"
 
@@ -248,7 +250,11 @@ class Host:
 
     def twin(self) -> str:
         """The title of another checkpoint with the same weights."""
-        return self._relative("twin", lambda path, target: link_or_copy(path.resolve(), target))
+        return self.namesake("twin")
+
+    def namesake(self, name: str) -> str:
+        """The title of another checkpoint with the same weights and this in its name, by which Neo knows some kinds."""
+        return self._relative(name, lambda path, target: link_or_copy(path.resolve(), target))
 
     def sibling(self) -> str:
         """The title of another checkpoint with other weights."""
@@ -284,7 +290,8 @@ class Host:
 
     def img2img(self, *images: Image.Image, **choices) -> Result:
         """A small job from pictures."""
-        return self.client.img2img(*images, **OWN.get(self.base, {}) | choices)
+        own = OWN.get(self.base, {}) | FROM_PICTURES.get(self.base, {})
+        return self.client.img2img(*images, **own | choices)
 
     def plain(self) -> Image.Image:
         """The plain picture by which changes of the model are noticed."""

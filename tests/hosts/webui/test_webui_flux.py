@@ -19,6 +19,7 @@ from checkpoints import FLUX_TWIN, RANK
 from client import HIRES, SIZE, Result, as_base64, layered, picture, same
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from server import changed_settings
 
 from lib_layerdiffuse.core.methods import find_method
 
@@ -239,13 +240,26 @@ APPROXIMATOR = {"model.diffusion_model.distilled_guidance_layer.norms.0.scale": 
 
 
 @contextlib.contextmanager
-def loaded(host, title: str) -> Iterator[None]:
-    """Another checkpoint inside the block."""
-    host.client.post("/sdapi/v1/options", {"sd_model_checkpoint": title})
-    try:
-        yield
-    finally:
-        host.webui.loaded = ""
+def loaded(host, title: str, **settings: str) -> Iterator[None]:
+    """Another checkpoint inside the block; settings of how it is loaded are heeded only together with one."""
+    with changed_settings(host.client, **settings):
+        host.client.post("/sdapi/v1/options", {"sd_model_checkpoint": title})
+        try:
+            yield
+        finally:
+            host.webui.loaded = ""
+
+
+@pytest.mark.parametrize("storage", ["float8-e4m3fn", "float8-e4m3fn (fp16 LoRA)"])
+def test_weights_in_eight_bits_beside_the_users_lora(host, storage):
+    prompt = {"prompt": f"a red apple {host.lora}"}
+    whole = host.plain()
+    with loaded(host, host.namesake(f"eight{len(storage)}"), forge_unet_storage_dtype=storage):
+        plain, before = host.plain(), host.txt2img(**prompt).images[0]
+        assert not same(plain, whole)
+        assert difference(opaque(host), plain) > ROUNDING
+        assert difference(opaque(host, fields=prompt), before) > ROUNDING
+        assert same(before, host.txt2img(**prompt).images[0]) and same(plain, host.plain())
 
 
 def test_schnell_is_painted_with_and_says_whose_files_these_are(host):
@@ -259,3 +273,18 @@ def test_schnell_is_painted_with_and_says_whose_files_these_are(host):
 def test_chroma_is_refused_in_one_line(host):
     with loaded(host, host.relative("chroma", CHROMA, APPROXIMATOR)):
         refused(host, "Chroma")
+
+
+def test_kontext_sees_its_reference_and_gives_a_transparent_picture(host):
+    """The picture of image to image is the reference there: more tokens behind those that are sampled."""
+    if host.webui.family.name != "neo":
+        pytest.skip("Kontext's references are Neo's")
+    with loaded(host, host.namesake("kontext")):
+        fields = {"denoising_strength": 1.0, "steps": 2}
+        plain = host.img2img(picture("background"), **fields).images[0]
+        result = host.img2img(picture("background"), **fields, **layered(FLUX, output_origin=True))
+        assert result.error == "" and result.modes == ["RGBA", "RGB"]
+        assert difference(plain, result.images[1]) > ROUNDING
+        other = host.img2img(picture("blended"), **fields, **layered(FLUX))
+        assert other.error == "" and not same(result.images[0], other.images[0])
+        assert same(plain, host.img2img(picture("background"), **fields).images[0])
