@@ -378,7 +378,10 @@ def test_an_interrupt_leaves_what_is_done(sdxl, name, at, left) -> None:
     sdxl.engine.at_step.clear()
     assert outcome.parameters["layerdiffusion_layer"] == left and len(outcome.pictures) == len(left)
     assert outcome.error is None and not sdxl.errors
-    assert "the user interrupted it" in outcome.note and f"made: {', '.join(left)}" in outcome.processed.comments
+    missing = (
+        f"step {len(left) + 1} of 3 ({('blended', 'background')[len(left) - 1]}) is missing (the user interrupted it)"
+    )
+    assert missing in outcome.note and f"made: {', '.join(left)}" in outcome.processed.comments
     assert len(kept_layers(sdxl)) == len(left)
     state.check(sdxl)
     assert same_pictures(run(sdxl, **ONE_STEP), before)

@@ -78,7 +78,7 @@ class Results:
         """There will be no more steps."""
         missing = [frame for frame in self.chain.chain.makes if not self.chain.layers.get(frame)]
         made = [frame for frame in self.chain.chain.makes if frame not in missing] or ["nothing"]
-        note = f"the set is not whole: {self.chain.title} ended it ({why}); made: {', '.join(made)}"
+        note = f"the set is not whole: {self.chain.title} is missing ({why}); made: {', '.join(made)}"
         self.comments.append(f"LayerDiffuse: {note}")
         if not self.error:
             self.notes.append(note)
