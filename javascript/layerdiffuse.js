@@ -63,7 +63,6 @@
         const state = `${tabsWith(isEnabled)} ${tabsWith(hasBoard)}`;
         if (state === drawn) return;
         drawn = state;
-        tabsWith(isEnabled).forEach(name);
         document.querySelectorAll(PICTURES).forEach(draw); // the lightbox stands beside the app
         ask();
     }
@@ -72,9 +71,11 @@
     function name(tab) {
         visitor.name ||= kept() || newName();
         const field = gradioApp().querySelector(`#${tab}_layerdiffuse_visitor :is(textarea, input)`);
-        if (!field || field.value === visitor.name) return;
-        field.value = visitor.name;
-        field.dispatchEvent(new Event("input"));
+        ["", visitor.name].forEach((text) => { // again and again: a Gradio 4 that starts misses it, and sees changes alone
+            if (!field) return;
+            field.value = text;
+            field.dispatchEvent(new Event("input"));
+        });
     }
 
     function newName() {
@@ -95,6 +96,7 @@
     // The checkpoint may change by a drop-down list, by a job and by the API: ask, and let ticked accordions follow.
     async function ask() {
         const tabs = tabsWith(isEnabled);
+        tabs.forEach(name);
         if (!tabs.length || document.hidden) return;
         const answer = await fetch(STATE).catch(() => null); // the WebUI may be restarting
         const state = answer?.ok ? (await answer.json()).state : null;

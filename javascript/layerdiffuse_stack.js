@@ -32,8 +32,10 @@
         const field = gradioApp().querySelector(`${PREFIX}_token :is(textarea, input)`);
         if (!field || gradioApp().querySelector(`${PREFIX}_style [data-arrived]`)) return;
         token ||= kept() || keep(newName());
-        field.value = token;
-        field.dispatchEvent(new Event("input", {bubbles: true}));
+        ["", token].forEach((text) => { // a Gradio 4 that is still starting misses what is typed, and sees changes alone
+            field.value = text;
+            field.dispatchEvent(new Event("input", {bubbles: true}));
+        });
         setTimeout(() => gradioApp().querySelector(`${PREFIX}_arrive`)?.click(), 200);
         setTimeout(arrive, PERIOD);
     }

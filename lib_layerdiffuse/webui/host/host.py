@@ -338,6 +338,13 @@ def host_of(sd_model: Any) -> WebuiHost:
     return FluxHost(sd_model) if network is not None and is_flux(network) else ForgeFamily(sd_model)
 
 
+def host_name(sd_model: Any) -> str:
+    """What the host of a model is called; of none that is loaded, by the modules that there are."""
+    if sd_model is None and has_module("modules_forge.forge_version"):
+        return ForgeFamily.name
+    return host_of(sd_model or object()).name
+
+
 def loaded_model() -> Any:
     """The model that is loaded now, without loading one; None before the first, and while another is chosen."""
     data = host_module("sd_models").model_data

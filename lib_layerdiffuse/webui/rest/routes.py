@@ -25,7 +25,7 @@ from ...form.values import image_to_base64
 from ...form.ways import Way, steps_of, ways_for
 from ...sets.chains import FRAMES, Chain
 from ..downloads import HostLayerFiles
-from ..host.host import WebuiHost, computing_device, host_of, loaded_base, loaded_model
+from ..host.host import WebuiHost, computing_device, host_name, host_of, loaded_base, loaded_model
 from ..host.modules import host_module
 from ..networks import Networks
 from ..options import read_options
@@ -74,7 +74,7 @@ def router() -> APIRouter:
 def version() -> dict[str, Any]:
     """The extension's version, the WebUI's family and the loaded base"""
     model = loaded_model()
-    return {"version": __version__, "host": host_of(model or object()).name, "base": loaded_base()}
+    return {"version": __version__, "host": host_name(model), "base": loaded_base()}
 
 
 def schema() -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from lib_layerdiffuse.form.accordion import LayerAccordion, Surroundings
 from lib_layerdiffuse.form.ways import find_way
-from lib_layerdiffuse.webui.host.host import loaded_base, loaded_base_note
+from lib_layerdiffuse.webui.host.host import host_name, loaded_base, loaded_base_note
 
 UNET = "model.diffusion_model."
 TOKENS, MODULATION, QKV = "img_in.weight", "vector_in.in_layer.weight", "double_blocks.0.img_attn.qkv.weight"
@@ -80,3 +80,11 @@ def test_a_file_that_does_not_tell_leaves_it_open(choose, content) -> None:
     if content is not None:
         path.write_bytes(content)
     assert loaded_base() is None and loaded_base_note() == ""
+
+
+def test_a_host_without_a_model_is_named_by_its_modules(tmp_path, monkeypatch) -> None:
+    assert host_name(None) == "AUTOMATIC1111"
+    (tmp_path / "modules_forge").mkdir()
+    (tmp_path / "modules_forge/forge_version.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert host_name(None) == "the Forge family"
