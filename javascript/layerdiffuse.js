@@ -111,7 +111,8 @@
         if (typeof processNode !== "function" || !Object.keys(window.localization ?? {}).length) return;
         const observer = new MutationObserver((changes) => changes.forEach((change) => processNode(change.target)));
         const accordions = Object.keys(GALLERIES).map((tab) => gradioApp().querySelector(`#${tab}_layerdiffuse_accordion`));
-        accordions.filter(Boolean).forEach((one) => observer.observe(one, {characterData: true, subtree: true}));
+        const parts = [...accordions, gradioApp().querySelector("#layerdiffuse_layers")];
+        parts.filter(Boolean).forEach((one) => observer.observe(one, {characterData: true, subtree: true}));
     }
 
     document.addEventListener("load", (event) => { // it does not bubble

@@ -100,12 +100,14 @@ def scene(
     model: Model = None,
     progress: Callable[[float, str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_layer: Callable[[LayerSet], object] | None = None,
     **choices: Any,
 ) -> ScenePictures:
     """A background and layers upon it, by a scene file or what one holds; each is painted on the composite so far.
 
     `choices` are how to paint: steps, guidance, sampler, negative_prompt, passes and so on. What is given back has
-    `layers`, a LayerSet, and `image`, all of them on the canvas. InputError for a scene that is none.
+    `layers`, a LayerSet, and `image`, all of them on the canvas; `on_layer` is given those so far after each.
+    InputError for a scene that is none.
     """
     from .sets.scene import Scene, check_files, read_scene
     from .standalone.scenes import CHOICES, paint_scene_with
@@ -122,7 +124,8 @@ def scene(
     if pipeline is None:
         watchers.report(0.0, "loading the model")
     host = _checked_host(pipeline) if pipeline is not None else load(model)
-    return paint_scene_with(host, read, choices, watchers)
+    (told,) = _callables(on_layer=on_layer)
+    return paint_scene_with(host, read, choices, watchers, told and (lambda stack: told(stack.state.layer_set())))
 
 
 def words(model: Model = None) -> dict[str, list[str]]:

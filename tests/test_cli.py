@@ -23,6 +23,7 @@ from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import METHODS
 from lib_layerdiffuse.files.downloads import LayerFiles
 from lib_layerdiffuse.form.ways import CHAINS
+from lib_layerdiffuse.sets.reading import read_set
 from lib_layerdiffuse.standalone import extras, loading
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 
@@ -160,6 +161,28 @@ def test_interrupted_in_process(demo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(api, "generate", interrupt)
     assert generate(demo, tmp_path, "a cat") == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("layers", "told"), [(0, ""), (1, "1 layer is in "), (2, "2 layers are in ")])
+def test_ctrl_c_in_a_scene_keeps_the_layers_that_are_done(demo, tmp_path, capsys, monkeypatch, layers, told):
+    def paint(run, request, choices, watchers):
+        if len(asked) == layers:
+            signal.raise_signal(signal.SIGINT)
+        asked.append(request)
+        return Image.new("RGBA", (request.width, request.height), (200, 0, 0, 255)), []
+
+    asked: list = []
+    monkeypatch.setattr("lib_layerdiffuse.standalone.scenes.paint", paint)
+    (tmp_path / "beach.json").write_text('{"seed": 7, "background": "a beach", "layers": ["a red apple", "a banana"]}')
+    out = tmp_path / "out"
+    command = ["scene", str(tmp_path / "beach.json"), "--demo", str(demo), "--out", str(out), "--format", "ora"]
+    assert main(command) == 130
+    output = capsys.readouterr()
+    assert "interrupted" in output.err and output.out.startswith(told)
+    files = sorted(out.iterdir()) if out.exists() else []
+    assert [path.name for path in files] == ["beach-unfinished.ora"] * bool(layers)
+    for path in files:
+        assert len(read_set(path)) == layers and str(path) in output.out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")

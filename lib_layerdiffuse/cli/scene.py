@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..files.names import slug
 from ..form.ranges import file_option, path_option
@@ -12,6 +13,9 @@ from ..sets.save_options import DEFAULT
 from ..standalone.settings import GenerateSettings
 from . import export, options
 from .generate import ProgressBar
+
+if TYPE_CHECKING:
+    from ..sets.layer_set import LayerSet
 
 EXAMPLES = """a scene file, as YAML (or the same as JSON):
   seed: 7
@@ -46,7 +50,10 @@ def add_parser(subparsers: options.Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check file and folder, then load, paint, write, and say where it is; what was painted is written in any case."""
+    """Check file and folder, then load, paint, write, and say where it is; what was painted is written in any case.
+
+    KeyboardInterrupt, after the layers that were done are written.
+    """
     from .. import api
     from ..files.whole_files import check_folder
     from ..sets.formats import save_set
@@ -57,9 +64,20 @@ def run(arguments: argparse.Namespace) -> None:
     api.require_standalone()
     folder = check_folder(arguments.out)
     choices = {option.name: getattr(arguments, option.name) for option in (*NEGATIVE, *HOW)}
-    with ProgressBar() as progress:
-        made = api.scene(scene, model=options.model_settings(arguments), progress=progress, **choices)
-    saved = save_set(made.layers, folder, slug(Path(arguments.file).stem), arguments.format, chosen)
-    sys.stderr.writelines(f"note: {note}\n" for note in [*made.notes, *saved.notes])
-    count = len(made.layers)
-    sys.stdout.write(f"{count} {'layer' if count == 1 else 'layers'} are in {saved.path.resolve()}\n")
+    done: list[LayerSet] = []
+
+    def write(layers: LayerSet, stem: str, notes: list[str]) -> None:
+        saved = save_set(layers, folder, stem, arguments.format, chosen)
+        sys.stderr.writelines(f"note: {note}\n" for note in [*notes, *saved.notes])
+        count = f"{len(layers)} layer{'' if len(layers) == 1 else 's'}"
+        sys.stdout.write(f"{count} {'is' if len(layers) == 1 else 'are'} in {saved.path.resolve()}\n")
+
+    stem, model = slug(Path(arguments.file).stem), options.model_settings(arguments)
+    try:
+        with ProgressBar() as progress:
+            made = api.scene(scene, model=model, progress=progress, on_layer=done.append, **choices)
+    except KeyboardInterrupt:
+        if done:
+            write(done[-1], f"{stem}-unfinished", [])
+        raise
+    write(made.layers, stem, made.notes)

@@ -196,19 +196,22 @@ class PaintedScene:
 
 
 def paint_scene(
-    scene: Scene, painter: Painter, side: int, on_layer: Callable[[StackLayer], object] | None = None
+    scene: Scene, painter: Painter, side: int, on_layer: Callable[[Stack], object] | None = None
 ) -> PaintedScene:
-    """Paints all layers, each on the composite of those before it at their places; what is done stays when stopped."""
+    """Paints all layers, each on the composite of those before it at their places; what is done stays when stopped.
+
+    `on_layer` is given the stack when a layer was added.
+    """
     made = PaintedScene(scene.stack(side))
     rows = [*([scene.background] if scene.background else []), *scene.layers]
     for number, row in enumerate(rows):
         try:
-            layer = added(made.stack, row, row is scene.background, seed_of(scene, row, number), painter)
+            added(made.stack, row, row is scene.background, seed_of(scene, row, number), painter)
         except Stopped:
             made.stopped = True
             break
         if on_layer is not None:
-            on_layer(layer)
+            on_layer(made.stack)
     return made
 
 

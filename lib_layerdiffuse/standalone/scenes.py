@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,10 +56,16 @@ class ScenePainter:
         return picture
 
 
-def paint_scene_with(host: Any, scene: Scene, choices: dict[str, Any], watchers: Watchers) -> ScenePictures:
+def paint_scene_with(
+    host: Any,
+    scene: Scene,
+    choices: dict[str, Any],
+    watchers: Watchers,
+    on_layer: Callable[[Stack], object] | None = None,
+) -> ScenePictures:
     """The scene by a loaded model; what was painted stays when somebody stops it."""
     rows = [*([scene.background] if scene.background else []), *scene.layers]
     painter = ScenePainter(host.run, choices, watchers, max(1, sum(row.file is None for row in rows)))
-    made = paint_scene(scene, painter, own_size(host.base, host.pipeline))
+    made = paint_scene(scene, painter, own_size(host.base, host.pipeline), on_layer)
     watchers.report(1.0, "stopped" if made.stopped else "done")
     return ScenePictures(made.stack, list(dict.fromkeys(painter.notes)), made.stopped)

@@ -22,6 +22,9 @@ from lib_layerdiffuse.core.modes import MODES  # noqa: E402
 from lib_layerdiffuse.core.picture.alpha import AlphaSummary  # noqa: E402
 from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
 from lib_layerdiffuse.form.frames import FRAMES  # noqa: E402
+from lib_layerdiffuse.form.stack.handlers import StackHandlers  # noqa: E402
+from lib_layerdiffuse.form.stack.layout import StackLayout  # noqa: E402
+from lib_layerdiffuse.form.stack.work import Watch  # noqa: E402
 from lib_layerdiffuse.form.ways import ways_for  # noqa: E402
 from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
 from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
@@ -30,6 +33,7 @@ from lib_layerdiffuse.webui.host.host import loaded_base_note  # noqa: E402
 from lib_layerdiffuse.webui.localisation import FOLDER, TABLE, as_json, read_table  # noqa: E402
 from lib_layerdiffuse.webui.options import register_options  # noqa: E402
 from lib_layerdiffuse.webui.pictures import ADVICE  # noqa: E402
+from lib_layerdiffuse.webui.stack import tab  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # Names and values, the same in every language; what WebUIs never translate (numbers) is no text.
@@ -140,10 +144,7 @@ def note_texts() -> Iterator[str]:
     told = [given_images.FLATTENED]
     told += [given_images.BOARD.format(name=name) for name in ("start picture", "foreground image")]
     told += [f"{AlphaSummary(1 - alpha, 0, alpha).hint} {ADVICE}" for alpha in (0, 1)]
-    for path in (ROOT / "lib_layerdiffuse").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "note" and node.args:
-                told += [node.args[0].value] if isinstance(node.args[0], ast.Constant) else []
+    told += [text for path in (ROOT / "lib_layerdiffuse").rglob("*.py") for text in constants_in(path, "note")]
     yield from (f"LayerDiffuse: {text}" for text in told)
 
 
@@ -151,6 +152,34 @@ def script_texts() -> Iterator[str]:
     """The texts that a script of the page shows."""
     script = (ROOT / "javascript/layerdiffuse_layers.js").read_text(encoding="utf-8")
     yield from json.loads(re.search(r"const TEXTS = (\{.*?\});", script, re.DOTALL)[1]).values()
+
+
+def tab_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The Layers tab, the buttons that lead to it, and what is put into it as a whole."""
+    monkeypatch.setattr(tab, "samplers", lambda: ("DDIM",))
+    rows = tab.settings()
+    with gradio.Blocks() as blocks:
+        layout = StackLayout(gradio, (512, 512), rows, destinations=tab.DESTINATIONS).build()
+        handlers = StackHandlers(layout, SimpleNamespace())
+    unseen = {f"layerdiffuse_layers_{name}" for name in ("token", "arrive", "style")}
+    names = {name for row in rows for name in row.choices}
+    for block in blocks.blocks.values():
+        if getattr(block, "elem_id", "") not in unseen:
+            yield from (text for text in shown_by(block) if text not in names)
+    for updates in (handlers.busy(Watch()), handlers.idle()):
+        yield updates["stop"]["value"]
+    stopped = Watch()
+    stopped.stop.set()
+    yield handlers.busy(stopped)["stop"]["value"]
+    yield from (tab.TAB_TITLE, tab.SEND)
+    yield from constants_in(ROOT / "lib_layerdiffuse/form/stack/work.py", "append")
+
+
+def constants_in(path: Path, call: str) -> Iterator[str]:
+    """The texts that are passed as they are to calls of this name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == call and node.args:
+            yield from [node.args[0].value] if isinstance(node.args[0], ast.Constant) else []
 
 
 @pytest.fixture
@@ -162,6 +191,7 @@ def page_texts(a1111, monkeypatch, tmp_path) -> set[str]:
         *checkpoint_texts(monkeypatch),
         *note_texts(),
         *script_texts(),
+        *tab_texts(monkeypatch),
         a1111.entry.KeepTransparency.name,
     ]
     shared, plot, box = ui.shared(), ui.plot_script(), ui.input_accordion(gradio)
