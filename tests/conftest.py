@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import shutil
@@ -50,7 +51,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     other = "the folder of another extension to put beside ours; may be given more than once"
     group.addoption("--webui-extension", metavar="FOLDER", type=Path, action="append", default=[], help=other)
     group.addoption("--screenshots", metavar="FOLDER", type=Path, help="where the page's test puts its pictures")
-    group.addoption("--long", action="store_true", help="the hundred jobs too")
+    group.addoption("--long", action="store_true", help="the hundred jobs, and every combination of parameters too")
+
+
+def choices_of(item: pytest.Item) -> dict[str, int]:
+    """Which value each parameter of a test has; names that one mark gives together are one parameter."""
+    chosen = dict(getattr(getattr(item, "callspec", None), "indices", {}))
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
+        for name in list(names)[1:]:
+            chosen.pop(name.strip(), None)
+    return chosen
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests with three parameters or more every second case, chosen so that each pair of values is still there."""
+    if config.getoption("--long"):
+        return
+    seen: dict[str, dict[str, set[int]]] = {}
+    for item in items:
+        for name, value in choices_of(item).items():
+            seen.setdefault(item.nodeid.partition("[")[0], {}).setdefault(name, set()).add(value)
+    left_out = []
+    for item in items:
+        values = seen.get(item.nodeid.partition("[")[0], {})
+        free = [value for name, value in choices_of(item).items() if len(values[name]) > 1]
+        if len(free) > 2 and sum(free) % 2:
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported until now stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -93,9 +93,12 @@ class LayersTab:
     def save(self, title: str) -> tuple[str, bytes]:
         self.unfold("files", "save")
         self.tab.check(f"{PLACE}format label:has-text('{title}') input")
-        self.click("save")
         link = f"{PLACE}download a"
-        self.tab.wait_for_selector(link)
+        address = f"() => document.querySelector('{link}')?.href ?? ''"
+        before = self.tab.evaluate(address)
+        self.click("save")
+        # on a busy machine the link of the file before is there for a while
+        assert wait_until(lambda: self.tab.evaluate(address) not in ("", before))
         with self.tab.expect_download() as waiting:
             self.tab.click(link)
         return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()

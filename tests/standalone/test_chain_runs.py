@@ -334,14 +334,14 @@ def images_of(pictures: Pictures) -> list[np.ndarray]:
     return [np.asarray(picture.image).astype(int) for picture in pictures]
 
 
-def test_thirty_sets_in_a_row_leave_nothing(sdxl, untouched):
+def test_many_sets_in_a_row_leave_nothing(sdxl, untouched):
     def tensors() -> int:
         gc.collect()
         return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
 
     counts = []
-    for number in range(10):
+    for number in range(6):
         assert len(run(sdxl, chain="joint", seed=number, steps=1, count=3)) == 9
-        if number in (1, 9):
+        if number in (1, 5):
             counts.append(tensors())
     assert counts[0] == counts[1]

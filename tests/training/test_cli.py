@@ -23,6 +23,7 @@ from lib_layerdiffuse.training import engine
 from lib_layerdiffuse.training.settings import DEMO_LAYERS
 
 from .toys import toy_set, toy_vae, write_discs
+from .two_processes import ALONE, run_two
 
 RUN = "--steps 2 --batch 4 --log-every 1 --warmup 1".split()
 SMALL_CODEC = "--encoder-widths 8 8 16 --decoder-channels 8 8 16 --attention-levels 1 --crop 16".split()
@@ -148,6 +149,22 @@ def test_a_tracker_that_is_not_installed_is_told_before_anything_is_loaded(tmp_p
     assert "no module tensorboard" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def exportable(tmp_path_factory):
+    """A folder with a pipeline and whatever goes with it, right and wrong."""
+    folder = tmp_path_factory.mktemp("exportable")
+    (folder / "base").mkdir()
+    tiny.sd15_pipeline(folder).save_pretrained(folder / "base" / "pipeline")
+    (folder / "codec").mkdir()
+    tiny.write_codec(folder / "codec")
+    tiny.write_offsets(folder, tiny.sd15_unet(), "offsets")
+    tiny.write_sharing(folder, "pair", 2, control=True)
+    tiny.write_demo_sharing(folder)
+    (folder / "layer_demo_fg2bg.safetensors").rename(folder / "other.safetensors")
+    (folder / "words.json").write_text('["red apple"]')
+    return folder
+
+
 @pytest.mark.parametrize(
     ("option", "file", "refusal"),
     [
@@ -161,22 +178,13 @@ def test_a_tracker_that_is_not_installed_is_told_before_anything_is_loaded(tmp_p
         ("--vocabulary", "codec/vae_transparent_decoder.safetensors", (2, "JSON")),
     ],
 )
-def test_what_is_exported_is_checked_first(tmp_path, capsys, monkeypatch, option, file, refusal):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "base").mkdir()
-    tiny.sd15_pipeline(tmp_path).save_pretrained("base/pipeline")
-    (tmp_path / "codec").mkdir()
-    tiny.write_codec(tmp_path / "codec")
-    tiny.write_offsets(tmp_path, tiny.sd15_unet(), "offsets")
-    tiny.write_sharing(tmp_path, "pair", 2, control=True)
-    tiny.write_demo_sharing(tmp_path)
-    (tmp_path / "layer_demo_fg2bg.safetensors").rename("other.safetensors")
-    (tmp_path / "words.json").write_text('["red apple"]')
+def test_what_is_exported_is_checked_first(exportable, capsys, monkeypatch, option, file, refusal):
+    monkeypatch.chdir(exportable)
     right = {"--codec": "codec", "--offsets": "offsets.safetensors", "--vocabulary": "words.json", "--out": "shipped"}
     words = [word for pair in {**right, option: file}.items() for word in pair]
     assert main(["train", "export", "base/pipeline", *words]) == refusal[0]
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("error: got ") and refusal[1] in message and not (tmp_path / "shipped").exists()
+    assert message.startswith("error: got ") and refusal[1] in message and not (exportable / "shipped").exists()
 
 
 def test_files_have_the_mode_that_the_users_files_have(tmp_path, capsys, monkeypatch):
@@ -209,20 +217,23 @@ def test_help_names_every_command(capsys):
         assert name in shown
 
 
-def test_two_processes_train_and_resume(tmp_path):
+@ALONE
+def test_two_processes_train_and_resume(tmp_path, monkeypatch):
     toy_set(tmp_path, 6).save(tmp_path / "set.safetensors")
     toy_vae().save_pretrained(tmp_path / "vae")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     launch += " --dynamo_backend no"
-    for steps in (3, 5):
-        command = [sys.executable, "-m", *launch.split(), "--main_process_port", "0", "-m", "lib_layerdiffuse"]
-        command += ["train", "codec", "set.safetensors", "--vae", "vae", "--out", "run", *SMALL_CODEC, *RUN]
-        command += ["--steps", str(steps), "--adversarial-from", "0.3"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-3000:]
-        # one process speaks, and both were there: the figures are printed once
-        assert done.stdout.count('"alpha_mae"') == 1
+    launch += " --main_process_port 0 -m lib_layerdiffuse"
+    words = ["train", "codec", "set.safetensors", "--vae", "vae", "--out", "run", *SMALL_CODEC, *RUN]
+    words += ["--adversarial-from", "0.3", "--steps"]
+    command = [sys.executable, "-m", *launch.split(), *words, "3"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    # one process speaks, and both were there: the figures are printed once
+    assert done.stdout.count('"alpha_mae"') == 1
+    monkeypatch.chdir(tmp_path)
+    assert run_two([*words, "5"], tmp_path).count('"alpha_mae"') == 1
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5"]

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +29,7 @@ from lib_layerdiffuse.training.latents import LatentSet, encode_views
 from lib_layerdiffuse.training.settings import DiffusionOptions
 
 from .toys import flux_vae, short_run, toy_set
+from .two_processes import ALONE, run_two
 
 OPTIONS = DiffusionOptions(sample_steps=1, sample_prompts=("a",), rank=2, average=0.5, name="layerlora", guidance=3.5)
 LINEARS = 8 + 3  # of a double block's two streams and of a single block, as BFL has them
@@ -203,16 +200,13 @@ def test_schnell_is_told_no_guidance(tmp_path):
     assert (tmp_path / "run" / "layerlora.safetensors").is_file()
 
 
-def test_two_processes_train(tmp_path, made):
+@ALONE
+def test_two_processes_train(tmp_path, made, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     some_latents().save(tmp_path / "latents.safetensors")
     made.save_pretrained(tmp_path / "flux")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    command += " --dynamo_backend no --main_process_port 0 -m lib_layerdiffuse train diffusion latents.safetensors"
-    command += " --model flux --out run --rank 2 --name layerlora --sample-steps 1 --sample-prompts a"
-    command += " --batch 2 --log-every 1 --warmup 1 --steps 2 --sample-minutes 99"
-    words = [sys.executable, "-m", *command.split()]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = "train diffusion latents.safetensors --model flux --out run --rank 2 --name layerlora --sample-steps 1"
+    command += " --sample-prompts a --batch 2 --log-every 1 --warmup 1 --steps 2 --sample-minutes 99"
+    run_two(command.split(), tmp_path)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert read_contents(tmp_path / "run" / "layerlora.safetensors").methods == ("flux_fg",)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.training import layers as layers_module
 
 from .layer_toys import layers_pipeline, toy_layers
+from .two_processes import ALONE, run_two
 
 RUN = "--batch 2 --log-every 1 --warmup 1 --rank 4 --control-channels 16 --sample-sets 2 --sample-steps 2".split()
 TRAIN = "train layers layers.safetensors --model model --out run".split()
@@ -64,15 +62,10 @@ def test_an_interrupted_run_goes_on(folder, capsys, monkeypatch):
     assert steps_in(folder / "run") == ["1", "2", "3", "4"]
 
 
+@ALONE
 def test_two_processes_train(folder):
-    """How they go on with a run is tested with the codec's, by the same engine."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    launch += " --dynamo_backend no --main_process_port 0 -m lib_layerdiffuse"
-    command = [sys.executable, "-m", *launch.split(), *TRAIN, "--method", "fg2bg", *RUN, "--steps", "2"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count('"loss"') == 1
+    """How they are launched and go on with a run is tested with the codec's, by the same engine."""
+    assert run_two([*TRAIN, "--method", "fg2bg", *RUN, "--steps", "2"], folder).count('"loss"') == 1
     assert steps_in(folder / "run") == ["1", "2"]
     assert json.loads(Path("run/run.json").read_text())["processes"] == 2
 

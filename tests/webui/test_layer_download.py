@@ -24,7 +24,9 @@ testclient = pytest.importorskip("fastapi.testclient", exc_type=ImportError)
 
 
 @pytest.fixture
-def client(a1111):
+def client(a1111, monkeypatch):
+    # the script's class keeps them, so that tests before this one may have left some
+    monkeypatch.setattr("lib_layerdiffuse.webui.script.LayerDiffuseScript.sets", last_sets.LastSets())
     app = fastapi.FastAPI()
     a1111.callbacks.fire("app_started", None, app)
     return testclient.TestClient(app)
@@ -97,7 +99,7 @@ def test_recomposite_and_sprites(client, a1111) -> None:
         assert len(json.loads(archive.read("sheet.json"))["frames"]) == 2
 
 
-def test_what_is_kept_is_bounded(a1111, monkeypatch) -> None:
+def test_what_is_kept_is_bounded(client, a1111, monkeypatch) -> None:
     monkeypatch.setattr(last_sets, "MOST_PIXELS", 3 * 64 * 64)
     monkeypatch.setattr(last_sets, "VISITORS", 2)
     kept = a1111.runners[False].ours.sets
