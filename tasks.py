@@ -20,6 +20,9 @@ DEMO_PROMPTS = ["a red apple", "a cat", "a ghost", "soap bubbles", "fire", "a gl
 DEMO_SETS = ["a red apple on a beach", "a cat in a forest", "a rocket in space", "a ghost at night"]
 DEMO_SCENE = "a yellow umbrella in a street at night"
 SET_WEIGHTS = ROOT / "lib_layerdiffuse/demo_model/layer_demo_joint.safetensors"
+# each file's tests in one process; in their order, as the files of few tests, which would come last, are slow ones
+ALL_TESTS = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+PYRIGHT = ["-m", "pyright", "--pythonpath", str(PYTHON)]
 PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
@@ -67,18 +70,25 @@ def types(arguments: list[str]) -> None:
     """Check the types; by the node that is installed with pyright, as a system's own may be too old."""
     prepare("test.txt")
     os.environ.setdefault("PYRIGHT_PYTHON_GLOBAL_NODE", "0")
-    run("-m", "pyright", "--pythonpath", str(PYTHON), *arguments)
+    run(*PYRIGHT, *arguments)
 
 
 def test(arguments: list[str]) -> None:
-    """Run ruff, pyright and the tests, in two processes of one thread each: many threads only wait for each other."""
+    """Run ruff, then pyright beside the tests, in two processes of one thread each: many only wait for each other."""
     prepare("test.txt")
     run("-m", "ruff", "check", ".")
     run("-m", "ruff", "format", "--check", ".")
-    types([])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    run("-m", "pytest", *(arguments or ["-n", "2", "--dist", "loadfile"]))
+    os.environ.setdefault("PYRIGHT_PYTHON_GLOBAL_NODE", "0")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen([str(PYTHON), *PYRIGHT], cwd=ROOT, text=True, encoding="utf-8", **pipes) as checking:
+        try:
+            run("-m", "pytest", *(arguments or ALL_TESTS))
+        finally:
+            print(f"types: {checking.communicate()[0]}", flush=True)
+    if checking.returncode:
+        raise SystemExit(checking.returncode)
 
 
 def coverage(arguments: list[str]) -> None:
@@ -87,7 +97,7 @@ def coverage(arguments: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     report = ["--cov", "--cov-report", "term-missing:skip-covered"]
-    run("-m", "pytest", *report, *(arguments or ["-n", "2", "--dist", "loadfile"]))
+    run("-m", "pytest", *report, *(arguments or ALL_TESTS))
 
 
 def page(arguments: list[str]) -> None:

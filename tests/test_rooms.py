@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -52,8 +53,14 @@ def full_name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
-def imported(source: str, module: str) -> Iterator[str]:
+@functools.cache
+def imported(source: str, module: str) -> tuple[str, ...]:
     """The full names of what a module imports, inside functions too."""
+    return tuple(imports_of(source, module))
+
+
+def imports_of(source: str, module: str) -> Iterator[str]:
+    """The same, one after the other."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -90,6 +97,7 @@ def test_the_library_imports_itself_relatively(path):
     assert [node.module for node in nodes if (node.module or "").startswith("lib_layerdiffuse")] == []
 
 
+@functools.cache
 def defined(path: Path, passed_on: bool) -> set[str]:
     """What a module itself defines, and what it says that it passes on (`__all__`, a package's own file) or imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,25 @@ def test_the_demo_paints_pictures_sets_and_a_layered_file(tasks):
         ("out/sets", "joint", None),
         ("out/layers", "joint", "psd"),
     ]
+
+
+@pytest.mark.parametrize("tests_pass", [True, False])
+@pytest.mark.parametrize("types_pass", [True, False])
+def test_types_are_checked_beside_the_tests_and_either_can_fail(tasks, monkeypatch, capfd, types_pass, tests_pass):
+    def run(*arguments: str) -> None:
+        if "pytest" in arguments and not tests_pass:
+            raise SystemExit(3)
+
+    monkeypatch.setattr(tasks, "run", run)
+    monkeypatch.setattr(tasks, "PYTHON", sys.executable)
+    monkeypatch.setattr(tasks, "PYRIGHT", ["-c", f"print('found'); raise SystemExit({0 if types_pass else 4})"])
+    code = 0
+    try:
+        tasks.test([])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == (3 if not tests_pass else 0 if types_pass else 4)
+    assert "types: found" in capfd.readouterr().out
 
 
 def test_ones_own_words_go_to_the_command(tasks):
