@@ -19,7 +19,7 @@ STOREYS = (
     ("__version__",),
     ("core",),
     ("unet", "files"),
-    ("sets",),
+    ("sets", "diagnosis"),
     ("form",),
     ("standalone", "webui"),  # a WebUI has no diffusers
     ("api",),

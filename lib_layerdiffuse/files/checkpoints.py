@@ -94,6 +94,12 @@ def recognise_base(shapes: Mapping[str, Shape], path: Path) -> str:
     )
 
 
+def network_prefix(shapes: Shapes) -> str:
+    """What the names of the parameters of what denoises begin with in a checkpoint."""
+    prefix = prefix_of(shapes)
+    return UNET if prefix is None else prefix
+
+
 def prefix_of(shapes: Shapes) -> str | None:
     """What the names of a transformer of Flux's kind begin with in a file; None where it has none."""
     marks = [names[0] for names in MARKS.values()]

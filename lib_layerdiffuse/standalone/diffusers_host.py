@@ -16,16 +16,18 @@ from PIL import Image
 
 from ..core.bases import RGBA_VAE
 from ..core.codec.codec import TransparencyCodec, VaeLatent, to_vae_space
-from ..core.errors import InputError, WeightsError
+from ..core.errors import WeightsError
 from ..core.files.codec_parts import DECODER, ENCODER
 from ..core.files.layer_files import METHOD
 from ..core.files.weights import keep_latest, stamp
-from ..core.memory import is_out_of_memory, release
+from ..core.memory import release
 from ..core.methods import Method
 from ..core.offsets.install import parameter_shapes
-from ..core.picture.alpha import AlphaSummary, composite_on_grey, from_tensor
+from ..core.picture.alpha import composite_on_grey, from_tensor
 from ..core.picture.alpha_care import AlphaCare, care_for
 from ..core.picture.hidden import with_hidden_colours
+from ..diagnosis.base_prints import drift_of
+from ..diagnosis.facts import Facts
 from ..files.demo_folder import CONTROLNET
 from ..files.downloads import LayerFiles
 from ..files.layer_catalogue import Catalogue, Loaded
@@ -34,7 +36,9 @@ from ..unet.ldm_keys import unet_modules
 from ..unet.method_kinds import OnUnet, read_method
 from .controlnet_files import checked_file, read_controlnet
 from .controlnet_run import control_on_unet, control_picture
+from .diagnosing import diagnosis_of
 from .families import family_of
+from .full_memory import out_of_memory_advice
 from .given_images import GivenImages, given_layers
 from .infotext import parameters_text
 from .pictures import Picture, Pictures, Watchers
@@ -91,8 +95,19 @@ class DiffusersHost:
             self._check_later_steps(plan, files)
             self._paint(plan, watchers, files, pictures)
         pictures.sort()
-        pictures.notes += _alpha_notes(pictures)
+        pictures.diagnosis = diagnosis_of(self.facts, plan, pictures, self.drift)
+        pictures.notes += [pictures.diagnosis.text] if pictures.diagnosis else []
         return pictures
+
+    @property
+    def facts(self) -> Facts:
+        """What a diagnosis should know of the model."""
+        prediction = self.pipeline.scheduler.config.get("prediction_type", "")
+        return Facts(self.base, prediction=prediction, checkpoint=self.name)
+
+    def drift(self) -> float | None:
+        """How far the model is from its base, where a print of that is at hand."""
+        return drift_of(unet_modules(self.network), self.base, self.files.search_folders())
 
     @property
     def network(self) -> ModelMixin:
@@ -378,29 +393,6 @@ def image_to_image(pipeline: Any, arguments: dict[str, Any]) -> tuple[Any, dict[
     return made, {name: value for name, value in arguments.items() if name in wanted}
 
 
-@contextmanager
-def out_of_memory_advice(device: torch.device) -> Iterator[None]:
-    """Turns a device's out-of-memory error into an InputError that says what helps."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch has no one type for this over its devices
-        if not is_out_of_memory(error):
-            raise
-        release(device)
-        raise InputError(
-            "more memory asked for than there is",
-            "a run that fits into the memory at hand",
-            "choose a smaller --batch or --size, or fewer --passes",
-        ) from error
-
-
 def _bytes(pixels: torch.Tensor) -> np.ndarray:
     """[B,3,H,W] in [0,1] -> uint8 [B,H,W,3]."""
     return (pixels.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
-
-
-def _alpha_notes(pictures: Pictures) -> list[str]:
-    """A note for every picture whose alpha came out all empty or all opaque."""
-    transparent = [picture for picture in pictures if picture.transparent]
-    hints = [(picture.seed, AlphaSummary.of(picture.image).hint) for picture in transparent]
-    return [f"seed {seed}: {hint}" for seed, hint in hints if hint]

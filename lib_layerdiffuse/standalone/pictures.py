@@ -15,6 +15,7 @@ from ..sets.save_options import DEFAULT, SaveOptions
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..diagnosis.diagnosis import Diagnosis
     from ..sets.formats import Saved
     from ..sets.layer_set import LayerSet
 
@@ -94,13 +95,15 @@ class Picture:
 class Pictures:
     """A list of pictures in order of prompt, group and frame, with notes for the user; `stopped` when cut short.
 
-    `given` are the user's layers by frame, RGBA at the size of the pictures.
+    `given` are the user's layers by frame, RGBA at the size of the pictures; `diagnosis` says why pictures have no
+    alpha worth the name, where some have none.
     """
 
     items: list[Picture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stopped: bool = False
     given: dict[str, Image.Image] = field(default_factory=dict)
+    diagnosis: Diagnosis | None = None
 
     def __iter__(self) -> Iterator[Picture]:
         return iter(self.items)

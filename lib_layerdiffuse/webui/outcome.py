@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..diagnosis.diagnosis import Case
 from .pictures import Layer
 
 Named = tuple[str, Image.Image]  # a frame and its picture
@@ -23,6 +24,7 @@ class Outcome:
     cut_outs: list[Named | None] = field(default_factory=list)  # what of them lies in the mask, where that goes out too
     remade: dict[int, tuple[Image.Image, Image.Image]] = field(default_factory=dict)  # by id, with its layer
     origins: list[tuple[int, Image.Image]] = field(default_factory=list)  # opaque pictures, with their place in the job
+    cases: list[Case] = field(default_factory=list)  # the alpha of what went out
     is_over: bool = False  # scripts work on the finished pictures
 
     def begin_batch(self, layers: list[Layer]) -> None:

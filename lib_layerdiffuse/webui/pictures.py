@@ -13,16 +13,11 @@ from ..core.bases import BASES
 from ..core.codec.codec import TransparencyCodec
 from ..core.errors import InputError, LayerDiffuseError
 from ..core.memory import is_out_of_memory
-from ..core.picture.alpha import AlphaSummary, from_tensor
+from ..core.picture.alpha import from_tensor
 from ..core.picture.alpha_care import care_for
 from .host.modules import host_module
 from .networks import default_dtype
 from .run import Run
-
-ADVICE = (
-    "try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
-    "some checkpoints, merged or tuned far away from it, never give transparency"
-)
 
 
 @dataclass(frozen=True)
@@ -49,14 +44,12 @@ def clear(layer: Layer | None) -> ClearLayer | None:
 def decode_batch(run: Run, pixels: list[torch.Tensor], latents: torch.Tensor) -> list[Layer]:
     """The layers of a batch: pixels as [3,H,W] in [0,1], latents [B,4,h,w] in the sampler's scale."""
     codec = ready_decoder(run) if run.method.transparent_frames else None
-    count = sum(run.method.is_transparent(place) for place in range(len(pixels)))
     layers = []
     for place, picture in enumerate(pixels):
         opaque = Image.fromarray((picture.float().cpu().numpy().transpose(1, 2, 0) * 255).astype(np.uint8))
         rgba = None
         if codec is not None and run.method.is_transparent(place):
             rgba = decode_one(run, codec, (picture[None], latents[place : place + 1]))
-            tell_about_alpha(run, rgba, f"picture {place + 1}: " if count > 1 else "")
         layers.append(Layer(run.method.frame_of(place), opaque, rgba))
     return layers
 
@@ -107,13 +100,6 @@ def with_care(run: Run, rgba: torch.Tensor, opaque: torch.Tensor) -> torch.Tenso
 def passes_of(run: Run) -> int:
     """Orientations to decode: the settings' choice goes before the job's, and the base has a most useful number."""
     return min(run.request.options.passes or run.arguments.passes, BASES[run.method.base].orientations)
-
-
-def tell_about_alpha(run: Run, rgba: Image.Image | None, which: str) -> None:
-    """A note where the alpha is all opaque or all empty."""
-    hint = "" if rgba is None or run.request.is_tile else AlphaSummary.of(rgba).hint
-    if hint:
-        run.request.note(f"{which}{hint} {ADVICE}")
 
 
 def check_latents(latents: Any, count: int) -> torch.Tensor:

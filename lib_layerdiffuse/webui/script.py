@@ -13,7 +13,7 @@ from PIL import Image
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..form.accordion import build_accordion
 from ..form.arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
-from . import beside, files, own_files
+from . import beside, diagnosing, files, own_files
 from .chains.chain_run import chain_run
 from .chains.steps import chain_of
 from .downloads import HostLayerFiles
@@ -204,6 +204,8 @@ class LayerDiffuseScript(Scripts.Script):
             if job.run.arguments.output_origin and not job.request.is_tile:
                 job.outcome.add_origin(job.p.iteration * job.p.batch_size + place, layer.opaque)
         picture.image = as_layer(job, layer.frame, picture.image)
+        if found is not None:
+            job.outcome.cases += diagnosing.cases_of(job, picture.image)
         if job.request.chain is not None:
             job.request.chain.take(layer.frame, job.p.iteration * job.p.batch_size + place, picture.image)
         inside_mask = cut_out(job) if option("return_mask_composite", False) else None
@@ -223,6 +225,7 @@ class LayerDiffuseScript(Scripts.Script):
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
+        diagnosing.tell(job)
         processed.all_seeds = job.told_seeds
         processed.seed = next(iter(processed.all_seeds), processed.seed)
         tell_late(job.p, processed)

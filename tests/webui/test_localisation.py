@@ -19,7 +19,8 @@ gradio = pytest.importorskip("gradio")
 
 from lib_layerdiffuse.core.methods import BASES, BLENDED  # noqa: E402
 from lib_layerdiffuse.core.modes import MODES  # noqa: E402
-from lib_layerdiffuse.core.picture.alpha import AlphaSummary  # noqa: E402
+from lib_layerdiffuse.core.picture.verdicts import VERDICTS  # noqa: E402
+from lib_layerdiffuse.diagnosis.diagnosis import ADVICE  # noqa: E402
 from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
 from lib_layerdiffuse.form.frames import FRAMES  # noqa: E402
 from lib_layerdiffuse.form.stack.handlers import StackHandlers  # noqa: E402
@@ -32,7 +33,6 @@ from lib_layerdiffuse.webui.header import input_accordion_header  # noqa: E402
 from lib_layerdiffuse.webui.host.host import loaded_base_note  # noqa: E402
 from lib_layerdiffuse.webui.localisation import FOLDER, TABLE, as_json, read_table  # noqa: E402
 from lib_layerdiffuse.webui.options import register_options  # noqa: E402
-from lib_layerdiffuse.webui.pictures import ADVICE  # noqa: E402
 from lib_layerdiffuse.webui.stack import tab  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def note_texts() -> Iterator[str]:
     """Notes under the gallery that are the same in every job; those that tell a name or a number stay English."""
     told = [given_images.FLATTENED]
     told += [given_images.BOARD.format(name=name) for name in ("start picture", "foreground image")]
-    told += [f"{AlphaSummary(1 - alpha, 0, alpha).hint} {ADVICE}" for alpha in (0, 1)]
+    told += [f"{verdict.sentence} {ADVICE}" for verdict in VERDICTS]
     told += [text for path in (ROOT / "lib_layerdiffuse").rglob("*.py") for text in constants_in(path, "note")]
     yield from (f"LayerDiffuse: {text}" for text in told)
 

@@ -102,6 +102,11 @@ class WebuiHost:
         """InputError where the coming pass would be sampled at levels of noise that are none for this model."""
 
     @property
+    def prediction(self) -> str:
+        """What the loaded model predicts: epsilon, v or another name; empty where it does not say."""
+        return str(getattr(self.sd_model, "parameterization", "") or "")
+
+    @property
     def remark(self) -> str:
         """What a user should know of the loaded checkpoint; empty where there is nothing to say."""
         return ""
@@ -193,6 +198,12 @@ class ForgeFamily(WebuiHost):
     @property
     def scale_factor(self) -> float | None:
         return None  # the base's; these WebUIs know checkpoints by their shapes
+
+    @property
+    def prediction(self) -> str:
+        model = self.sd_model.forge_objects.unet.model
+        said = getattr(getattr(model, "predictor", None), "prediction_type", None)
+        return str(said or getattr(getattr(model, "model_type", None), "name", "")).lower()
 
     @property
     def _memory(self) -> Any:

@@ -14,15 +14,16 @@ from typing import Any
 from PIL import Image
 
 from ...core.errors import InputError, LayerDiffuseError
-from ...core.picture.alpha import AlphaSummary
 from ...core.picture.hidden import with_hidden_colours
+from ...core.picture.verdicts import AlphaFigures
+from ...diagnosis.diagnosis import ADVICE
 from ...form.arguments import LayerArguments
 from .. import files
 from ..changes import Changes
 from ..host.modules import host_module
 from ..job import Job
 from ..options import read_options
-from ..pictures import ADVICE, ClearLayer
+from ..pictures import ClearLayer
 from ..telling import NOTE_KEY
 from ..wrapping import until_removed
 from .in_turn import InTurn
@@ -125,9 +126,9 @@ class Selected:
 
     def finished(self, picture: Image.Image) -> Image.Image:
         """A joined picture, marked as ours."""
-        hint = AlphaSummary.of(picture).hint
-        if hint:
-            self.note(f"{hint} {ADVICE}")
+        verdict = AlphaFigures.of(picture).verdict
+        if verdict is not None:
+            self.note(f"{verdict.sentence} {ADVICE}")
         if picture.mode == "RGBA":  # in place: the script keeps this very object
             picture.paste(with_hidden_colours(picture, read_options().hidden_colours))
         self.whole = files.mark(picture, "", several=False)

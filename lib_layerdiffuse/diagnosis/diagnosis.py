@@ -1,0 +1,65 @@
+"""The diagnosis of a job: which of its pictures have no alpha worth the name, and what is known to do that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..core.picture.verdicts import HAZE, AlphaFigures, Verdict
+from .causes import Cause, causes_of
+from .facts import Facts
+
+SHOWN = 3  # causes in a comment
+ADVICE = (
+    "Try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
+    "some checkpoints, merged or tuned far away from it, never give transparency"
+)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Of `total` pictures those that failed alike: how, the figures of the first, and the causes, likeliest first."""
+
+    verdict: Verdict
+    figures: AlphaFigures
+    failed: int
+    total: int
+    facts: Facts
+    causes: tuple[Cause, ...]
+
+    @property
+    def text(self) -> str:
+        """One comment for the user."""
+        which = "" if self.total == 1 else f"{self.failed} of {self.total} pictures: "
+        known = "; ".join(cause.text(self.facts) for cause in self.causes[:SHOWN])
+        return f"{which}{self.verdict.sentence} " + (f"In this job {known}" if known else ADVICE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A finished picture's alpha, and the job that made it."""
+
+    figures: AlphaFigures
+    facts: Facts
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What is wrong with the picture; a haze is not where the prompt asks for something of that kind."""
+        verdict = self.figures.verdict
+        return None if verdict is HAZE and self.facts.is_soft else verdict
+
+
+def diagnose(cases: Sequence[Case], drift: Callable[[], float | None] = lambda: None) -> Diagnosis | None:
+    """The diagnosis of the pictures of one job; None where no picture failed.
+
+    `drift` measures how far the checkpoint is from its base; it is asked only where one did.
+    """
+    failed = [case for case in cases if case.verdict is not None]
+    verdicts = [case.verdict for case in failed]
+    verdict = max(verdicts, key=verdicts.count, default=None)
+    if verdict is None:
+        return None
+    first = failed[verdicts.index(verdict)]
+    facts = replace(first.facts, drift=drift())
+    causes = tuple(causes_of(facts, verdict.name))
+    return Diagnosis(verdict, first.figures, verdicts.count(verdict), len(cases), facts, causes)

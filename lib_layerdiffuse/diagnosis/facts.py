@@ -1,0 +1,76 @@
+"""What a job did, as far as its host knows it: what the table of causes looks at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .words import DISTILLED, FAR_TUNED, named_place, names_soft_things, words_of
+
+TAG = re.compile(r"<\s*(lora|lyco|lycoris|hypernet)\s*:\s*([^:>]+)", re.IGNORECASE)
+ANY_TAG = re.compile(r"<\w+:[^>]+>")
+USUAL_GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One job; what its host does not know is left at its default.
+
+    `prediction` is "epsilon", "v_prediction" or another name; `drift` is |checkpoint - base| / |base| of the network's
+    weights; `start_alpha` the share of the start picture that is opaque, in [0,1]; files are those chosen by the user.
+    """
+
+    base: str
+    prompt: str = ""
+    weight: float = 1.0
+    stop_at: float = 1.0
+    guidance: float | None = None
+    steps: int | None = None
+    sampler: str = ""
+    prediction: str = ""
+    checkpoint: str = ""
+    drift: float | None = None
+    method_file: str = ""
+    decoder_file: str = ""
+    start_alpha: float | None = None
+    denoise: float = 1.0
+
+    @property
+    def loras(self) -> str:
+        """LoRAs and hypernetworks that the prompt loads, in its order, with commas."""
+        return ", ".join(dict.fromkeys(name.strip() for _, name in TAG.findall(self.prompt)))
+
+    @property
+    def text(self) -> str:
+        """The prompt without tags."""
+        return ANY_TAG.sub(" ", self.prompt)
+
+    @property
+    def place(self) -> str:
+        """A word of the prompt that asks for a scene; empty where none does."""
+        return named_place(self.text)
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether the prompt asks for what is half transparent all over, such as fog."""
+        return names_soft_things(self.text)
+
+    @property
+    def usual_guidance(self) -> float:
+        """The guidance that pictures of this base usually have."""
+        return USUAL_GUIDANCE.get(self.base, 7.0)
+
+    @property
+    def distilled(self) -> str:
+        """What says that the checkpoint or a LoRA is made for few steps; empty where nothing does."""
+        return first_of(DISTILLED, f"{self.checkpoint} {self.loras} {self.sampler}")
+
+    @property
+    def far_tuned(self) -> str:
+        """The family of community checkpoints that the name tells; empty where none is known."""
+        return first_of(FAR_TUNED, self.checkpoint)
+
+
+def first_of(known: frozenset[str], text: str) -> str:
+    """The first word of a text that is known, or begins with one that is; empty where none is."""
+    return next((word for word in words_of(text) if word.startswith(tuple(known))), "")

@@ -1,0 +1,77 @@
+"""The diagnosis of a job: its facts, and one comment under its pictures where their alpha failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from ..core.picture.verdicts import AlphaFigures
+from ..diagnosis.base_prints import drift_of
+from ..diagnosis.diagnosis import Case, diagnose
+from ..diagnosis.facts import Facts
+from ..files.demo_folder import DEMO_FOLDER
+from .host.host import ForgeFamily
+from .host.modules import host_module
+from .job import Job
+from .run import Run, checkpoint_name
+
+
+def cases_of(job: Job, picture: Image.Image) -> list[Case]:
+    """The alpha of a picture as it goes out; none of a tile, nor where the user cut the sampling short."""
+    state = host_module("shared").state
+    if job.request.is_tile or getattr(state, "interrupted", False) or getattr(state, "skipped", False):
+        return []
+    return [Case(AlphaFigures.of(picture), facts_of(job))]
+
+
+def tell(job: Job) -> None:
+    """One comment where pictures of a job that is over have no alpha worth the name; files do not tell it."""
+    found = diagnose(job.outcome.cases, lambda: drift(job.run))
+    if found is not None:
+        job.request.note(found.text, in_files=False)
+
+
+def facts_of(job: Job) -> Facts:
+    """What a job does, with the prompt of the picture at hand."""
+    run, p = job.run, job.p
+    host, arguments = run.host, run.arguments
+    start = None
+    if job.init_images is not None:
+        start = min(AlphaFigures.of(picture).opaque for picture in job.init_images.given)
+    return Facts(
+        host.base,
+        prompt_of(p),
+        weight=arguments.weight,
+        stop_at=arguments.ending_step,
+        guidance=getattr(p, "distilled_cfg_scale", None) if host.base == "flux" else p.cfg_scale,
+        steps=getattr(p, "steps", None),
+        sampler=str(getattr(p, "sampler_name", "") or ""),
+        prediction=host.prediction,
+        checkpoint=checkpoint_name(p.sd_model),
+        method_file=arguments.method_file,
+        decoder_file=arguments.decoder_file,
+        start_alpha=start,
+        denoise=1.0 if start is None else p.denoising_strength,
+    )
+
+
+def prompt_of(p: Any) -> str:
+    """The prompt of the picture at hand, with its tags."""
+    place, prompts = p.iteration * p.batch_size + p.batch_index, getattr(p, "all_prompts", None) or [p.prompt]
+    return str(prompts[min(place, len(prompts) - 1)])
+
+
+def drift(run: Run) -> float | None:
+    """How far the loaded checkpoint is from its base, without LoRAs; None where that cannot be told."""
+    host = run.host
+    if isinstance(host, ForgeFamily) and facts_have_loras(run):
+        return None  # they are in the weights
+    folders = [*run.request.files.choice_folders(), DEMO_FOLDER]
+    return drift_of(dict(host.unet.named_modules()), host.base, folders)
+
+
+def facts_have_loras(run: Run) -> bool:
+    """Whether the prompts of a job load LoRAs."""
+    prompts = [run.p.prompt, *(getattr(run.p, "all_prompts", None) or [])]
+    return any(Facts(run.host.base, str(prompt)).loras for prompt in prompts)
