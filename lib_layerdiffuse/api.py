@@ -21,10 +21,13 @@ from .standalone.pictures import Picture, Pictures, Watchers
 from .standalone.settings import GenerateSettings, ModelSettings
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from .sets.formats import Saved
     from .sets.layer_set import LayerSet
     from .sets.scene import Scene
     from .standalone.diffusers_host import DiffusersHost
+    from .standalone.find_out import Finding
     from .standalone.scenes import ScenePictures
 
 __all__ = [
@@ -33,6 +36,8 @@ __all__ = [
     "Picture",
     "Pictures",
     "SaveOptions",
+    "cut",
+    "diagnose",
     "generate",
     "load",
     "read_layers",
@@ -126,6 +131,44 @@ def scene(
     host = _checked_host(pipeline) if pipeline is not None else load(model)
     (told,) = _callables(on_layer=on_layer)
     return paint_scene_with(host, read, choices, watchers, told and (lambda stack: told(stack.state.layer_set())))
+
+
+def diagnose(
+    prompt: str | Sequence[str] | GenerateSettings,
+    *,
+    pipeline: DiffusersHost | None = None,
+    model: Model = None,
+    progress: Callable[[float, str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    **choices: Any,
+) -> list[Finding]:
+    """Find out why a job gives no alpha: it is run as it was, shorter, and with one thing changed at a time.
+
+    Each finding has a `name`, `figures` and `verdicts` of its pictures (None: fine), how many `failed`, and `pictures`.
+    """
+    settings = prompt if isinstance(prompt, GenerateSettings) else GenerateSettings(prompt)
+    settings, _notes = _chosen(settings, choices).validated()
+    watchers = Watchers(*_callables(progress=progress, should_stop=should_stop))
+    chosen = _model_settings(model).validated()
+    host = _checked_host(pipeline) if pipeline is not None else _load_for(settings, chosen, watchers)
+    from .standalone.find_out import find_out
+
+    return find_out(host, settings, watchers)
+
+
+def cut(picture: Any, alpha: Any) -> Image.Image:
+    """An opaque picture cut out by the alpha of another one that shows the same shape, RGBA at the first one's size.
+
+    Both are PIL images or paths. The background is taken out of soft edges. InputError for other proportions.
+    """
+    from PIL import Image
+
+    from .core.picture import cutting
+    from .core.picture.hidden import with_hidden_colours
+    from .unet.images import open_image
+
+    colours, shape = open_image(picture, "picture"), open_image(alpha, "alpha")[..., 3]
+    return with_hidden_colours(Image.fromarray(cutting.cut(colours[..., :3], cutting.fitted(shape, colours.shape[:2]))))
 
 
 def words(model: Model = None) -> dict[str, list[str]]:

@@ -44,6 +44,8 @@ COMMANDS = {
     "words": Command("lib_layerdiffuse.cli.words", "list the words that the demo model knows"),
     "methods": Command("lib_layerdiffuse.cli.methods", "list the layer methods and what they need"),
     "export": Command("lib_layerdiffuse.cli.export", "layers as PSD, OpenRaster, ZIP, WebP or sprite sheets", "psd"),
+    "diagnose": Command("lib_layerdiffuse.cli.diagnose", "find out why there is no alpha"),
+    "cut": Command("lib_layerdiffuse.cli.cut", "a picture cut out by another one's alpha"),
     "fingerprint": Command("lib_layerdiffuse.cli.fingerprint", "the print of a base checkpoint"),
     "transplant": Command("lib_layerdiffuse.cli.transplant", "a checkpoint that keeps a method's alpha"),
     "page": Command("lib_layerdiffuse.page.cli", "the same in the browser"),

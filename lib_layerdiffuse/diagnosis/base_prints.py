@@ -84,7 +84,7 @@ def drift_of(modules: Mapping[str, nn.Module], base: str, folders: Iterable[Path
 
 
 def plain_weight(modules: Mapping[str, nn.Module], name: str) -> Tensor | None:
-    """A parameter by its name, as it was before a WebUI's LoRAs; None where there is none that holds plain numbers."""
+    """A parameter [...] by name, as it was before a WebUI's LoRAs; None where there is none of plain numbers."""
     path, _, own = name.rpartition(".")
     module = modules.get(path)
     backup = getattr(module, "network_weights_backup", None)  # of the WebUI's built-in Lora
@@ -101,7 +101,7 @@ def sampled(tensor: Tensor) -> np.ndarray:
 
 
 def print_of(base: str, title: str, tensors: Iterable[tuple[str, Tensor]]) -> BasePrint:
-    """The print of a base's network from its named parameters: all that have two dimensions or more."""
+    """The print of a base's network from its named parameters [...]: all that have two dimensions or more."""
     samples, sizes = {}, {}
     for name, tensor in tensors:
         if tensor.ndim > 1 and tensor.is_floating_point():

@@ -24,6 +24,8 @@ PLAIN = re.compile(
 SOFT = frozenset("aurora cloud clouds flames fog haze mist nebula smoke steam tulle vapor vapour veil".split())
 DISTILLED = frozenset(("lightning", "lcm", "turbo", "hyper", "dmd", "tcd", "schnell", "pcm", "distill"))
 FAR_TUNED = frozenset(("illustrious", "noob", "pony", "animagine", "kohaku", "nai", "wai", "vpred"))
+PREPOSITION = r"(?:in|on|at|by|under|before|among|inside|near|over|through)"
+SCENE = re.compile(rf"\s*\b{PREPOSITION}\s+(?:[\w-]+\s+){{0,3}}(?:{'|'.join(sorted(PLACES))})\b", re.IGNORECASE)
 WORD = re.compile(r"[a-z]+")
 
 
@@ -41,3 +43,8 @@ def named_place(text: str) -> str:
 def names_soft_things(text: str) -> bool:
     """Whether a text asks for something that is half transparent all over."""
     return any(word in SOFT for word in words_of(text))
+
+
+def without_place(text: str) -> str:
+    """A prompt without the scene that a thing is in: "a cat in a dark forest" is "a cat"; else as it is."""
+    return SCENE.sub("", text).strip(" ,.") if SCENE.search(text) else text
