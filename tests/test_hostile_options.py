@@ -39,7 +39,8 @@ HOSTILE = (
 )  # fmt: skip
 NEEDED = {
     "generate": ["a cat"], "words": [], "methods": [], "page": [], "export": ["fine.png"],
-    "scene": ["scene.json"],
+    "scene": ["scene.json"], "diagnose": ["a cat"], "cut": ["fine.png", "fine.png", "--out", "out"],
+    "fingerprint": ["set.safetensors", "--out", "out"],
     "transplant": ["set.safetensors", "set.safetensors", "--layer-file", "set.safetensors", "--out", "out"],
     "train prepare": [".", "--out", "out"], "train pack": ["set.safetensors", "--out", "out.zip"],
     "train nearest": ["set.safetensors", "."],
@@ -109,6 +110,7 @@ def nothing_heavy(place, monkeypatch):
         monkeypatch.setattr(training_commands, name, reached)
     monkeypatch.setattr(nearest, "prepare", reached)
     monkeypatch.setattr("lib_layerdiffuse.sets.formats.save_set", reached)
+    monkeypatch.setattr("lib_layerdiffuse.core.picture.cutting.cut", reached)
     monkeypatch.setattr(control_commands, "load_pipeline", CACHED["load_pipeline"])
     monkeypatch.setattr(control_commands, "train_controlnet", reached)
 

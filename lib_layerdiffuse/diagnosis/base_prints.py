@@ -89,7 +89,9 @@ def plain_weight(modules: Mapping[str, nn.Module], name: str) -> Tensor | None:
     module = modules.get(path)
     backup = getattr(module, "network_weights_backup", None)  # of the WebUI's built-in Lora
     tensor = backup if isinstance(backup, Tensor) and own == "weight" else getattr(module, own, None)
-    return tensor if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.is_meta else None
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
+        return None
+    return tensor if tensor.element_size() > 1 else None  # 8 bits round by about as much as a tuning changes
 
 
 def sampled(tensor: Tensor) -> np.ndarray:

@@ -72,6 +72,7 @@ def test_loras_in_the_weights_do_not_count(tmp_path) -> None:
     layer.network_weights_backup = None
     assert drift_of(modules, "sd15", [tmp_path]) > 1
     assert drift_of(modules, "sdxl", [tmp_path]) is None
+    assert drift_of({"middle.proj": layer.to(torch.float8_e4m3fn)}, "sd15", [tmp_path]) is None
     assert drift_of({"middle.proj": nn.Linear(32, 16, device="meta")}, "sd15", [tmp_path]) is None
 
 

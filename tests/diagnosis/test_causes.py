@@ -57,6 +57,7 @@ def test_a_fault_is_seen_by_its_row_alone(fault) -> None:
 @pytest.mark.parametrize("base", ["sd15", "sdxl", "flux", "demo"])
 def test_usual_settings_of_a_base_are_no_fault(base) -> None:
     facts = Facts(base, "a cat", guidance=Facts(base).usual_guidance, steps=20)
+    assert not causes_of(replace(facts, drift=0.002), "haze")
     own = replace(facts, prediction={"demo": "v_prediction", "flux": "const"}.get(base, "epsilon"))
     assert not any(causes_of(own, verdict.name) for verdict in VERDICTS)
 
