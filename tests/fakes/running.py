@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,9 @@ from fakes.jobs import Img2Img, Txt2Img
 from fakes.processing import process_images, run_closing
 from fakes.webui import WebUI
 from lib_layerdiffuse.core.methods import Method
-from lib_layerdiffuse.core.picture.verdicts import VERDICTS
 from lib_layerdiffuse.form.arguments import ARGUMENTS
 
 IMAGE_ARGUMENTS = {"foreground": "fg_image", "background": "bg_image", "blended": "blend_image"}
-SENTENCES = "|".join(re.escape(verdict.sentence) for verdict in VERDICTS)
-DIAGNOSIS = re.compile(f"(?=(?:[0-9]+ of [0-9]+ pictures: )?(?:{SENTENCES}))")
 OTHER = {"sd15": "sdxl", "sdxl": "sd15"}
 FLUX = ("flux", "schnell")  # on Forge alone
 
@@ -87,18 +83,8 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """What the API's info tells the user, but for the diagnosis: decoders of random numbers make hazes."""
-        return self._told[0].removesuffix("; ")
-
-    @property
-    def diagnosis(self) -> str:
-        """What the API's info tells of pictures whose alpha failed; the last of all notes."""
-        return "".join(self._told[1:])
-
-    @property
-    def _told(self) -> list[str]:
-        """Notes, and from the diagnosis on."""
-        return DIAGNOSIS.split(self.parameters.get("layerdiffusion_note", ""), maxsplit=1)
+        """What the API's info tells the user."""
+        return self.parameters.get("layerdiffusion_note", "")
 
 
 def positional(**layer: Any) -> list[Any]:

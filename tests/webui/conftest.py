@@ -1,5 +1,16 @@
 """Fixtures of the WebUI's tests."""
 
+from __future__ import annotations
+
+import pytest
 from fakes.fixtures import a1111, before_image_saved, flavour, forge, layers, make_webui, sd15, sdxl
+
+
+@pytest.fixture(autouse=True)
+def no_diagnosis(request, monkeypatch):
+    """Decoders of random numbers make hazes, of which only the diagnosis' own tests want to hear."""
+    if "test_diagnosis" not in request.node.nodeid:
+        monkeypatch.setattr("lib_layerdiffuse.webui.diagnosing.diagnose", lambda *_arguments: None)
+
 
 __all__ = ["a1111", "before_image_saved", "flavour", "forge", "layers", "make_webui", "sd15", "sdxl"]

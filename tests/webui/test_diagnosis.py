@@ -18,10 +18,10 @@ def test_a_failed_alpha_is_told_once_with_its_causes(make_webui, flavour) -> Non
     webui = make_webui(flavour, "sd15")
     outcome = run(webui, {**layer_of(FG), "weight": 0.2}, prompt="a cat <lora:one:1> on a beach", steps=1, n_iter=2)
     assert all(AlphaFigures.of(image).verdict is verdicts.HAZE for image in outcome.pictures)
-    assert outcome.diagnosis.startswith("2 of 2 pictures: ") and not outcome.note
+    assert outcome.note.startswith("2 of 2 pictures: ")
     for text in ("Weight is 0.2: set it to 1", "the prompt loads one", "there were 1 steps: try 20 or more"):
-        assert text in outcome.diagnosis
-    assert "beach" not in outcome.diagnosis  # three causes are enough
+        assert text in outcome.note
+    assert "beach" not in outcome.note  # three causes are enough
     comments = [line for line in outcome.processed.comments.splitlines() if "haze" in line]
     assert len(comments) == 1
     assert not any("haze" in image.info.get("parameters", "") for image in outcome.pictures)
@@ -30,13 +30,13 @@ def test_a_failed_alpha_is_told_once_with_its_causes(make_webui, flavour) -> Non
 def test_good_alpha_gets_no_comment(make_webui, monkeypatch) -> None:
     monkeypatch.setattr(verdicts, "VERDICTS", (verdicts.OPAQUE, verdicts.EMPTY))  # for the decoder makes hazes
     outcome = run(make_webui("a1111", "sd15"), {**layer_of(FG), "weight": 0.2}, steps=1)
-    assert not outcome.diagnosis and not outcome.processed.comments
+    assert not outcome.note and not outcome.processed.comments
 
 
 def test_an_opaque_start_picture_is_named(make_webui) -> None:
     webui = make_webui("a1111", "sd15")
     outcome = run(webui, layer_of(FG), init_images=[picture(alpha=False)], denoising_strength=0.3, steps=20)
-    assert "the start picture has no transparency of its own" in outcome.diagnosis
+    assert "the start picture has no transparency of its own" in outcome.note
 
 
 def test_a_checkpoint_far_from_its_base_is_told_how_far(make_webui, layers) -> None:
@@ -49,5 +49,5 @@ def test_a_checkpoint_far_from_its_base_is_told_how_far(make_webui, layers) -> N
         outcome = run(webui, layer_of(FG), steps=20)
     finally:
         path.unlink()
-    assert re.search(r"weights are 50% away from its base's", outcome.diagnosis)
-    assert "its base's" not in run(webui, layer_of(FG), steps=20).diagnosis
+    assert re.search(r"weights are 50% away from its base's", outcome.note)
+    assert "its base's" not in run(webui, layer_of(FG), steps=20).note
