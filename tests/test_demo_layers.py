@@ -13,7 +13,7 @@ from lib_layerdiffuse.standalone.settings import GenerateSettings
 from lib_layerdiffuse.training.layers_report import SetPainter, held_out_prompts, report_on
 
 LAYERED = [method for method in methods_for("demo") if len(method.frames) > 1]
-SETS = 8
+SETS = 4
 # medians, dB, of a few sets; of 64 they are 19.3 and more, 23.9 and 16.5 (docs/demo-model.md: the last misses its aim)
 BARS = {"composite_psnr": 17.5, "background_kept_psnr": 21, "foreground_kept_psnr": 14.5}
 BETTER = 4  # dB than plain pictures of the same prompts and seeds

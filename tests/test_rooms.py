@@ -28,9 +28,9 @@ STOREYS = (
     ("__main__",),
 )
 CORE_STOREYS = (
-    ("errors", "memory", "modes"),
+    ("errors", "memory", "modes", "values"),
     ("bases",),
-    ("methods", "rows"),
+    ("methods", "rows", "stopping"),
     ("picture", "files"),
     ("codec", "offsets"),
     ("sharing",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .bases import ALPHAVAE, BASES, SD_HUB, CodecFiles, Hub
@@ -12,7 +12,6 @@ from .modes import MODES
 
 FOREGROUND, BACKGROUND, BLENDED = "foreground", "background", "blended"
 OFFSETS, ATTENTION_SHARING, LORA = "offsets", "attention sharing", "LoRA"
-LAST_TIMESTEP = 999
 
 
 @dataclass(frozen=True)
@@ -344,14 +343,19 @@ def check_base(method: Method, base: str) -> None:
     )
 
 
-def check_images(method: Method, given: Sequence[str]) -> None:
+def check_images(method: Method, given: Collection[str]) -> None:
     """InputError unless every picture that the method needs is given."""
-    missing = [name for name in method.images if name not in given]
+    refuse_missing(f"method {method.id}", method.images, given, "a method that needs none")
+
+
+def refuse_missing(what: str, needed: Sequence[str], given: Collection[str], other: str) -> None:
+    """InputError where `what` needs pictures of frames that are not given; `other` needs none."""
+    missing = [frame for frame in needed if frame not in given]
     if missing:
         raise InputError(
-            f"no {' and no '.join(missing)} image for method {method.id}",
-            f"{' and '.join(method.images)} image",
-            f"give the {' and the '.join(missing)} image, or choose a method that needs none",
+            f"no {' and no '.join(missing)} image for {what}",
+            f"{' and '.join(needed)} image",
+            f"give the {' and the '.join(missing)} image, or choose {other}",
         )
 
 
@@ -370,21 +374,6 @@ def own_prompt(extra: str, prompt: str) -> str:
     """ "<extra>, <prompt>"; the prompt as it is where there is no extra one."""
     text = extra.strip()
     return f"{text}, {prompt}" if text else prompt
-
-
-def stop_timestep(stop_at: float) -> float:
-    """The timestep at and below which the UNet is the plain one: 999 * (1 - stop_at); never for 1, always for 0."""
-    return stop_limit(stop_at, LAST_TIMESTEP * (1 - stop_at))
-
-
-def stop_limit(stop_at: float, value: float) -> float:
-    """`value`, with the two ends of the slider free of rounding: samplers may leave the trained range by a little.
-
-    InputError outside of it.
-    """
-    if not 0 <= stop_at <= 1:
-        raise InputError(f"stop at {stop_at}", "a number from 0 to 1", "choose 1 to never stop")
-    return {0.0: math.inf, 1.0: -math.inf}.get(float(stop_at), value)
 
 
 def _plain(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..core.errors import InputError
+from ..core.values import is_text
 
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes
 SHOWN = 60  # characters of a refused value that a message repeats
@@ -133,11 +134,6 @@ def checked_text(name: str, value: Any, optional: bool = False) -> Any:
     if not is_text(value):
         raise InputError(f"{name} with bytes that are no text", "text in UTF-8", f"write {name} anew")
     return value
-
-
-def is_text(value: str) -> bool:
-    """Whether a str is text throughout: the shell's undecodable bytes arrive as lone surrogates."""
-    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def checked_path(name: str, value: Any, optional: bool = True) -> Any:

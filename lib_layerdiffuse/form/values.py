@@ -18,6 +18,7 @@ from ..core.methods import method_at
 from ..core.picture.sizes import MOST_SIDE, ready
 from ..sets.chains import SEED_LIKE_SET
 from .ranges import is_number
+from .ranges import shown as told
 from .ways import find_way
 
 SWITCH_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
@@ -45,7 +46,7 @@ class Argument(Protocol):
 
 def shown(raw: Any) -> str:
     """A short phrase for an error message, on one line; long texts and binary data are cut."""
-    text = " ".join(repr(raw).split())
+    text = " ".join(told(raw).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -77,7 +78,7 @@ def parse_number(argument: Argument, raw: Any) -> float:
         raise refuse(argument, raw, expected)
     try:
         number = float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of a whole number that no float holds
         raise refuse(argument, raw, expected) from None
     if not math.isfinite(number) or not argument.minimum <= number <= argument.maximum:
         raise refuse(argument, raw, expected)

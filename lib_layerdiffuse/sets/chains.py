@@ -8,7 +8,7 @@ from numbers import Integral
 
 from ..core.bases import BASES
 from ..core.errors import BaseMismatchError, InputError
-from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, find_method
+from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, Method, find_method, refuse_missing
 
 FRAMES = (FOREGROUND, BACKGROUND, BLENDED)  # in the order in which a user reads them
 MAX_SEED = 2**32 - 1
@@ -274,13 +274,7 @@ def layer_prompt(own: str, shared: str) -> str:
 
 def check_given(chain: Chain, given: Collection[str]) -> None:
     """InputError unless every picture that the user must give is given."""
-    missing = [frame for frame in chain.images if frame not in given]
-    if missing:
-        raise InputError(
-            f"no {' and no '.join(missing)} image for chain {chain.id}",
-            f"{' and '.join(chain.images)} image",
-            f"give the {' and the '.join(missing)} image, or choose chain joint, which needs none",
-        )
+    refuse_missing(f"chain {chain.id}", chain.images, given, "chain joint, which needs none")
 
 
 def check_seed(name: str, seed: int, least: int) -> None:

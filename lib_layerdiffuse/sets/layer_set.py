@@ -6,10 +6,8 @@ and sets never change: use `dataclasses.replace`, and pictures may be shared.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from ..core.errors import InputError
 from ..core.methods import BACKGROUND, BLENDED, FOREGROUND
 from ..core.picture.alpha import rgba_array
 from ..core.picture.sizes import MOST_SIDE
+from ..core.values import is_finite, is_text
 
 PLAIN = "layer"
 ROLES = (BACKGROUND, FOREGROUND, BLENDED, PLAIN)
@@ -52,7 +51,7 @@ class Layer:
             object.__setattr__(self, side, _checked_whole(f"{side} of {self.title}", getattr(self, side), FURTHEST))
         if self.seed is not None:
             object.__setattr__(self, "seed", _checked_whole(f"seed of {self.title}", self.seed, 2**64))
-        if not _is_number(self.opacity) or not 0 <= self.opacity <= 1:
+        if not is_finite(self.opacity) or not 0 <= self.opacity <= 1:
             raise InputError(f"opacity {self.opacity!r} of {self.title}", "a number from 0 to 1", "correct it")
         if self.role not in ROLES:
             raise InputError(f"role {self.role!r} of {self.title}", f"one of {', '.join(ROLES)}", "choose one of them")
@@ -235,19 +234,15 @@ def _check_layers(layers: Sequence[Any]) -> None:
 
 def _checked_text(what: str, text: object, longest: int) -> str:
     """A text that UTF-8 can hold, without zeros."""
-    if not isinstance(text, str) or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not isinstance(text, str) or not is_text(text):
         raise InputError(f"{what} {str(text)[:SHOWN]!r}", "a text", "correct it")
     if len(text) > longest:
         raise InputError(f"{what} of {len(text)} characters", f"at most {longest}", "shorten it")
     return text
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _checked_whole(what: str, value: Any, most: int) -> int:
     """`value` as a plain int from -most to most."""
-    if not _is_number(value) or value != int(value) or abs(value) > most:
+    if not is_finite(value) or value != int(value) or abs(value) > most:
         raise InputError(f"{what} {str(value)[:SHOWN]}", f"a whole number from {-most} to {most}", "correct it")
     return int(value)

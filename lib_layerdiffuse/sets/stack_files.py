@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from PIL import Image
 
 from ..core.errors import InputError
 from ..core.picture.sizes import MOST_SIDE, check_pixels
+from ..core.values import is_finite
 from ..files.whole_files import write_whole
 from .layer_set import LONGEST_NAME, LONGEST_PROMPT, MOST_LAYERS, ROLES
 from .stack import Stack, StackLayer, StackState
@@ -40,10 +40,6 @@ def is_side(value: Any) -> TypeGuard[int]:
     return is_whole(value) and 1 <= value <= MOST_SIDE
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def is_text(longest: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and len(value) <= longest
 
@@ -52,13 +48,13 @@ RULES: dict[str, Callable[[Any], bool]] = {
     "name": is_text(LONGEST_NAME),
     "left": is_whole,
     "top": is_whole,
-    "scale": is_number,
-    "opacity": is_number,
+    "scale": is_finite,
+    "opacity": is_finite,
     "visible": lambda value: isinstance(value, bool),
     "role": lambda value: value in ROLES,
     "prompt": is_text(LONGEST_PROMPT),
     "seed": lambda value: value is None or is_whole(value),
-    "weight": is_number,
+    "weight": is_finite,
 }
 
 

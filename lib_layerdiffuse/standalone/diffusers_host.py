@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ from ..unet.method_kinds import OnUnet, read_method
 from .controlnet_files import checked_file, read_controlnet
 from .controlnet_run import control_on_unet, control_picture
 from .diagnosing import diagnosis_of
-from .families import family_of
+from .families import family_of, image_to_image
 from .full_memory import out_of_memory_advice
 from .given_images import GivenImages, given_layers
 from .infotext import parameters_text
@@ -54,11 +53,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IMAGE_TO_IMAGE = {
-    "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
-    "FluxPipeline": "FluxImg2ImgPipeline",
-}
 SAMPLING_SHARE = 0.8  # of the work on a picture, for the progress bar; the rest is decoding
 
 
@@ -378,19 +372,6 @@ class _Run:
         if steps > 1 and plan.method is not None:
             text = f"{' and '.join(plan.method.frames)}, step {plan.step + 1} of {steps}: {text}"
         self.watchers.report(done, text)
-
-
-def image_to_image(pipeline: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The image-to-image pipeline of the same parts, and those of the arguments that it knows."""
-    import diffusers
-
-    kind = getattr(diffusers, IMAGE_TO_IMAGE[type(pipeline).__name__])
-    known = signature(kind.__init__).parameters
-    options = {name: value for name, value in pipeline.config.items() if name in known and not name.startswith("_")}
-    made = kind(**{**options, **{name: part for name, part in pipeline.components.items() if name in known}})
-    made.set_progress_bar_config(disable=True)
-    wanted = signature(made.__call__).parameters
-    return made, {name: value for name, value in arguments.items() if name in wanted}
 
 
 def _bytes(pixels: torch.Tensor) -> np.ndarray:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
 
 from ..core.bases import BASES, TRANSFORMER, UNET
-from ..core.methods import stop_limit, stop_timestep
+from ..core.stopping import stop_limit, stop_timestep
 from .settings import SIZE_STEP, GenerateSettings
 
 PATCH = 2  # places of the latent to a side of one of Flux's tokens
@@ -19,6 +20,12 @@ DEV = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, 
 NOT_GUIDED = (
     "guidance is not used: the checkpoint has none, as Flux.1 schnell; the layer files were made for Flux.1 dev"
 )
+
+IMAGE_TO_IMAGE = {
+    "StableDiffusionPipeline": "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionXLPipeline": "StableDiffusionXLImg2ImgPipeline",
+    "FluxPipeline": "FluxImg2ImgPipeline",
+}
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -123,3 +130,16 @@ FAMILIES = {
         takes_controlnet=False,
     ),
 }
+
+
+def image_to_image(pipeline: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The image-to-image pipeline of the same parts, and those of the arguments that it knows."""
+    import diffusers
+
+    kind = getattr(diffusers, IMAGE_TO_IMAGE[type(pipeline).__name__])
+    known = signature(kind.__init__).parameters
+    options = {name: value for name, value in pipeline.config.items() if name in known and not name.startswith("_")}
+    made = kind(**{**options, **{name: part for name, part in pipeline.components.items() if name in known}})
+    made.set_progress_bar_config(disable=True)
+    wanted = signature(made.__call__).parameters
+    return made, {name: value for name, value in arguments.items() if name in wanted}

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ..core.memory import is_roomy
-from ..core.methods import Method, stop_timestep
+from ..core.methods import Method
+from ..core.stopping import stop_timestep
 from ..unet.ldm_keys import unet_modules
 from ..unet.method_kinds import Conditions, OnUnet, put_method
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lib_layerdiffuse.core import methods
+from lib_layerdiffuse.core import methods, stopping
 from lib_layerdiffuse.core.bases import FLUX_HUB
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
 from lib_layerdiffuse.core.methods import METHODS, find_method, frame_prompts, round_up_batch
@@ -146,11 +146,11 @@ def test_images_and_input_channels():
 
 
 def test_stop_at_timestep():
-    assert methods.stop_timestep(0.25) == pytest.approx(749.25)
-    assert methods.stop_timestep(1.0) == -math.inf
-    assert methods.stop_timestep(0.0) == math.inf
+    assert stopping.stop_timestep(0.25) == pytest.approx(749.25)
+    assert stopping.stop_timestep(1.0) == -math.inf
+    assert stopping.stop_timestep(0.0) == math.inf
     with pytest.raises(InputError):
-        methods.stop_timestep(1.5)
+        stopping.stop_timestep(1.5)
 
 
 def test_rows_are_frozen_and_unique():

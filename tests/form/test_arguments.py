@@ -260,3 +260,14 @@ def test_the_description_covers_every_argument():
 def test_the_table_needs_neither_torch_nor_gradio():
     code = "import sys, lib_layerdiffuse.form.arguments; sys.exit(bool({'torch', 'gradio'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["fg_seed", "weight", "passes", "method", "enabled", "fg_additional_prompt"])
+def test_whole_numbers_that_no_float_holds_are_refused_like_any_other(name):
+    with pytest.raises(InputError, match=name):
+        parse_mapping({name: 10**400})
+
+
+def test_a_number_with_more_digits_than_python_prints_is_refused_too():
+    with pytest.raises(InputError, match="weight = a int of many digits"):
+        parse_mapping({"weight": 10**5000})

@@ -152,6 +152,7 @@ def test_layers_share_the_seed_of_their_set_unless_they_have_one():
     assert [step.seeds_of(0) for step in steps] == [(5,), (5,), (70,)]
     assert [step.seeds_of(3) for step in steps] == [(8,), (8,), (73,)]
     assert planned("joint", seed=MAX_SEED)[0].seeds_of(1) == (0,)
+    assert planned("joint", seed=5, seeds={"background": 0})[-1].seeds_of(0) == (0,)  # a seed like any other
 
 
 def test_seeds_of_frames_that_are_made_together_count_as_those_of_the_single_method():

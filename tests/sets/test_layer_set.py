@@ -98,6 +98,19 @@ def test_what_covers_the_canvas_makes_it_opaque():
         assert not LayerSet(6, 5, [replace(wall, **change)]).is_opaque
 
 
+def test_one_clear_place_is_enough_not_to_be_opaque():
+    wall = Image.new("RGBA", (6, 5), "red")
+    wall.putpixel((5, 4), (255, 0, 0, 0))
+    assert not LayerSet(6, 5, [Layer("wall", wall)]).is_opaque
+
+
+def test_what_does_not_show_is_not_among_the_visible():
+    hidden, gone, seen = (
+        Layer("x", noise(), visible=show, opacity=o) for show, o in ((False, 1), (True, 0), (True, 0.1))
+    )
+    assert LayerSet(6, 5, [hidden, gone, seen]).visible == (seen,)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -112,6 +125,8 @@ def test_what_covers_the_canvas_makes_it_opaque():
         ({"top": 10**9}, "whole number"),
         ({"seed": "1"}, "whole number"),
         ({"opacity": 1.01}, "from 0 to 1"),
+        ({"opacity": 10**400}, "from 0 to 1"),
+        ({"left": -(10**400)}, "a whole number"),
         ({"opacity": float("nan")}, "from 0 to 1"),
         ({"opacity": True}, "from 0 to 1"),
         ({"role": "top"}, "background, foreground, blended, layer"),

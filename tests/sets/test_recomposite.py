@@ -108,3 +108,21 @@ def test_the_file_blends_to_the_picture_in_another_program(options):
 def test_the_blended_picture_may_be_left_out(tmp_path):
     saved = save_set(true_set(), tmp_path, "a", "ora", SaveOptions(keep_blended=False))
     assert read_set(saved.path).blended is None and saved.notes == ()
+
+
+@pytest.mark.filterwarnings("error")  # dividing by an alpha of 0 is one
+def test_colours_are_solved_for_the_opacity_and_left_alone_where_nothing_shows():
+    made = true_set(opacity=0.5)
+    alpha = np.array(made.layers[1].picture.getchannel("A")) / 510
+    clear = alpha == 0
+    blended = np.array(made.blended)
+    blended[clear, :3] ^= 255  # what was painted there is not what lies below
+    made = replace(made, blended=Image.fromarray(blended))
+    before, solved = (np.asarray(layers.layers[-1].picture) for layers in (made, recomposited(made).layer_set))
+    assert clear.any() and np.array_equal(before[clear], solved[clear]) and not np.array_equal(before, solved)
+    ground, wanted = (np.asarray(image)[..., :3].astype(float) for image in (made.layers[0].picture, made.blended))
+    alpha = alpha[..., None]
+    exact = (wanted - ground * (1 - alpha)) / np.maximum(alpha, 1e-9)
+    inside = (exact >= 0) & (exact <= 255) & (alpha > 0)
+    shown = np.rint(solved[..., :3] * alpha + ground * (1 - alpha))
+    assert inside.any() and np.array_equal(shown[inside], wanted[inside])

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.sets.layer_set import MOST_LAYERS
-from lib_layerdiffuse.sets.stack import HISTORY_STEPS, PaintRequest, Stack, StackState, bytes_of, paint_all
+from lib_layerdiffuse.sets.stack import HISTORY_STEPS, PaintRequest, Stack, StackLayer, StackState, bytes_of, paint_all
 
 SIZE = (48, 40)
 
@@ -319,3 +319,16 @@ def test_states_never_change(stack):
     stack.replace_picture(keys(stack)[2], Image.new("RGBA", (3, 3), "red"))
     assert state.composite().tobytes() == pixels
     assert replace(state, width=50) != state
+
+
+def test_a_layer_that_is_not_scaled_keeps_every_value_even_where_it_is_clear():
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (5, 6, 4), dtype=np.uint8))
+    picture.putpixel((0, 0), (10, 20, 30, 0))
+    layer = StackLayer(1, "x", picture)
+    assert layer.laid().picture.tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_a_layer_has_at_least_one_pixel(scale):
+    layer = StackLayer(1, "x", Image.new("RGBA", (3, 30), "red"), scale=scale)
+    assert layer.laid().picture.size == layer.size == (max(1, round(3 * scale)), max(1, round(30 * scale)))

@@ -11,17 +11,24 @@ from lib_layerdiffuse.standalone.run_plan import Plan
 from lib_layerdiffuse.standalone.settings import MAX_SEED, GenerateSettings
 
 
+def plan_of(method: str | None, **settings) -> Plan:
+    """A run's plan."""
+    row = find_method(method) if method else None
+    return Plan(GenerateSettings("a cat", **settings), row, course=Course(row, CHAINS.get(method)))
+
+
 def seeds(method: str | None, **settings) -> list[int]:
     """Seeds of all rows of a run, in order."""
-    row = find_method(method) if method else None
-    plan = Plan(GenerateSettings("a cat", **settings), row, course=Course(row, CHAINS.get(method)))
-    return [seed for job in plan.jobs() for seed in job.seeds]
+    return [seed for job in plan_of(method, **settings).jobs() for seed in job.seeds]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 @pytest.mark.parametrize(("method", "frames"), [(None, 1), ("sd15_joint", 3), ("sd15_fg2bg", 2)])
 def test_seeds_go_on_over_batches_and_frames(method, frames, batch) -> None:
-    assert seeds(method, count=4, seed=7, batch=batch) == list(range(7, 7 + 4 * frames))
+    drawn = seeds(method, count=4, seed=7, batch=batch)
+    assert drawn == list(range(7, 7 + 4 * frames))
+    # what a picture's parameters say, so that the set can be made again
+    assert [plan_of(method, seed=7).set_seed(group) for group in range(4)] == drawn[::frames]
 
 
 def test_seeds_begin_anew_after_the_last_one() -> None:

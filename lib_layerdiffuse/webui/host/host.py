@@ -19,9 +19,9 @@ from torch import nn
 from ...core.bases import BASES
 from ...core.codec.codec import VaeLatent, to_vae_space
 from ...core.errors import BaseMismatchError, InputError
-from ...core.methods import stop_limit, stop_timestep
 from ...core.offsets.offsets import plain_shape
 from ...core.sharing.attention_sharing import origin
+from ...core.stopping import stop_limit, stop_timestep
 from .chosen import chosen_base
 from .modules import has_module, host_module, option
 from .row_map import Row, step_rows
