@@ -269,7 +269,7 @@ class FluxHost(ForgeFamily):
         return "a checkpoint without guidance, as Flux.1 schnell: the layer files were made for Flux.1 dev"
 
     def check_schedule(self, p: Any) -> None:
-        """Automatic takes places in Flux's schedule for levels there, down to a level of 0, by which a step divides."""
+        """InputError where Automatic takes places in the schedule for levels: down to 0, by which a step divides."""
         levels = getattr(p.sampler, "get_sigmas", None)  # samplers that count in timesteps have none
         found = None if levels is None else levels(p, p.steps)
         if found is not None and len(found) > 1 and float(found[:-1].min()) <= 0:
