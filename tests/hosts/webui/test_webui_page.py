@@ -14,7 +14,7 @@ import pytest
 from cases import difference
 from client import is_transparent, layered, same
 from PIL import Image, ImageDraw
-from webui_page import PATIENCE, PREFIX, RECOMMENDED, SEED, read
+from webui_page import PATIENCE, PREFIX, RECOMMENDED, SAMPLERS, SEED, read
 
 from lib_layerdiffuse.core.methods import find_method
 
@@ -93,10 +93,12 @@ def test_pasting_the_infotext_restores_the_settings(page):
     tab.fill("#txt2img_prompt textarea", made.text["parameters"])
     tab.click("#txt2img_tools #paste")
     tab.wait_for_function(f"() => document.querySelector('#txt2img_seed input').value === '{SEED}'")
+    tab.wait_for_function("() => !document.querySelector('#txt2img_prompt textarea').value.includes('Steps: ')")
     tab.wait_for_selector(f"#{PREFIX}_weight")
     assert page.is_enabled()
     assert page.value(f"{PREFIX}_weight") == 0.8 and page.value(f"{PREFIX}_ending_step") == 0.9
     again = page.generate()
+    assert again.text["parameters"] == made.text["parameters"]
     assert np.array_equal(np.asarray(again), np.asarray(made))
 
     plain = re.sub(r", layerdiffusion_\w+: (\"[^\"]*\"|[^,]*)", "", made.text["parameters"])
@@ -228,7 +230,11 @@ def test_the_plain_picture_is_the_same_by_page_and_api_and_after_all_that(page, 
     page.fill_in("a red apple", seed=SEED)
     shown = page.generate()
     fields = RECOMMENDED[page.base]
-    choices = {"prompt": "a red apple", "negative_prompt": "", "seed": SEED, "sampler_name": "DDIM", **fields}
+    choices = {"prompt": "a red apple", "negative_prompt": "", "seed": SEED, **fields}
+    choices["sampler_name"] = SAMPLERS[page.base]
+    if page.base == "flux":
+        guidance = re.search(r"Distilled CFG Scale: ([\d.]+)", page.infotext())[1]
+        choices |= {"scheduler": "Simple", "distilled_cfg_scale": float(guidance)}
     by_api = client.txt2img(**choices).images[0]
     assert np.array_equal(np.asarray(shown.convert("RGB")), np.asarray(by_api))  # Forge hides text in an opaque alpha
     page.enable(True)
