@@ -81,8 +81,8 @@ def test(arguments: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYRIGHT_PYTHON_GLOBAL_NODE", "0")
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen([str(PYTHON), *PYRIGHT], cwd=ROOT, text=True, encoding="utf-8", **pipes) as checking:
+    command, pipe, same = [str(PYTHON), *PYRIGHT], subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(command, cwd=ROOT, text=True, encoding="utf-8", stdout=pipe, stderr=same) as checking:
         try:
             run("-m", "pytest", *(arguments or ALL_TESTS))
         finally:

@@ -161,7 +161,7 @@ def add_options(parser: argparse.ArgumentParser, title: str, options: tuple[Opti
 
 def _number_or_name(option: Option) -> dict[str, Any]:
     """What argparse is told of an option whose row does not say it: a number in its range, or a name."""
-    if option.more.get("action") in ("store_true", "store_false") or "choices" in option.more:
+    if "action" in option.more or "choices" in option.more:
         return {}
     rule = NUMBER_RULES.get(option.name)
     if rule is None:
