@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .words import DISTILLED, FAR_TUNED, named_place, names_soft_things, words_of
 
 TAG = re.compile(r"<\s*(lora|lyco|lycoris|hypernet)\s*:\s*([^:>]+)", re.IGNORECASE)
+SHORT = 5  # letters of a word that others may begin with by chance
 ANY_TAG = re.compile(r"<\w+:[^>]+>")
 USUAL_GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
 
@@ -72,5 +73,6 @@ class Facts:
 
 
 def first_of(known: frozenset[str], text: str) -> str:
-    """The first word of a text that is known, or begins with one that is; empty where none is."""
-    return next((word for word in words_of(text) if word.startswith(tuple(known))), "")
+    """The first word of a text that is known, or begins with a long one that is; empty where none is."""
+    long = tuple(word for word in known if len(word) > SHORT)  # "hyper" says nothing of "hyperrealism"
+    return next((word for word in words_of(text) if word in known or word.startswith(long)), "")

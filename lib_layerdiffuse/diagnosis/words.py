@@ -23,7 +23,7 @@ PLAIN = re.compile(
 # half transparent all over, as it should be
 SOFT = frozenset("aurora cloud clouds flames fog haze mist nebula smoke steam tulle vapor vapour veil".split())
 DISTILLED = frozenset(("lightning", "lcm", "turbo", "hyper", "dmd", "tcd", "schnell", "pcm", "distill"))
-FAR_TUNED = frozenset(("illustrious", "noob", "pony", "animagine", "kohaku", "nai", "wai", "vpred"))
+FAR_TUNED = frozenset(("illustrious", "noob", "noobai", "pony", "animagine", "kohaku", "nai", "wai", "vpred"))
 PREPOSITION = r"(?:in|on|at|by|under|before|among|inside|near|over|through)"
 SCENE = re.compile(rf"\s*\b{PREPOSITION}\s+(?:[\w-]+\s+){{0,3}}(?:{'|'.join(sorted(PLACES))})\b", re.IGNORECASE)
 WORD = re.compile(r"[a-z]+")

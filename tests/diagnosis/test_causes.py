@@ -127,3 +127,9 @@ def test_a_haze_is_no_fault_where_it_was_asked_for() -> None:
     assert diagnose(cases(FAILED["haze"], prompt="morning fog over nothing")) is None
     assert diagnose(cases(FAILED["opaque"], prompt="morning fog")).verdict is OPAQUE
     assert diagnose(cases(FAILED["empty"], prompt="<lora:fog:1> a cat")).verdict is EMPTY
+
+
+@pytest.mark.parametrize("name", ["hyperrealism_v3", "nailArt_xl", "waitingRoom", "ponytail"])
+def test_names_that_only_begin_like_known_ones_say_nothing(name):
+    facts = Facts("sdxl", checkpoint=name)
+    assert facts.distilled == "" and facts.far_tuned == ""
