@@ -6,6 +6,7 @@ import re
 
 from fakes.running import layer_of, picture, run
 
+from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.core.picture import verdicts
 from lib_layerdiffuse.core.picture.verdicts import AlphaFigures
@@ -51,3 +52,19 @@ def test_a_checkpoint_far_from_its_base_is_told_how_far(make_webui, layers) -> N
         path.unlink()
     assert re.search(r"weights are 50% away from its base's", outcome.note)
     assert "its base's" not in run(webui, layer_of(FG), steps=20).note
+
+
+def test_issue_145_a_picture_without_transparency_says_so(make_webui, monkeypatch) -> None:
+    original = TransparencyDecoder.decode
+
+    def decode(self, *arguments, **named):
+        result = original(self, *arguments, **named)
+        result[:, 3] = 1.0
+        return result
+
+    monkeypatch.setattr(TransparencyDecoder, "decode", decode)
+    outcome = run(make_webui("forge", "sd15"), layer_of(FG), batch_size=2, steps=20)
+    assert outcome.modes == ["RGBA"] * 2 and outcome.note.startswith(
+        "2 of 2 pictures: The picture is opaque everywhere"
+    )
+    assert "grey background" in outcome.note and "grey background" in outcome.processed.comments

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...core.errors import InputError, LayerDiffuseError
 from ...core.picture.hidden import with_hidden_colours
-from ...core.picture.verdicts import AlphaFigures
+from ...core.picture.verdicts import HAZE, AlphaFigures
 from ...diagnosis.diagnosis import ADVICE
 from ...form.arguments import LayerArguments
 from .. import files
@@ -127,7 +127,7 @@ class Selected:
     def finished(self, picture: Image.Image) -> Image.Image:
         """A joined picture, marked as ours."""
         verdict = AlphaFigures.of(picture).verdict
-        if verdict is not None:
+        if verdict is not None and verdict is not HAZE:  # what is joined may be a part of something soft
             self.note(f"{verdict.sentence} {ADVICE}")
         if picture.mode == "RGBA":  # in place: the script keeps this very object
             picture.paste(with_hidden_colours(picture, read_options().hidden_colours))
