@@ -9,9 +9,10 @@ from typing import Any
 
 from .. import api
 from ..core.modes import MODES
+from ..diagnosis.facts import USUAL_GUIDANCE
 from ..files.demo_folder import CONTROLNET
 from ..standalone.pictures import Pictures, Watchers
-from ..standalone.run_plan import GUIDANCE, own_size
+from ..standalone.run_plan import own_size
 from ..standalone.settings import GenerateSettings, ModelSettings
 from ..standalone.vocabulary import SCENES, Scene, read_scenes, read_things, unknown_word_hints
 from .turns import Turns
@@ -72,7 +73,7 @@ class PageModel:
     @property
     def defaults(self) -> Defaults:
         """Ordinary settings that suit the loaded model."""
-        return Defaults(guidance=GUIDANCE[self.base], size=own_size(self.base, self.pipeline.pipeline))
+        return Defaults(guidance=USUAL_GUIDANCE[self.base], size=own_size(self.base, self.pipeline.pipeline))
 
     @property
     def captions(self) -> list[str]:

@@ -14,6 +14,7 @@ from ..core.bases import BASES
 from ..core.errors import InputError
 from ..core.memory import free_bytes
 from ..core.methods import Method
+from ..diagnosis.facts import USUAL_GUIDANCE
 from ..form.frames import FRAMES
 from ..sets.chains import counted, plan_chain
 from ..unet.images import read_image
@@ -21,7 +22,6 @@ from .course import Course, checked_course, wishes_of
 from .families import Family, family_of
 from .settings import FILE_FIELDS, IMAGE_FIELDS, CompleteSettings, GenerateSettings
 
-GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
 VAE_TENSORS = 3  # full-size activations that a VAE's decoder holds at once: input, output and one between
 
 
@@ -226,7 +226,7 @@ def with_defaults(settings: GenerateSettings, base: str, pipeline: Any) -> Compl
     completed = {
         "width": settings.width or own,
         "height": settings.height or own,
-        "guidance": GUIDANCE[base] if settings.guidance is None else settings.guidance,
+        "guidance": USUAL_GUIDANCE[base] if settings.guidance is None else settings.guidance,
         "passes": min(settings.passes, BASES[base].orientations),
     }
     return CompleteSettings(**{field.name: getattr(settings, field.name) for field in fields(settings)} | completed)

@@ -22,7 +22,9 @@ def cases_of(job: Job, picture: Image.Image) -> list[Case]:
     state = host_module("shared").state
     if job.request.is_tile or getattr(state, "interrupted", False) or getattr(state, "skipped", False):
         return []
-    return [Case(AlphaFigures.of(picture), facts_of(job))]
+    figures = AlphaFigures.of(picture)
+    # of a good picture nobody looks at the job, whose start pictures take time to measure
+    return [Case(figures, Facts(job.run.host.base) if figures.verdict is None else facts_of(job))]
 
 
 def tell(job: Job) -> None:

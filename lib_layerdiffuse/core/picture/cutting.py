@@ -10,9 +10,8 @@ from PIL import Image
 
 from ..errors import InputError
 from .alpha import pad_rgb
-from .verdicts import FAINT
+from .verdicts import FAINT, INVISIBLE
 
-CLEAR = 2  # alpha of 255 up to which a place shows the background alone
 LEAST_SHARE = 0.02  # of the picture, that shows the background, or it is not known
 
 
@@ -36,10 +35,10 @@ def cut(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     if picture.shape[:2] != alpha.shape:
         got = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (picture.shape, alpha.shape))
         raise InputError(f"a picture and an alpha of {got}", "one size", "bring them to one size")
-    colours, clear = picture.astype(np.float32) / 255, alpha <= CLEAR
+    colours, clear = picture.astype(np.float32) / 255, alpha <= INVISIBLE
     if clear.mean() >= LEAST_SHARE:
         ground = pad_rgb(np.dstack([picture, np.where(clear, 255, 0).astype(np.uint8)]))
         share = np.maximum(alpha, FAINT)[..., None] / np.float32(255)
         solved = (colours - (1 - share) * ground) / share
-        colours = np.where((alpha > CLEAR)[..., None], solved, colours).clip(0, 1)
+        colours = np.where((alpha > INVISIBLE)[..., None], solved, colours).clip(0, 1)
     return np.dstack([(colours * 255).round().astype(np.uint8), alpha])
