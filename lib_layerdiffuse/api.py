@@ -23,11 +23,11 @@ from .standalone.settings import GenerateSettings, ModelSettings
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .diagnosis.findings import Finding
     from .sets.formats import Saved
     from .sets.layer_set import LayerSet
     from .sets.scene import Scene
     from .standalone.diffusers_host import DiffusersHost
-    from .standalone.find_out import Finding
     from .standalone.scenes import ScenePictures
 
 __all__ = [

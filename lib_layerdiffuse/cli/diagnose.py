@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ..diagnosis.findings import conclude
 from ..form.ranges import text_option
 from ..standalone.settings import GenerateSettings
 from . import options
@@ -12,7 +13,8 @@ from .generate import ProgressBar
 
 DESCRIPTION = (
     "Takes the options of `generate` and runs the job again, shorter, as it was and with one thing changed at a time: "
-    "weight, files, guidance, steps, sampler, prompt. Shows how much of the alpha is empty, half transparent, opaque."
+    "weight, files, guidance, steps, sampler, prompt. Shows how much of the alpha is empty, half transparent, opaque, "
+    "and what helped."
 )
 
 
@@ -37,4 +39,4 @@ def run(arguments: argparse.Namespace) -> None:
 
     with ProgressBar() as progress:
         findings = api.diagnose(settings, model=options.model_settings(arguments), progress=progress)
-    sys.stdout.writelines(f"{finding}\n" for finding in findings)
+    sys.stdout.writelines(f"{line}\n" for line in (*findings, conclude(findings)))

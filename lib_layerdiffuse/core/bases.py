@@ -151,6 +151,11 @@ class Base:
         return self.codec.encoder
 
     @property
+    def is_flow_matching(self) -> bool:
+        """Whether it was trained by flow matching, which few samplers are made for."""
+        return self.network == TRANSFORMER
+
+    @property
     def scale_factor(self) -> float:
         """Factor between the VAE's latents and the sampler's."""
         return self.latents.scale_factor

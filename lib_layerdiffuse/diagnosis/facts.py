@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .words import DISTILLED, FAR_TUNED, named_place, names_soft_things, words_of
+from .words import DISTILLED, FAR_TUNED, named_networks, named_place, names_soft_things, words_of
 
-TAG = re.compile(r"<\s*(lora|lyco|lycoris|hypernet)\s*:\s*([^:>]+)", re.IGNORECASE)
 SHORT = 5  # letters of a word that others may begin with by chance
 ANY_TAG = re.compile(r"<\w+:[^>]+>")
 USUAL_GUIDANCE = {"demo": 2.0, "sd15": 7.0, "sdxl": 7.0, "flux": 3.5}
@@ -18,7 +17,8 @@ class Facts:
     """One job; what its host does not know is left at its default.
 
     `prediction` is "epsilon", "v_prediction" or another name; `drift` is |checkpoint - base| / |base| of the network's
-    weights; `start_alpha` the share of the start picture that is opaque, in [0,1]; files are those chosen by the user.
+    weights; `start_alpha` the share of the start picture that is opaque, in [0,1]; files are those chosen by the user;
+    `other_sampler` is one that the host could take instead, where the base has several.
     """
 
     base: str
@@ -28,18 +28,20 @@ class Facts:
     guidance: float | None = None
     steps: int | None = None
     sampler: str = ""
+    other_sampler: str = ""
     prediction: str = ""
     checkpoint: str = ""
     drift: float | None = None
     method_file: str = ""
     decoder_file: str = ""
+    encoder_file: str = ""
     start_alpha: float | None = None
     denoise: float = 1.0
 
     @property
     def loras(self) -> str:
         """LoRAs and hypernetworks that the prompt loads, in its order, with commas."""
-        return ", ".join(dict.fromkeys(name.strip() for _, name in TAG.findall(self.prompt)))
+        return ", ".join(named_networks(self.prompt))
 
     @property
     def text(self) -> str:

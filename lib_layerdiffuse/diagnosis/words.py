@@ -27,6 +27,8 @@ FAR_TUNED = frozenset(("illustrious", "noob", "noobai", "pony", "animagine", "ko
 PREPOSITION = r"(?:in|on|at|by|under|before|among|inside|near|over|through)"
 SCENE = re.compile(rf"\s*\b{PREPOSITION}\s+(?:[\w-]+\s+){{0,3}}(?:{'|'.join(sorted(PLACES))})\b", re.IGNORECASE)
 WORD = re.compile(r"[a-z]+")
+# what a WebUI loads beside the checkpoint
+NETWORK = re.compile(r"<\s*(?:lora|lyco|lycoris|hypernet)\s*:\s*([^:>]+)[^>]*>", re.IGNORECASE)
 
 
 def words_of(text: str) -> list[str]:
@@ -48,3 +50,13 @@ def names_soft_things(text: str) -> bool:
 def without_place(text: str) -> str:
     """A prompt without the scene that a thing is in: "a cat in a dark forest" is "a cat"; else as it is."""
     return SCENE.sub("", text).strip(" ,.") if SCENE.search(text) else text
+
+
+def named_networks(text: str) -> tuple[str, ...]:
+    """The LoRAs and hypernetworks that a prompt loads, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in NETWORK.findall(text)))
+
+
+def without_networks(text: str) -> str:
+    """A prompt that loads no LoRA or hypernetwork; as it is where it loads none."""
+    return re.sub(r"\s{2,}", " ", NETWORK.sub(" ", text)).strip() if NETWORK.search(text) else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.bases import BASES, TRANSFORMER
+from ..core.bases import BASES
 from ..core.errors import InputError
 
 
@@ -32,12 +32,18 @@ SAMPLERS = {
     "dpm++-2m-sde": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M SDE", {"algorithm_type": "sde-dpmsolver++"}),
     "unipc": Sampler("UniPCMultistepScheduler", "UniPC"),
 }
+UNLIKE = ("euler", "ddim")  # one of them to try in place of another sampler
 
 
 def samplers_for(base: str) -> tuple[str, ...]:
     """The samplers that suit a base."""
-    flow = BASES[base].network == TRANSFORMER
-    return tuple(name for name, row in SAMPLERS.items() if row.flow or not flow)
+    return tuple(name for name, row in SAMPLERS.items() if row.flow or not BASES[base].is_flow_matching)
+
+
+def other_sampler(base: str, chosen: str | None) -> str:
+    """A sampler quite unlike the chosen one (None: the model's own); empty where the base has one alone."""
+    known = samplers_for(base)
+    return next((name for name in UNLIKE if name in known and name != chosen), "") if len(known) > 1 else ""
 
 
 def build_scheduler(name: str, config: Any) -> Any:

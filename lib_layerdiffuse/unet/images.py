@@ -13,10 +13,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..core.errors import InputError
-from ..core.picture.alpha import AlphaSummary, composite_on_grey, pad_rgb, rgba_array
+from ..core.picture.alpha import composite_on_grey, pad_rgb, rgba_array
 from ..core.picture.resize import resize_image
 from ..core.picture.resize_modes import ResizeMode
 from ..core.picture.sizes import MOST_SIDE, ready, reduced_array
+from ..core.picture.verdicts import EMPTY, AlphaFigures
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ def read_image(source: Any, name: str, size: tuple[int, int] | None = None) -> O
         frames = getattr(image, "n_frames", 1)
         rgba = _rgba(image, source, name, size)
     notes = [f"{name}: the first of {frames} frames is used"] if frames > 1 else []
-    summary = AlphaSummary.of(rgba)  # a transparent image only says "grey" to a network
-    return OpenedImage(rgba, (*notes, f"{name}: {summary.hint}") if summary.all_empty else tuple(notes))
+    if AlphaFigures.of(rgba).empty == 1:  # a transparent image only says "grey" to a network
+        notes.append(f"{name}: {EMPTY.sentence}")
+    return OpenedImage(rgba, tuple(notes))
 
 
 def open_image(source: Any, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""RGBA pictures: reading any kind of image, padded RGB, composites, checkerboard previews and a summary of the alpha.
+"""RGBA pictures: reading any kind of image, padded RGB, composites, checkerboard previews.
 
 Tensors are [B,4,H,W], R,G,B,A, straight alpha, in [0,1]; arrays are [H,W,4].
 """
@@ -6,7 +6,6 @@ Tensors are [B,4,H,W], R,G,B,A, straight alpha, in [0,1]; arrays are [H,W,4].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -198,39 +197,3 @@ def _on_checkerboard(rgba: np.ndarray, square: int) -> Image.Image:
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     board = checkerboard(rgba.shape[0], rgba.shape[1], square)[..., None]
     return Image.fromarray(_bytes(colour * alpha + board * (1 - alpha)))
-
-
-@dataclass(frozen=True)
-class AlphaSummary:
-    """Shares of a picture's pixels, in [0,1]: invisible, in between, opaque; and what to tell the user about them."""
-
-    transparent: float
-    soft: float
-    opaque: float
-
-    @classmethod
-    def of(cls, rgba: np.ndarray | torch.Tensor | Image.Image, tolerance: float = 2 / 255) -> AlphaSummary:
-        """Of a PIL image, an array [H,W,4] or a tensor [B,4,H,W]; values within `tolerance` of an end count as it."""
-        if isinstance(rgba, Image.Image):
-            rgba = rgba_array(rgba)
-        if isinstance(rgba, torch.Tensor):
-            alpha = rgba.detach().float().cpu().numpy()[..., 3, :, :]
-        else:
-            alpha = rgba[..., 3].astype(np.float32) / (255 if rgba.dtype == np.uint8 else 1)
-        transparent, opaque = (alpha <= tolerance).mean().item(), (alpha >= 1 - tolerance).mean().item()
-        return cls(transparent, max(0.0, 1 - transparent - opaque), opaque)
-
-    @property
-    def all_opaque(self) -> bool:
-        return self.opaque == 1
-
-    @property
-    def all_empty(self) -> bool:
-        return self.transparent == 1
-
-    @property
-    def hint(self) -> str:
-        """A sentence for the user; empty when the alpha is neither all empty nor all opaque."""
-        if self.all_empty:
-            return "The picture is transparent everywhere: nothing of it will be visible."
-        return "The picture is opaque everywhere: it has no transparency." if self.all_opaque else ""

@@ -10,7 +10,6 @@ from safetensors.numpy import load_file
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.picture.alpha import (
-    AlphaSummary,
     checkerboard,
     checkerboard_preview,
     composite_on_grey,
@@ -153,18 +152,6 @@ def test_from_tensor_refuses_rgb():
         from_tensor(torch.zeros(1, 3, 4, 4))
 
 
-def test_alpha_summary():
-    rgba = np.full((10, 10, 4), 255, np.uint8)
-    full = AlphaSummary.of(rgba)
-    assert full.all_opaque and not full.all_empty and "opaque" in full.hint
-    rgba[:5, :, 3] = 0
-    rgba[5:7, :, 3] = 100
-    mixed = AlphaSummary.of(Image.fromarray(rgba))
-    assert (mixed.transparent, round(mixed.soft, 6), mixed.opaque) == (0.5, 0.2, 0.3) and mixed.hint == ""
-    empty = AlphaSummary.of(torch.zeros(2, 4, 5, 5))
-    assert empty.all_empty and not empty.all_opaque and "transparent everywhere" in empty.hint
-
-
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
 def test_greys_in_float_keep_their_levels(top):
     values = np.linspace(0, top, 256, dtype=np.float32).reshape(16, 16)
@@ -229,10 +216,3 @@ def test_a_threshold_that_is_none_is_refused(threshold):
 def test_a_negative_margin_is_refused():
     with pytest.raises(InputError, match="margin"):
         trimmed(hazy(), margin=-1)
-
-
-@pytest.mark.parametrize(("level", "kind"), [(2, "transparent"), (3, "soft"), (252, "soft"), (253, "opaque")])
-def test_two_levels_from_an_end_count_as_it_and_three_do_not(level, kind):
-    rgba = np.full((4, 4, 4), level, np.uint8)
-    for picture in (rgba, Image.fromarray(rgba), torch.from_numpy(rgba).permute(2, 0, 1)[None].float() / 255):
-        assert getattr(AlphaSummary.of(picture), kind) == 1

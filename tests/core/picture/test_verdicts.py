@@ -61,3 +61,9 @@ def test_figures_are_shares() -> None:
     assert figures == AlphaFigures(empty=0.25, between=0.25, opaque=0.25, visible=0.5)
     assert str(figures) == "empty 25%, half transparent 25%, opaque 25%"
     assert AlphaFigures.of(Image.new("RGB", (8, 8))).verdict is OPAQUE
+
+
+@pytest.mark.parametrize(("level", "empty", "opaque"), [(2, 1, 0), (3, 0, 0), (252, 0, 0), (253, 0, 1)])
+def test_two_levels_from_an_end_count_as_it_and_three_do_not(level, empty, opaque) -> None:
+    figures = AlphaFigures.of(np.full((4, 4, 4), level, np.uint8))
+    assert (figures.empty, figures.opaque) == (empty, opaque)
