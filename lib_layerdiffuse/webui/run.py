@@ -164,7 +164,10 @@ def check_codec(method: Method) -> None:
 
 def checked(request: Request) -> Run:
     """Check everything against the loaded model and read the files; typed errors before anything is touched."""
-    host, networks, chain = host_of(request.p.sd_model), request.networks, request.chain
+    networks, chain = request.networks, request.chain
+    if chain is not None:  # first, as it explains why another base or architecture is there
+        chain.check_checkpoint(checkpoint_name(request.p.sd_model))
+    host = host_of(request.p.sd_model)
     base, modules = host.base, dict(host.unet.named_modules())
     wanted = request.arguments.method_row
     if chain is not None:
@@ -187,12 +190,8 @@ def checked(request: Request) -> Run:
 
 
 def check_chain(request: Request, chain: ChainRun, base: str) -> None:
-    """Before the first step, all that could end a later one; before a later one, whether it can go on.
-
-    InputError where it cannot.
-    """
+    """Before the first step, all that could end a later one; InputError or BaseMismatchError for what could."""
     chain.check_base(base)
-    chain.check_checkpoint(checkpoint_name(request.p.sd_model))
     if not chain.is_first:
         return
     chain.check_arguments()

@@ -103,12 +103,15 @@ class ChainRun:
     def check_checkpoint(self, name: str) -> None:
         """BaseMismatchError where another checkpoint was loaded since the first step."""
         self.checkpoint = self.checkpoint or name
-        if name != self.checkpoint:
-            raise BaseMismatchError(
-                f"the checkpoint {name} in {self.title}",
-                f"{self.checkpoint}, which made the layers before",
-                "generate anew, and change the checkpoint when all layers are there",
-            )
+        if name == self.checkpoint:
+            return
+        made = ", ".join(frame for frame in self.chain.makes if self.layers.get(frame)) or "nothing yet"
+        raise BaseMismatchError(
+            f"the checkpoint {name}, chosen while the set was being made (by {self.checkpoint}: {made})",
+            f"{self.checkpoint} for all {len(self.chain.steps)} steps of the set",
+            f"choose {self.checkpoint} again and generate anew, and choose another when all layers are there; "
+            "what is made stays",
+        )
 
     # --- what infotexts tell
 

@@ -46,6 +46,8 @@ BASES = ("sd15", "sdxl", "demo", "flux")
 # what a base wants of every job. Flux: by the schedule type Automatic, an API's default, Forge samples at levels of
 # 9999, 0 and 0 (it takes places in the schedule for levels of noise); the last step divides by 0, and no number is left
 OWN: dict[str, dict[str, Any]] = {"flux": {"cfg_scale": 1, "distilled_cfg_scale": 3.5, "scheduler": "Simple"}}
+# one step is enough to compare by, and a full-size SDXL takes seconds for each on a processor
+FULL_SIZE: dict[str, dict[str, Any]] = {"sdxl": {"steps": 1}}
 # of jobs from pictures: at denoising 0.6 two steps begin at the highest level, where Flux has noise alone
 FROM_PICTURES: dict[str, dict[str, Any]] = {"flux": {"steps": 3}}
 DEMO_FOLDER = "layerdiffuse_demo"
@@ -98,6 +100,15 @@ class WebUi:
     def family(self) -> Family:
         """The family of this WebUI."""
         return detect_family(self.path)
+
+    @property
+    def full_size(self) -> bool:
+        """Whether its checkpoints are slow ones of the published size."""
+        return not self.family.small_checkpoints
+
+    def saved(self) -> set[Path]:
+        """The pictures saved so far, in `outputs` or in Neo's `output`, but for grids."""
+        return {path for path in self.data.glob("output*/**/*.png") if "grid" not in path.name}
 
     @property
     def witness(self) -> Path:
@@ -264,6 +275,15 @@ class Host:
         """The title of a checkpoint without some keys and with others."""
         return self._relative(name, partial(write_without, gone=gone, added=added))
 
+    def other(self) -> str:
+        """The title of another checkpoint: of another base where copies would be large, else with other weights."""
+        if not self.webui.full_size:
+            return self.sibling()
+        bases = [base for base in self.webui.checkpoints if base != self.base]
+        if not bases:
+            pytest.skip("needs a second --webui-checkpoint, of another base")
+        return self.webui.title(self.client, bases[0])
+
     def _relative(self, name: str, make: Callable[[Path, Path], None]) -> str:
         """The title of another checkpoint, which `make` writes the first time."""
         path = self.webui.checkpoints[self.base].path
@@ -284,13 +304,18 @@ class Host:
         """The result in an answer of the API."""
         return result_of(answer)
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """What every job with this base and WebUI wants."""
+        return OWN.get(self.base, {}) | (FULL_SIZE.get(self.base, {}) if self.webui.full_size else {})
+
     def txt2img(self, **choices) -> Result:
         """A small job from text."""
-        return self.client.txt2img(**OWN.get(self.base, {}) | choices)
+        return self.client.txt2img(**self.own | choices)
 
     def img2img(self, *images: Image.Image, **choices) -> Result:
         """A small job from pictures."""
-        own = OWN.get(self.base, {}) | FROM_PICTURES.get(self.base, {})
+        own = self.own | FROM_PICTURES.get(self.base, {})
         return self.client.img2img(*images, **own | choices)
 
     def plain(self) -> Image.Image:
@@ -320,7 +345,7 @@ def browser(chromium):
 @pytest.fixture(scope="session")
 def opened(webui, browser, pytestconfig) -> Iterator[Page]:
     """One tab for all tests: loading the page costs more than any of them."""
-    base = next((base for base in ("demo", "sd15", "flux") if base in webui.checkpoints), "sd15")
+    base = next((base for base in ("demo", "sd15", "flux", "sdxl") if base in webui.checkpoints), "sd15")
     webui.use(base, page=True)
     page = Page(browser, webui.server.url, base, pytestconfig.getoption("--screenshots"))
     yield page

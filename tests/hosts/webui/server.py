@@ -80,7 +80,7 @@ REFORGE = Family(
     {"sdxl": ("--unet-in-fp16", "--clip-in-fp16")},
     NO_PREVIEW,
 )
-NEO = Family("neo", ("--cpu",), {"flux": ("--bf16-text-enc",)}, NO_PREVIEW)
+NEO = Family("neo", ("--cpu",), {"sdxl": ("--fp16-unet", "--fp16-text-enc"), "flux": ("--bf16-text-enc",)}, NO_PREVIEW)
 
 
 def detect_family(webui: Path) -> Family:
