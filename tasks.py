@@ -73,6 +73,11 @@ def types(arguments: list[str]) -> None:
     run(*PYRIGHT, *arguments)
 
 
+def asked_for(arguments: list[str]) -> list[str]:
+    """All tests with these options, or the named ones alone."""
+    return [*ALL_TESTS, *arguments] if all(word.startswith("--") for word in arguments) else arguments
+
+
 def test(arguments: list[str]) -> None:
     """Run ruff, then pyright beside the tests, in two processes of one thread each: many only wait for each other."""
     prepare("test.txt")
@@ -84,7 +89,7 @@ def test(arguments: list[str]) -> None:
     command, pipe, same = [str(PYTHON), *PYRIGHT], subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(command, cwd=ROOT, text=True, encoding="utf-8", stdout=pipe, stderr=same) as checking:
         try:
-            run("-m", "pytest", *(arguments or ALL_TESTS))
+            run("-m", "pytest", *asked_for(arguments))
         finally:
             print(f"types: {checking.communicate()[0]}", flush=True)
     if checking.returncode:
@@ -97,7 +102,7 @@ def coverage(arguments: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     report = ["--cov", "--cov-report", "term-missing:skip-covered"]
-    run("-m", "pytest", *report, *(arguments or ALL_TESTS))
+    run("-m", "pytest", *report, *asked_for(arguments))
 
 
 def page(arguments: list[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import selection  # noqa: E402
 from rule import file_state  # noqa: E402
 
 from lib_layerdiffuse.core.codec.decoder import TransparencyUNet  # noqa: E402
@@ -54,33 +55,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--long", action="store_true", help="the hundred jobs, and every combination of parameters too")
 
 
-def choices_of(item: pytest.Item) -> dict[str, int]:
-    """Which value each parameter of a test has; names that one mark gives together are one parameter."""
-    chosen = dict(getattr(getattr(item, "callspec", None), "indices", {}))
-    for mark in item.iter_markers("parametrize"):
-        names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
-        for name in list(names)[1:]:
-            chosen.pop(name.strip(), None)
-    return chosen
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of tests with three parameters or more every second case, chosen so that each pair of values is still there."""
+    """Without --long every value of every parameter runs once, not all their combinations."""
     if config.getoption("--long"):
         return
-    seen: dict[str, dict[str, set[int]]] = {}
-    for item in items:
-        for name, value in choices_of(item).items():
-            seen.setdefault(item.nodeid.partition("[")[0], {}).setdefault(name, set()).add(value)
-    left_out = []
-    for item in items:
-        values = seen.get(item.nodeid.partition("[")[0], {})
-        free = [value for name, value in choices_of(item).items() if len(values[name]) > 1]
-        if len(free) > 2 and sum(free) % 2:
-            left_out.append(item)
+    kept = selection.chosen(items, config.args)
+    left_out = set(items) - set(kept)
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = kept
 
 
 def pytest_collection_finish() -> None:

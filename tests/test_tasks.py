@@ -60,3 +60,9 @@ def test_ones_own_words_go_to_the_command(tasks):
     tasks.demo(["a red apple", "--out", "mine"])
     (command,) = tasks.commands
     assert command[2:] == ["generate", "a red apple", "--out", "mine"]
+
+
+def test_options_go_to_all_tests_and_names_choose_some(tasks):
+    assert tasks.asked_for([]) == tasks.ALL_TESTS
+    assert tasks.asked_for(["--long"]) == [*tasks.ALL_TESTS, "--long"]
+    assert tasks.asked_for(["tests/core", "--long"]) == ["tests/core", "--long"]
