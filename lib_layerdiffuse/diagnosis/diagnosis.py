@@ -37,10 +37,11 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Case:
-    """A finished picture's alpha, and the job that made it."""
+    """A finished picture's alpha, the job that made it, and its place in that."""
 
     figures: AlphaFigures
     facts: Facts
+    place: int = 0
 
     @property
     def verdict(self) -> Verdict | None:

@@ -9,12 +9,13 @@ from typing import Any
 from ..core.picture.verdicts import AlphaFigures, Verdict
 from .diagnosis import Case
 from .facts import Facts
-from .trials import ShortRun, short_runs, together
+from .trials import TOGETHER, ShortRun, short_runs, together
 
 FINE, NO_PICTURE = "fine", "no picture"
 BY_CHANCE = "As it was, the short run is fine: try another seed, or look at what it leaves out (steps, a second pass)."
 HELPFUL, LESS_OFTEN = "This helps:", "This helps sometimes:"
 HELPLESS = "None of this helps: try the base model itself, or a checkpoint that is nearer to it."
+STOPPED = "Stopped before anything was found that helps."
 UNFINISHED = "The job could not be run again."
 
 
@@ -99,4 +100,6 @@ def conclude(findings: Sequence[Finding]) -> Conclusion:
     if helpful:
         return Conclusion(HELPFUL, helpful)
     less = tuple(finding.name for finding in others if finding.verdicts and finding.failed < before.failed)
-    return Conclusion(LESS_OFTEN, less) if less else Conclusion(HELPLESS)
+    if less:
+        return Conclusion(LESS_OFTEN, less)
+    return Conclusion(HELPLESS if findings[-1].name == TOGETHER else STOPPED)  # which is tried at last

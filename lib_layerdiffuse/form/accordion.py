@@ -18,6 +18,7 @@ from ..core.methods import methods_for
 from ..sets.chains import Chain
 from .arguments import ARGUMENTS, BY_NAME
 from .components import build_component, build_method
+from .finding_out import build_finding
 from .frames import FRAME_OF_IMAGE
 from .layer_import import IMAGES, build_import
 from .pasting import PasteKey, key_of_argument, key_of_file, key_of_method, key_of_mode
@@ -252,6 +253,8 @@ def build_accordion(gradio: Any = None, **surroundings: Any) -> LayerAccordion:
                 build_line(accordion, names, method)
             if place.files:
                 build_refresh(accordion)
+        if place.find_out is not None:
+            build_finding(gradio, place.prefix, accordion.visitor, place.find_out)
     connect(accordion)
     return accordion
 

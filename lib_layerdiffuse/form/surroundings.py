@@ -48,6 +48,7 @@ class Surroundings:
     files: Callable[[str, Method | None], list[str]] | None = None  # names that an argument offers for a method
     offers: Callable[[Method], bool] | None = None  # whether a method's weights can be had; None: all can
     chains: bool = False  # whether chains stand beside the methods
+    find_out: Callable[[str, str], Any] | None = None  # HTML that answers a task and a visitor, where that can be asked
 
     @property
     def in_webui(self) -> bool:

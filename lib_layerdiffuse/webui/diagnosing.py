@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
+from ..core.bases import BASES
 from ..core.picture.verdicts import AlphaFigures
 from ..diagnosis.base_prints import drift_of
 from ..diagnosis.diagnosis import Case, diagnose
 from ..diagnosis.facts import Facts
 from ..files.demo_folder import DEMO_FOLDER
+from .finding.trial_jobs import guidance_name
 from .host.host import ForgeFamily
 from .host.modules import host_module
+from .host.sampling import samplers
 from .job import Job
 from .run import Run, checkpoint_name
+
+UNLIKE = ("Euler", "DPM++ 2M", "DDIM")  # one of them to try in place of another sampler
 
 
 def cases_of(job: Job, picture: Image.Image) -> list[Case]:
@@ -23,8 +29,10 @@ def cases_of(job: Job, picture: Image.Image) -> list[Case]:
     if job.request.is_tile or getattr(state, "interrupted", False) or getattr(state, "skipped", False):
         return []
     figures = AlphaFigures.of(picture)
-    # of a good picture nobody looks at the job, whose start pictures take time to measure
-    return [Case(figures, Facts(job.run.host.base) if figures.verdict is None else facts_of(job))]
+    place = job.p.iteration * job.p.batch_size + job.p.batch_index
+    if figures.verdict is None:  # nobody looks at the job, whose start pictures take time to measure
+        return [Case(figures, Facts(job.run.host.base), place)]
+    return [Case(figures, replace(facts_of(job), start_alpha=start_alpha(job)), place)]
 
 
 def tell(job: Job) -> None:
@@ -35,27 +43,39 @@ def tell(job: Job) -> None:
 
 
 def facts_of(job: Job) -> Facts:
-    """What a job does, with the prompt of the picture at hand."""
+    """What a job does, with the prompt of the picture at hand; but for its start pictures."""
     run, p = job.run, job.p
     host, arguments = run.host, run.arguments
-    start = None
-    if job.init_images is not None:
-        start = min(AlphaFigures.of(picture).opaque for picture in job.init_images.given)
+    sampler = str(getattr(p, "sampler_name", "") or "")
     return Facts(
         host.base,
         prompt_of(p),
         weight=arguments.weight,
         stop_at=arguments.ending_step,
-        guidance=getattr(p, "distilled_cfg_scale", None) if host.base == "flux" else p.cfg_scale,
+        guidance=getattr(p, guidance_name(host.base), None),
         steps=getattr(p, "steps", None),
-        sampler=str(getattr(p, "sampler_name", "") or ""),
+        sampler=sampler,
+        other_sampler=other_sampler(host.base, sampler),
         prediction=host.prediction,
         checkpoint=checkpoint_name(p.sd_model),
         method_file=arguments.method_file,
         decoder_file=arguments.decoder_file,
-        start_alpha=start,
-        denoise=1.0 if start is None else p.denoising_strength,
+        encoder_file=arguments.encoder_file,
+        denoise=1.0 if job.init_images is None else p.denoising_strength,
     )
+
+
+def start_alpha(job: Job) -> float | None:
+    """The share of the start pictures that is opaque, of the least opaque one; None where there are none."""
+    if job.init_images is None:
+        return None
+    return min(AlphaFigures.of(picture).opaque for picture in job.init_images.given)
+
+
+def other_sampler(base: str, chosen: str) -> str:
+    """A sampler of this WebUI that is quite unlike the chosen one; empty where a base is made for few."""
+    known = () if BASES[base].is_flow_matching else samplers()
+    return next((name for name in UNLIKE if name in known and name != chosen), "")
 
 
 def prompt_of(p: Any) -> str:

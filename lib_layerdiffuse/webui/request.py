@@ -11,6 +11,7 @@ from ..files.layer_choice import Files
 from ..form.arguments import LayerArguments
 from .chains.chain_run import ChainRun
 from .changes import Changes
+from .finding.trial_jobs import TrialJob
 from .networks import Networks
 from .options import Options
 from .telling import Telling
@@ -28,6 +29,8 @@ class Request:
     is_tile: bool = False  # of a picture that a chosen script joins
     arguments: LayerArguments = field(default_factory=LayerArguments)  # the method may be left to the loaded base
     chain: ChainRun | None = None  # whose step this job is
+    asked: Any = None  # a copy of `p` before anything was done to it
+    trial: TrialJob | None = None  # what this job is to find out
     telling: Telling = field(init=False)
     changes: Changes = field(init=False)
 

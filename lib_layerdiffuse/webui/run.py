@@ -170,6 +170,8 @@ def checked(request: Request) -> Run:
     host = host_of(request.p.sd_model)
     base, modules = host.base, dict(host.unet.named_modules())
     wanted = request.arguments.method_row
+    if request.trial is not None:
+        request.trial.check_checkpoint(checkpoint_name(request.p.sd_model))
     if chain is not None:
         check_chain(request, chain, base)
     elif isinstance(wanted, Method):

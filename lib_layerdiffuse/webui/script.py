@@ -17,6 +17,9 @@ from . import beside, diagnosing, files, own_files
 from .chains.chain_run import chain_run
 from .chains.steps import chain_of
 from .downloads import HostLayerFiles
+from .finding.answers import button
+from .finding.recipes import Recipes
+from .finding.trial_jobs import asked_for, trial_of
 from .finishing import as_layer, cut_out, finished
 from .given_images import tell_about_images, tell_about_the_tab
 from .header import input_accordion_header
@@ -60,10 +63,15 @@ def guarded(hook: Callable[..., None]) -> Callable[..., None]:
 class LayerDiffuseScript(Scripts.Script):
     """LayerDiffuse in txt2img and img2img: one object each, which share what is in memory and the last results."""
 
-    networks, last, sets = Networks(), LastResults(), LastSets()
+    networks, last, sets, recipes = Networks(), LastResults(), LastSets(), Recipes()
 
     def title(self) -> str:
         return TITLE
+
+    @property
+    def tab(self) -> str:
+        """The tab of the page that it works in."""
+        return "img2img" if getattr(self, "is_img2img", False) else "txt2img"
 
     def show(self, is_img2img: bool) -> Any:
         return Scripts.AlwaysVisible
@@ -80,6 +88,7 @@ class LayerDiffuseScript(Scripts.Script):
             files=functools.partial(own_files.offered, self.networks.catalogue),
             offers=lambda method: HostLayerFiles(read_options()).offers(method),
             chains=True,
+            find_out=button(self.recipes, tab),
         )
         self.infotext_fields = accordion.infotext_fields()
         self.paste_field_names = accordion.paste_field_names
@@ -95,15 +104,17 @@ class LayerDiffuseScript(Scripts.Script):
             if not is_inner(p):
                 self.networks.forget_merged()
             return
-        options = read_options()
+        options, trial = read_options(), trial_of(p)
         selected = selected_of(p)
         request = Request(
             weakref.ref(p),
             options,
             HostLayerFiles(options),
             self.networks,
-            visitor_in(values, len(ARGUMENTS)),
+            visitor_in(values, len(ARGUMENTS)) if trial is None else "",
             is_tile=selected is not None and selected.has_tiles,
+            asked=asked_for(p) if trial is None else None,
+            trial=trial,
         )
         setattr(p, ATTRIBUTE, Job(request))
         free_when_gone(p, self.networks)
@@ -117,7 +128,8 @@ class LayerDiffuseScript(Scripts.Script):
             values = values[:1]
         chain = chain_of(job.p)
         if chain is None:
-            job.request.take(fresh(job.p, parse_positional(values)))
+            trial = job.request.trial
+            job.request.take(trial.arguments if trial is not None else fresh(job.p, parse_positional(values)))
             selected = selected_of(job.p)
             if selected is not None:
                 selected.check(job.request.arguments)
@@ -211,8 +223,7 @@ class LayerDiffuseScript(Scripts.Script):
         inside_mask = cut_out(job) if option("return_mask_composite", False) else None
         job.outcome.add((layer.frame, picture.image), inside_mask)
         self.last.remember(job.request.visitor, layer.frame, picture.image)
-        tab = "img2img" if getattr(self, "is_img2img", False) else "txt2img"
-        self.sets.take(job, tab, job.p.iteration * job.p.batch_size + place, layer.frame, picture.image)
+        self.sets.take(job, self.tab, job.p.iteration * job.p.batch_size + place, layer.frame, picture.image)
 
     def after_job(self, p: Any, processed: Any, known: list[Any]) -> None:
         """Alpha for what scripts made, opaque pictures that were wanted too, texts for an API; the job is over."""
@@ -225,7 +236,7 @@ class LayerDiffuseScript(Scripts.Script):
     @guarded
     def _deliver(self, job: Job, processed: Any, known: list[Any]) -> None:
         beside.give_back_alpha(job, processed, known)
-        diagnosing.tell(job)
+        self._learn(job)
         processed.all_seeds = job.told_seeds
         processed.seed = next(iter(processed.all_seeds), processed.seed)
         tell_late(job.p, processed)
@@ -237,6 +248,14 @@ class LayerDiffuseScript(Scripts.Script):
             add_picture(job.p, processed, place, image)
         if selected_of(job.p) is None and job.request.chain is None:  # else somebody goes on with the pictures
             files.for_api(job.p, processed)
+
+    def _learn(self, job: Job) -> None:
+        """What its alpha says of a job: to the user, or to who runs it to find out."""
+        if job.request.trial is not None:
+            job.request.trial.cases += job.outcome.cases
+            return
+        diagnosing.tell(job)
+        self.recipes.keep(self.tab, job)
 
 
 def tell_late(p: Any, processed: Any) -> None:
@@ -259,7 +278,7 @@ def wanted(p: Any, values: tuple[Any, ...]) -> bool:
     """Whether the box is ticked, by the page, an API call in either form, or a plot's axis."""
     if is_inner(p):
         return False
-    if getattr(p, "layerdiffuse_axes", None):
+    if getattr(p, "layerdiffuse_axes", None) or trial_of(p) is not None:
         return True
     first = values[0] if values else False
     if isinstance(first, dict):

@@ -96,6 +96,7 @@ def test_a_stop_ends_the_runs_and_what_was_found_stays(most) -> None:
 
     found = find_out(FACTS, run, lambda: len(made) == most)
     assert [each.name for each in found] == made == [AS_IT_WAS, *NAMES][:most]
+    assert conclude(found).sentence == (findings.STOPPED if most else findings.UNFINISHED)
 
 
 def test_a_finding_in_words() -> None:

@@ -208,7 +208,7 @@ class WebUI:
         """All modules of this WebUI, by full name."""
         named = {
             "": {},
-            "call_queue": {"queue_lock": threading.Lock()},
+            "call_queue": {"queue_lock": threading.Lock(), "wrap_gradio_gpu_call": self._in_queue},
             "devices": self._devices(),
             "extra_networks": {"parse_prompts": parse_prompts},
             "images": self._image_functions(),
@@ -216,6 +216,7 @@ class WebUI:
             "paths": {"models_path": str(self.models), "data_path": str(self.folder)},
             "script_callbacks": self.callbacks.module(),
             "sd_models": {"model_data": self.engine.model_data},
+            "sd_samplers": {"visible_samplers": visible_samplers},
             "sd_samplers_common": {"InterruptedException": InterruptedException},
             "sd_unet": {"current_unet": None},
             "shared": self._shared(),
@@ -228,6 +229,21 @@ class WebUI:
         shared.__class__ = SharedModule
         shared.webui = self
         return found | self.engine.modules()
+
+    def _in_queue(self, function: Callable[..., Any], extra_outputs: list[Any] | None = None) -> Callable[..., Any]:
+        """A function of the page in the WebUI's queue, as a task of its own; under what it tells stands the time."""
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            with sys.modules["modules.call_queue"].queue_lock:
+                self.state.begin(job=arguments[0])
+                try:
+                    *others, last = function(*arguments)
+                finally:
+                    self.fresh_state()
+            return (*others, f"{last}<p>1 s</p>")
+
+        return call
 
     def _devices(self) -> dict[str, Any]:
         device = torch.device("cpu")
@@ -322,6 +338,11 @@ def input_accordion(value: bool, label: str = "", elem_id: str | None = None):
     box = gradio.Checkbox(value, label=label, visible=False, elem_id=f"{elem_id}-checkbox")
     with gradio.Accordion(label=label, elem_id=elem_id, open=value):
         yield box
+
+
+def visible_samplers() -> list[SimpleNamespace]:
+    """`sd_samplers.visible_samplers`; they too lie in a module that needs this one."""
+    return [SimpleNamespace(name=name) for name in importlib.import_module("fakes.sampling").SAMPLERS]
 
 
 def process_images(p: Any) -> Any:

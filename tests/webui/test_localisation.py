@@ -20,7 +20,10 @@ gradio = pytest.importorskip("gradio")
 from lib_layerdiffuse.core.methods import BASES, BLENDED  # noqa: E402
 from lib_layerdiffuse.core.modes import MODES  # noqa: E402
 from lib_layerdiffuse.core.picture.verdicts import VERDICTS  # noqa: E402
+from lib_layerdiffuse.diagnosis import findings  # noqa: E402
 from lib_layerdiffuse.diagnosis.diagnosis import ADVICE  # noqa: E402
+from lib_layerdiffuse.diagnosis.trials import AS_IT_WAS, TOGETHER, TRIALS  # noqa: E402
+from lib_layerdiffuse.form import findings_table  # noqa: E402
 from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
 from lib_layerdiffuse.form.frames import FRAMES  # noqa: E402
 from lib_layerdiffuse.form.stack.handlers import StackHandlers  # noqa: E402
@@ -91,6 +94,7 @@ def accordion_texts(base: str | None) -> Iterator[str]:
             last_result=lambda visitor, frame: None,
             files=lambda name, method: [],
             chains=True,
+            find_out=lambda task, visitor: [""],
         )
     for block in blocks.blocks.values():
         if getattr(block, "visible", True) or block in accordion.outputs:
@@ -148,6 +152,14 @@ def note_texts() -> Iterator[str]:
     yield from (f"LayerDiffuse: {text}" for text in told)
 
 
+def findings_texts() -> Iterator[str]:
+    """What the button that finds out may answer."""
+    yield from (*findings_table.HEAD, *(verdict.name for verdict in VERDICTS), findings.FINE, findings.NO_PICTURE)
+    yield from (AS_IT_WAS, TOGETHER, *(trial.name for trial in TRIALS))
+    yield from (findings.BY_CHANCE, findings.HELPFUL, findings.LESS_OFTEN, findings.HELPLESS, findings.UNFINISHED)
+    yield findings.STOPPED
+
+
 def script_texts() -> Iterator[str]:
     """The texts that a script of the page shows."""
     script = (ROOT / "javascript/layerdiffuse_layers.js").read_text(encoding="utf-8")
@@ -191,6 +203,7 @@ def page_texts(a1111, monkeypatch, tmp_path) -> set[str]:
         *checkpoint_texts(monkeypatch),
         *note_texts(),
         *script_texts(),
+        *findings_texts(),
         *tab_texts(monkeypatch),
         a1111.entry.KeepTransparency.name,
     ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .modules import host_module
+
 MARK = "layerdiffuse_around"
 
 
@@ -31,3 +33,10 @@ def give_back(sampler: Any) -> None:
     """The sampler's own method again, if it was taken over."""
     if hasattr(getattr(sampler, "__dict__", {}).get("launch_sampling"), MARK):
         del sampler.launch_sampling
+
+
+def samplers() -> tuple[str, ...]:
+    """The names of the WebUI's samplers."""
+    known = host_module("sd_samplers")
+    rows = known.visible_samplers() if hasattr(known, "visible_samplers") else known.samplers
+    return tuple(row.name for row in rows)

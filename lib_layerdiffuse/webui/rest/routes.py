@@ -25,6 +25,7 @@ from ...form.values import image_to_base64
 from ...form.ways import Way, steps_of, ways_for
 from ...sets.chains import FRAMES, Chain
 from ..downloads import HostLayerFiles
+from ..finding import answers
 from ..host.host import WebuiHost, computing_device, host_name, host_of, loaded_base, loaded_model
 from ..host.modules import host_module
 from ..networks import Networks
@@ -41,6 +42,7 @@ STATUS: tuple[tuple[type, int], ...] = (
     (OutputError, 507),
     (MissingExtraError, 501),
 )
+TABS = ("txt2img", "img2img")
 ANSWERS: dict[int | str, dict[str, Any]] = {code: {"description": text} for code, text in schemas.STATUS_TEXTS.items()}
 
 
@@ -156,6 +158,15 @@ def decode(request: schemas.DecodeRequest) -> dict[str, Any]:
         return {"base": host.base, "images": [image_to_base64(picture.crop(box)) for picture in made]}
 
 
+def find_out(request: schemas.FindOutRequest) -> dict[str, Any]:
+    """The API's last job again, shorter, with one thing changed at a time: why there is no alpha"""
+    from ..script import LayerDiffuseScript
+
+    if request.tab not in TABS:
+        raise InputError(f"the tab {request.tab[:40]!r}", f"one of {', '.join(TABS)}", "correct the name")
+    return answers.for_api(LayerDiffuseScript.recipes, request.tab)
+
+
 @contextlib.contextmanager
 def at_work() -> Iterator[tuple[WebuiHost, Networks]]:
     """The loaded model and the networks of the jobs, in the WebUI's queue, without gradients."""
@@ -189,6 +200,7 @@ ROUTES: tuple[Route, ...] = (
     ("DELETE", "/files/transfer", stop, schemas.Transfer),
     ("POST", "/encode", encode, schemas.Encoded),
     ("POST", "/decode", decode, schemas.Decoded),
+    ("POST", "/find-out", find_out, schemas.FoundOut),
     ("POST", "/export", layers.export, schemas.Exported),
     ("POST", "/import", layers.import_file, schemas.Imported),
 )

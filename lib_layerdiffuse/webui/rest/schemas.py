@@ -118,6 +118,30 @@ class LayerSetBody(BaseModel):
     blended: str | None = Field(None, description=f"{PNG}: what the layers were painted to blend to")
 
 
+class FindOutRequest(BaseModel):
+    tab: str = Field("txt2img", description="txt2img or img2img: that of the API's last job with a transparent picture")
+
+
+class PictureRow(BaseModel):
+    empty: float = Field(description="share of its pixels that is invisible, 0 to 1")
+    between: float = Field(description="share that is half transparent")
+    opaque: float
+    visible: float
+    verdict: str | None = Field(None, description="opaque, empty or haze; null: fine")
+
+
+class RunRow(BaseModel):
+    name: str
+    error: str | None = None
+    pictures: list[PictureRow]
+
+
+class FoundOut(BaseModel):
+    conclusion: str
+    helpful: list[str] = Field(description="names of the runs that the conclusion speaks of")
+    runs: list[RunRow]
+
+
 class ExportRequest(LayerSetBody):
     format: str = Field("psd", description="psd, ora, zip, webp or sprites; of the last two a ZIP")
     trim: bool | None = Field(None, description="cut layers to what is visible; null: as the format is best")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +16,8 @@ from ...form.stack.work import Watch
 from ...sets.chains import Chain, find_chain
 from ...sets.stack import PaintRequest, Stopped
 from ..host.host import loaded_base, loaded_base_note
-from ..host.modules import has_module, host_module, option
+from ..host.main_thread import in_main_thread
+from ..host.modules import host_module, option
 from ..telling import ERROR_KEY
 
 logger = logging.getLogger(__name__)
@@ -40,16 +40,6 @@ def paint(request: PaintRequest, settings: dict[str, Any], watch: Watch) -> Imag
         raise answer["error"]
     watch.notes += answer["notes"]
     return answer["picture"]
-
-
-def in_main_thread(call: Callable[[], None]) -> None:
-    """Calls where the WebUI computes: the Forge family does so in one thread alone."""
-    if has_module("modules_forge.main_thread"):
-        import importlib
-
-        importlib.import_module("modules_forge.main_thread").run_and_wait_result(call)
-    else:
-        call()
 
 
 def work(request: PaintRequest, settings: dict[str, Any], watch: Watch, answer: Answer) -> None:

@@ -14,6 +14,7 @@ from ...form.stack.place import Setting, StackPlace
 from ...sets.stack_store import StackStore
 from ..host.host import loaded_base
 from ..host.modules import host_module
+from ..host.sampling import samplers
 from . import painting
 
 TAB_TITLE, TAB_ID = "Layers", "layerdiffuse_layers"
@@ -39,13 +40,6 @@ def canvas() -> tuple[int, int]:
     """The size of a new stack."""
     side = usual()[0]
     return side, side
-
-
-def samplers() -> tuple[str, ...]:
-    """The names of the WebUI's samplers."""
-    known = host_module("sd_samplers")
-    rows = known.visible_samplers() if hasattr(known, "visible_samplers") else known.samplers
-    return tuple(row.name for row in rows)
 
 
 def settings() -> tuple[Setting, ...]:
