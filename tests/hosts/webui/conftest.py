@@ -124,8 +124,8 @@ class WebUi:
             self.loaded = ""
         return self.server.client
 
-    def _launch(self, page: bool) -> Launch:
-        order = ("demo", *BASES) if page else BASES
+    def _launch(self, page: bool, base: str = "demo") -> Launch:
+        order = (base, *BASES) if page else BASES
         first = next(self.checkpoints[base] for base in order if base in self.checkpoints)
         return Launch(
             self.path,
@@ -158,9 +158,9 @@ class WebUi:
         return next(model["title"] for model in models if Path(model["filename"]).name == name)
 
     @contextlib.contextmanager
-    def without_extension(self) -> Iterator[Server]:
-        """A second server, with the same checkpoints and nothing of ours."""
-        launch = replace(self._launch(page=True), data=self.data.parent / "plain", layer_models=None)
+    def without_extension(self, base: str) -> Iterator[Server]:
+        """A second server, with the same checkpoints, this base's loaded, and nothing of ours."""
+        launch = replace(self._launch(True, base), data=self.data.parent / "plain", layer_models=None)
         if not (launch.data / "models").exists():
             link_or_copy(self.data / "models", launch.data / "models")
         with Server(launch, self.data.parent / "plain.log") as server:

@@ -28,6 +28,7 @@ EXTENSION = "sd-webui-layerdiffuse"
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", "runs", "out", "build", "dist")
 PATIENCE = 300  # seconds until a starting WebUI must answer
 ANSWERS_LAST = "/sdapi/v1/sd-models"  # a WebUI with a page adds its API after the page
+STARTED = "Startup time"  # what all families log then; one that is asked anything before can no longer add its API
 WINDOWS = os.name == "nt"
 FLAGS = (
     "--skip-prepare-environment",
@@ -176,6 +177,7 @@ class Server:
 
     def __init__(self, launch: Launch, log: Path):
         self.launch, self.log = launch, log
+        self.log_start = 0
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = Client(self.url)
@@ -184,6 +186,7 @@ class Server:
     def __enter__(self) -> Server:
         self.launch.write_settings()
         with self.log.open("ab") as log:
+            self.log_start = log.tell()
             self.process = self._start(log)
         try:
             self._wait()
@@ -215,8 +218,9 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the WebUI ended with {self.process.returncode}; its last lines:\n{self.tail()}")
-            with contextlib.suppress(OSError), opener.open(self.url + ANSWERS_LAST, timeout=20):
-                return
+            if STARTED in self.tail(since=self.log_start):
+                with contextlib.suppress(OSError), opener.open(self.url + ANSWERS_LAST, timeout=20):
+                    return
             time.sleep(0.5)
         raise RuntimeError(f"the WebUI did not answer within {PATIENCE} s; its last lines:\n{self.tail()}")
 
