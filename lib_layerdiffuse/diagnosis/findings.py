@@ -92,7 +92,7 @@ def most_runs(facts: Facts) -> int:
 def conclude(findings: Sequence[Finding]) -> Conclusion:
     """What helps, in one sentence."""
     if not findings or not findings[0].verdicts:
-        return Conclusion(UNFINISHED)
+        return Conclusion(UNFINISHED if findings and findings[0].error else STOPPED)
     before, *others = findings
     if before.is_fine:
         return Conclusion(BY_CHANCE)

@@ -75,7 +75,7 @@ def test_the_conclusion_names_what_helps() -> None:
     assert str(conclude(outcome("without LoRAs", GREY))) == f"{findings.HELPFUL} without LoRAs, {GREY}"
     assert str(conclude(outcome())) == findings.HELPLESS
     assert str(conclude(outcome(AS_IT_WAS))) == findings.BY_CHANCE
-    assert str(conclude([])) == findings.UNFINISHED
+    assert str(conclude([])) == findings.STOPPED
     some = [finding(AS_IT_WAS, HAZY, HAZY), finding("20 steps", HAZY, GOOD), finding("x", HAZY, HAZY), finding("y")]
     assert str(conclude(some)) == f"{findings.LESS_OFTEN} 20 steps"
 
@@ -96,7 +96,7 @@ def test_a_stop_ends_the_runs_and_what_was_found_stays(most) -> None:
 
     found = find_out(FACTS, run, lambda: len(made) == most)
     assert [each.name for each in found] == made == [AS_IT_WAS, *NAMES][:most]
-    assert conclude(found).sentence == (findings.STOPPED if most else findings.UNFINISHED)
+    assert conclude(found).sentence == (findings.STOPPED)
 
 
 def test_a_finding_in_words() -> None:

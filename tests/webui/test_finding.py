@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fakes.running import Snapshot, job, layer_of, picture, plainly, raising, run, same_pictures
-from fakes.selectable import KINDS
+from fakes.selectable import SDUpscale, run_script
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
@@ -268,7 +268,10 @@ def test_plain_jobs_failed_jobs_and_tiles_are_not_asked_about(make_webui, recipe
     webui = make_webui("a1111", "sd15")
     run(webui, steps=1)
     assert run(webui, {"method": "xl_fg_attn"}, steps=1).error
-    assert recipes.get("", "txt2img") is None and KINDS
+    webui.extra_scripts = [SDUpscale]
+    run_script(webui.reload_ui(), SDUpscale, layer_of(FG), 16, 1.5, init_images=[picture()], steps=1)
+    assert recipes.get("", "img2img") is None
+    assert recipes.get("", "txt2img") is None
 
 
 def test_the_conclusion_of_a_job_that_cannot_run(make_webui, recipes) -> None:

@@ -25,10 +25,9 @@ class Recipes:
         self._lock = threading.Lock()  # jobs and buttons run in threads of their own
 
     def keep(self, tab: str, job: Job) -> None:
-        """A job that is over; what made no picture, a tile, or a later step of a chain is none to be run again."""
+        """A job that is over, if it is one to be run again."""
         request = job.request
-        is_later_step = request.chain is not None and not request.chain.is_first
-        if request.asked is None or job.failed or request.is_tile or is_later_step or not job.outcome.results:
+        if request.asked is None or job.failed or not is_whole(job):
             return
         with self._lock:
             self._kept[request.visitor, tab] = recipe_of(job)
@@ -40,6 +39,12 @@ class Recipes:
         """The last job; None before the first."""
         with self._lock:
             return self._kept.get((visitor, tab))
+
+
+def is_whole(job: Job) -> bool:
+    """Whether a job made transparent pictures (a tile is none), or began a chain."""
+    chain = job.request.chain
+    return bool(job.outcome.cases) if chain is None else chain.is_first and bool(job.outcome.results)
 
 
 def recipe_of(job: Job) -> Recipe:
