@@ -51,7 +51,7 @@ FULL_SIZE: dict[str, dict[str, Any]] = {"sdxl": {"steps": 1}}
 # of jobs from pictures: at denoising 0.6 two steps begin at the highest level, where Flux has noise alone
 FROM_PICTURES: dict[str, dict[str, Any]] = {"flux": {"steps": 3}}
 DEMO_FOLDER = "layerdiffuse_demo"
-WITNESS, FLUX_CUT = "layerdiffuse_witness", "layerdiffuse_flux_cut"
+WITNESS, CUT = "layerdiffuse_witness", "layerdiffuse_cut"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -185,8 +185,8 @@ def webui(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory)
     for other in pytestconfig.getoption("--webui-extension"):
         link_or_copy(other.resolve(), data / "extensions" / other.resolve().name)
     checkpoints = make_checkpoints(path, pytestconfig.getoption("--webui-checkpoint"), data / "models/Stable-diffusion")
-    if "flux" in checkpoints:
-        link_or_copy(HERE / "flux_cut", data / "extensions" / FLUX_CUT)
+    if {"flux", "sdxl"} & set(checkpoints) and detect_family(path).is_forge:
+        link_or_copy(HERE / "cut", data / "extensions" / CUT)
     (data / "models/Lora").mkdir(parents=True)
     for base, checkpoint in checkpoints.items():
         if base == "demo":

@@ -2,7 +2,7 @@
 
 `python tests/hosts/webui/flux_checkpoint.py flux-cut.safetensors [WIDTH]`. Forge knows checkpoints by their shapes, so
 that nothing can be narrower there; Neo takes the width of the transformer, a multiple of 128, from the file. The
-extension in `flux_cut` leaves out the blocks that the file has nothing for.
+extension in `cut` leaves out the blocks that the file has nothing for.
 """
 
 from __future__ import annotations
