@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from client import SIZE, Result, is_transparent
+from client import SIZE, HttpError, Result, is_transparent
 from PIL import Image
 
 from lib_layerdiffuse.core.bases import NETWORKS
@@ -66,3 +66,12 @@ def skip_without(host, upscaler: str) -> None:
     lists = [host.client.get(f"/sdapi/v1/{name}") for name in ("upscalers", "latent-upscale-modes")]
     if upscaler not in {entry["name"] for known in lists for entry in known}:
         pytest.skip(f"this WebUI has no upscaler {upscaler}")
+
+
+def skip_without_infotexts(host) -> None:
+    """Skip what needs an API that takes infotexts (that of Neo 2.26 fails on any: it asks for an instance of list[str])."""
+    plain = "a red apple\nSteps: 1, Sampler: Euler, CFG scale: 5, Seed: 7, Size: 64x64"
+    try:
+        host.client.post("/sdapi/v1/txt2img", {"infotext": plain})
+    except HttpError:
+        pytest.skip("the API of this WebUI fails on a plain picture's infotext")

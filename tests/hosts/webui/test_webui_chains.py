@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import difference, for_bases, skip_without
+from cases import difference, for_bases, skip_without, skip_without_infotexts
 from client import HIRES, SIZE, Result, as_base64, is_transparent, layered, picture, same
 from PIL import Image
 from server import changed_settings
@@ -103,6 +103,7 @@ def test_batches_are_sets_of_their_own(host):
 
 @for_bases("sdxl")
 def test_the_text_of_any_layer_brings_the_whole_set_again(host):
+    skip_without_infotexts(host)
     made = host.txt2img(**chained(JOINT, fg_seed=3, bg_additional_prompt="a sandy beach", weight=0.8))
     check_sets(made, JOINT)
     for text in made.infotexts:

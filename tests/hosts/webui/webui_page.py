@@ -14,9 +14,10 @@ PREFIX = "txt2img_layerdiffuse"
 RECOMMENDED = {
     "demo": {"steps": 20, "cfg_scale": 1.5, "width": 128, "height": 128},
     "sd15": {"steps": 2, "cfg_scale": 5, "width": 64, "height": 64},
+    "sdxl": {"steps": 1, "cfg_scale": 5, "width": 64, "height": 64},
     "flux": {"steps": 2, "cfg_scale": 1, "width": 64, "height": 64},
 }
-SAMPLERS = {"demo": "DDIM", "sd15": "DDIM", "flux": "Euler"}
+SAMPLERS = {"demo": "DDIM", "sd15": "DDIM", "sdxl": "DDIM", "flux": "Euler"}
 FIRST_IMAGE = "(document.querySelector('#{tab}_gallery img')?.src ?? '')"
 
 
