@@ -69,7 +69,7 @@ def skip_without(host, upscaler: str) -> None:
 
 
 def skip_without_infotexts(host) -> None:
-    """Skip what needs an API that takes infotexts (that of Neo 2.26 fails on any: it asks for an instance of list[str])."""
+    """Skip what needs an API that takes infotexts; that of Neo 2.26 fails on any, as list[str] has no instances."""
     plain = "a red apple\nSteps: 1, Sampler: Euler, CFG scale: 5, Seed: 7, Size: 64x64"
     try:
         host.client.post("/sdapi/v1/txt2img", {"infotext": plain})

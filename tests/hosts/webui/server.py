@@ -163,7 +163,7 @@ class Launch:
 
     def write_settings(self) -> None:
         """The WebUI's settings file, with the checkpoint to load first."""
-        self.data.mkdir(parents=True, exist_ok=True)
+        (self.data / "tmp").mkdir(parents=True, exist_ok=True)  # which Neo takes for there, for an interrupted picture
         settings = {"samples_format": "png", "sd_model_checkpoint": self.checkpoint}
         settings |= self.family.settings | self.settings
         version = re.search(r'VERSION_UID\b.*= "(\w+)"', (self.webui / "modules/launch_utils.py").read_text("utf-8"))

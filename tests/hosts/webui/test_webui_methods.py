@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import TRANSPARENT, check_layers, difference, for_bases, for_methods, opaque_pictures
+from cases import (
+    TRANSPARENT,
+    check_layers,
+    difference,
+    for_bases,
+    for_methods,
+    opaque_pictures,
+    skip_without_infotexts,
+)
 from client import arguments, as_base64, given_images, layered, picture, same, script
 from PIL import Image
 
@@ -137,6 +145,7 @@ def test_an_empty_method_is_the_single_picture_method_of_the_base(host):
 
 @for_methods("sd15_fg", "xl_fg_conv", "demo_fg")
 def test_the_infotext_alone_brings_the_same_picture_again(host, method):
+    skip_without_infotexts(host)
     made = host.txt2img(**layered(method, weight=0.7, ending_step=0.9))
     again = host.client.post("/sdapi/v1/txt2img", {"infotext": made.infotexts[0]})
     repeated = host.decoded(again)

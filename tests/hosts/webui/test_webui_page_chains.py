@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from client import as_base64, layered, picture, same
 from PIL import Image
+from server import changed_settings
 from webui_page import PREFIX, SEED, read
 
 from lib_layerdiffuse.core.modes import MODES
@@ -86,15 +87,23 @@ def test_one_click_gives_a_set_and_any_layer_brings_it_back(sdxl, webui):
     tab.fill(f"#{PREFIX}_bg_additional_prompt textarea", "")
 
 
-def test_the_progress_tells_the_step_and_an_interrupt_leaves_the_layers_so_far(sdxl, webui):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_the_progress_tells_the_step_and_an_interrupt_leaves_the_layers_so_far(sdxl, webui, at_once):
+    """After the step at hand, which is then whole, or in its middle: a half picture is shown and not saved."""
     tab, known = sdxl.tab, webui.saved()
     sdxl.number("txt2img_steps", LONG_ENOUGH if webui.full_size else LONG)
+    with changed_settings(webui.server.client, interrupt_after_current=not at_once):
+        tab.click("#txt2img_generate")
+        tab.wait_for_function(PROGRESS)
+        sdxl.screenshot("webui-chain-progress")
+        tab.click("#txt2img_interrupt")
+        tab.wait_for_function(TOLD)
+    tab.wait_for_selector("#txt2img_interrupt", state="hidden")
+    assert set(layers_of(webui.saved() - known)) == ({"foreground"} if at_once else {"foreground", "blended"})
+    assert tab.locator(SMALL).count() >= 2
+    sdxl.number("txt2img_steps", 1)
     tab.click("#txt2img_generate")
-    tab.wait_for_function(PROGRESS)
-    sdxl.screenshot("webui-chain-progress")
-    tab.click("#txt2img_interrupt")
-    tab.wait_for_function(TOLD)
-    assert set(layers_of(webui.saved() - known)) == {"foreground", "blended"}
+    tab.wait_for_function(f"{TOLD.replace('=> ', '=> !')} && document.querySelectorAll('{SMALL}').length === 4")
 
 
 def test_single_steps_stand_beside_the_chain(sdxl):
