@@ -99,7 +99,7 @@ class Job:
         if getattr(self.p, "init_images", None):
             self.init_images = InitImages(self.run)
             self.init_images.install()
-        self.second_pass = SecondPass(self.run)
+        self.second_pass = SecondPass(self.run, self._told_now)
         self.second_pass.install()
 
     def prepare_pass(self, latent: torch.Tensor) -> None:
@@ -132,9 +132,13 @@ class Job:
 
     def tell_seeds(self) -> None:
         """Before a batch is saved, and after its noise was drawn: the names of its files tell these seeds."""
+        self.p.seeds = self._told_now() or self.p.seeds
+
+    def _told_now(self) -> list[int]:
+        """Those of the batch at hand; none where somebody made it larger or smaller."""
         first = self.p.iteration * self.p.batch_size
         told = self.told_seeds[first : first + self.p.batch_size]
-        self.p.seeds = told if len(told) == len(self.p.seeds) else self.p.seeds
+        return told if len(told) == len(self.p.seeds) else []
 
     def seed_of_layer(self, frame: str, place: int) -> int | None:
         """The seed that belongs into the field of a layer: its own where one was chosen, else that of its set."""

@@ -15,6 +15,7 @@ from typing import Any
 from . import beside, files
 from .host.modules import host_module, option
 from .init_images import START
+from .job import job_of
 from .options import read_options
 from .wrapping import unwrap, wrap
 
@@ -37,6 +38,28 @@ def remove() -> None:
         unwrap(host_module(module), name)
     if API in sys.modules:
         unwrap(sys.modules[API], ENCODE)
+
+
+def save_image(
+    original: Callable[..., Any], image: Any, path: Any, basename: Any, seed: Any = None, *others: Any, **named: Any
+) -> Any:
+    """The WebUI's naming and saving: a name tells seeds as users read them, that of a grid too."""
+    p = named.get("p")
+    told = guarded(told_seeds, p)
+    if not told:
+        return original(image, path, basename, seed, *others, **named)
+    drawn, p.all_seeds = p.all_seeds, told
+    of_all = named.get("grid") and seed == drawn[0]
+    try:
+        return original(image, path, basename, told[0] if of_all else seed, *others, **named)
+    finally:
+        p.all_seeds = drawn
+
+
+def told_seeds(p: Any) -> list[int]:
+    """The seeds that the job of `p` tells; none where it is not ours."""
+    job = job_of(p)
+    return [] if job is None or job.failed else job.told_seeds
 
 
 def before_image_saved(original: Callable[[Any], None], parameters: Any) -> None:
@@ -118,6 +141,7 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 WRAPPED: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+    ("images", "save_image", save_image),
     ("script_callbacks", "before_image_saved_callback", before_image_saved),
     ("script_callbacks", "image_saved_callback", image_saved),
     ("script_callbacks", "image_grid_callback", image_grid),

@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 class SecondPass(RunPart):
     """What the second pass of a job begins with: the layers of the first, or the picture that the user chose."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, told_seeds: Callable[[], list[int]]):
         super().__init__(run)
+        self._told_seeds = told_seeds  # those of the batch at hand
         self.codec: TransparencyCodec  # read by `install`, before anything here is called
         self._wrapped: list[Callable[[], None]] = []  # each undoes one
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
@@ -44,7 +45,10 @@ class SecondPass(RunPart):
     def install(self) -> None:
         """Take part in the job's second pass, if it has one that could lose transparency."""
         run = self.run
-        if not getattr(self.p, "enable_hr", False) or not run.method.transparent_frames or not run.arguments.weight:
+        if not getattr(self.p, "enable_hr", False):
+            return
+        self._wrap("sample_hr_pass", self._name_by_told_seeds)
+        if not run.method.transparent_frames or not run.arguments.weight:
             return
         if option("sd_vae_encode_method", "Full") != "Full":
             run.request.note("pixel upscalers lose transparency here: the setting VAE encode method must be Full")
@@ -76,6 +80,12 @@ class SecondPass(RunPart):
         while self._wrapped:
             self._wrapped.pop()()
 
+    def _name_by_told_seeds(
+        self, original: Callable[..., Any], samples: Any, decoded: Any, seeds: Any, *others: Any, **named: Any
+    ) -> Any:
+        """The WebUI names what it saves of the first pass by these seeds, and draws its noise from `p`'s own."""
+        return original(samples, decoded, self._told_seeds() or seeds, *others, **named)
+
     def _sample_given(self, size: tuple[int, int], original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """A latent upscaler has the chosen picture encoded at its own size, before the second pass."""
         if getattr(self.p, "latent_scale_mode", None) is None:
@@ -84,13 +94,15 @@ class SecondPass(RunPart):
             return original(*arguments, **named)
 
     def next_first(self, image: Image.Image) -> tuple[str, Image.Image] | None:
-        """The layer of the first pass's next picture, which the WebUI is about to save opaque."""
+        """The layer of the first pass's next picture, which the WebUI is about to save opaque and without its name."""
         place, self._told, run = self._told, self._told + 1, self.run
         layer = self.layers[place] if place < len(self.layers) else None
         if layer is None and self._first is not None and place < len(self._first) and run.method.is_transparent(place):
             opaque = to_tensor(image)[:, :3]
             layer = decode_one(run, ready_decoder(run), (opaque, self._first[place : place + 1]))
-        return None if layer is None else (run.method.frame_of(place), layer)
+        if layer is None and len(run.method.frames) == 1:
+            return None
+        return run.method.frame_of(place), layer or image
 
     def _second_pass(
         self, original: Callable[..., Any], samples: torch.Tensor | None, decoded: torch.Tensor | None, *others: Any,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fakes import prompts
 from fakes.compositing import crop_region, overlay_of
+from fakes.pictures import host
 from fakes.processing import Processing, create_infotext, decode_batch
 from fakes.sampling import ImageRNG
 
@@ -67,16 +68,22 @@ class Txt2Img(Processing):
             return samples
         decoded = None if self.latent_scale_mode else torch.stack(list(decode_batch(self.webui, samples)))
         engine.reload_model_weights()
-        return self.sample_hr_pass(samples, decoded)
+        return self.sample_hr_pass(samples, decoded, *self._named_by())
 
     def _upscaled(self) -> Any:
         """A picture in the place of the first pass."""
         image = torch.from_numpy(np.array(self.firstpass_image, np.float32).transpose(2, 0, 1)[None] / 255)
         if self.latent_scale_mode is None:
-            return self.sample_hr_pass(None, image * 2 - 1)
-        return self.sample_hr_pass(encode(self.webui, image), None)
+            return self.sample_hr_pass(None, image * 2 - 1, *self._named_by())
+        return self.sample_hr_pass(encode(self.webui, image), None, *self._named_by())
 
-    def sample_hr_pass(self, samples: torch.Tensor, decoded: Any) -> Any:
+    def _named_by(self) -> tuple[list[int], list[int], float, list[str]]:
+        """What the second pass is told beside its pictures, and uses for names alone."""
+        return self.seeds, [0] * len(self.seeds), 0.0, self.prompts
+
+    def sample_hr_pass(
+        self, samples: torch.Tensor, decoded: Any, seeds: list[int], _subseeds: Any, _strength: Any, texts: list[str]
+    ) -> Any:
         """The second pass; what it got where the user interrupts."""
         engine = self.webui.engine
         if self.webui.state.interrupted:
@@ -85,7 +92,7 @@ class Txt2Img(Processing):
         self.sampler = engine.create_sampler(self.sampler_name)
         size = self.hr_upscale_to_y, self.hr_upscale_to_x
         if self.webui.opts.save_images_before_highres_fix and self.save_samples():
-            self._save_first(decode_batch(self.webui, samples) if decoded is None else decoded)
+            self._save_first(decode_batch(self.webui, samples) if decoded is None else decoded, seeds, texts)
         samples = self.webui.second_start = self._enlarged(samples, decoded, size)
         self.webui.state.nextjob()
         self.rng = ImageRNG(samples.shape[1:], self.seeds)
@@ -101,13 +108,13 @@ class Txt2Img(Processing):
         self.is_hr_pass = False
         return result
 
-    def _save_first(self, decoded: Any) -> None:
+    def _save_first(self, decoded: Any, seeds: list[int], texts: list[str]) -> None:
         """The pictures of the first pass."""
         for place, picture in enumerate(decoded):
             pixels = (255.0 * (picture / 2 + 0.5).clamp(0, 1).numpy().transpose(1, 2, 0)).astype(np.uint8)
             named = {"info": create_infotext(self, self.prompts, self.seeds, place), "p": self}
-            save, kind = self.webui.images.save_image, self.webui.opts.samples_format
-            where = (self.outpath_samples, "", self.seeds[place], self.prompts[place], kind)
+            save, kind = host("images").save_image, self.webui.opts.samples_format
+            where = (self.outpath_samples, "", seeds[place], texts[place], kind)
             save(Image.fromarray(pixels), *where, suffix="-before-highres-fix", **named)
 
     def _enlarged(self, samples: torch.Tensor, decoded: Any, size: tuple[int, int]) -> torch.Tensor:
@@ -194,7 +201,7 @@ class Img2Img(Processing):
         if self.webui.opts.save_init_img:
             folder = str(self.webui.folder / "outputs" / "init-images")
             named = {"forced_filename": hashlib.sha256(image.tobytes()).hexdigest()[:8], "existing_info": image.info}
-            self.webui.images.save_image(image, folder, None, **named)
+            host("images").save_image(image, folder, None, **named)
         image = self.webui.images.flatten(image, self.webui.opts.img2img_background_color)
         whole = image if crop or self.resize_mode == LATENT_RESIZE else self._sized(image, self.resize_mode)
         if mask is not None:  # what lies over the result is of the whole picture, not of the crop

@@ -126,10 +126,10 @@ def host(name: str) -> Any:
 
 
 def numbered(path: str, basename: str, seed: Any, named: dict[str, Any]) -> str:
-    """A name with the next number, and the seed for what is no grid."""
+    """A name with the next number and the seed; a grid's has none where names of grids are short."""
     number, suffix = next_number(path, basename), named.get("suffix", "")
     stem = f"{basename}-{number:04}" if basename else f"{number:05}"
-    return stem + (suffix if named.get("grid") else f"-{seed}{suffix}")
+    return stem + (suffix if named.get("short_filename") else f"-{seed}{suffix}")
 
 
 def write_file(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fakes import prompts
 from fakes.compositing import apply_overlay, colour_corrected, within
+from fakes.pictures import host
 from fakes.sampling import ImageRNG
 from fakes.webui import NansException
 
@@ -295,7 +296,7 @@ class Job:
         p = self.p
         if p.save_samples() and wanted:
             text, kind = create_infotext(p, p.prompts, p.seeds, place), self.webui.opts.samples_format
-            save = self.webui.images.save_image
+            save = host("images").save_image
             save(image, p.outpath_samples, "", p.seeds[place], p.prompts[place], kind, info=text, p=p, suffix=suffix)
 
     def _hooked(self, hook: str, image: Image.Image, place: int) -> Image.Image:
@@ -328,7 +329,8 @@ class Job:
         text = create_infotext(p, p.prompts, p.seeds, 0, main=True)
         if opts.grid_save:
             names = {"seed": p.all_seeds[0], "extension": "png", "grid": True}
-            images.save_image(grid, p.outpath_grids, "grid", info=text, p=p, **names)
+            names["short_filename"] = not opts.grid_extended_filename
+            host("images").save_image(grid, p.outpath_grids, "grid", info=text, p=p, **names)
         return (grid, text) if opts.return_grid else None
 
 

@@ -46,6 +46,7 @@ OPTIONS = {
     "batch_cond_uncond": True,
     "enable_pnginfo": True,
     "export_for_4chan": False,
+    "grid_extended_filename": False,
     "grid_only_if_multiple": True,
     "grid_save": True,
     "img2img_background_color": "#ffffff",

@@ -125,7 +125,7 @@ def test_a_grid_of_a_script_is_no_layer(sd15) -> None:
     sd15.reload_ui()
     outcome = run(sd15, SINGLE, steps=1)
     assert not outcome.note and not sd15.errors
-    assert outcome.processed.images[0].mode == "RGB" and pixels(files(sd15)["grid-0000.png"]).shape[-1] == 3
+    assert outcome.processed.images[0].mode == "RGB" and pixels(files(sd15)["grid-0000-1.png"]).shape[-1] == 3
 
 
 # --- masks

@@ -86,7 +86,7 @@ def test_the_method_is_on_in_the_second_pass_too(a1111) -> None:
     p.parse_extra_network_prompts()
     p.setup_conds()
     with a1111.engine.scope():
-        unlike = p.sample_hr_pass(first, None)
+        unlike = p.sample_hr_pass(first, None, p.seeds, [], 0, p.prompts)
     scripts.scripts = ours
     assert not torch.equal(torch.stack(list(unlike)), torch.stack(list(outcome.samples)))
 

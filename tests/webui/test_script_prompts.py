@@ -405,6 +405,23 @@ def test_what_a_set_with_seeds_of_layers_tells_makes_it_again(sd15, own) -> None
     assert both.processed.seed == 11
 
 
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_every_file_of_a_set_is_named_by_its_seed(sd15, upscaler) -> None:
+    """That of a grid and of what is saved before the second pass, too; noise comes from each layer's own."""
+    for setting in ("save_images_before_highres_fix", "grid_extended_filename"):
+        sd15.opts.set(setting, True)
+    second = {"enable_hr": True, "hr_upscaler": upscaler, "hr_upscale_to_x": 128, "hr_upscale_to_y": 128}
+    outcome = run(sd15, {"method": "sd15_joint", "fg_seed": 70, "bg_seed": 80}, steps=1, batch_size=3, **second)
+    assert outcome.error is None and not sd15.errors and outcome.p.all_seeds == [70, 81, 13]
+    names = sorted(path.stem for path in Path(sd15.folder, "outputs").rglob("*.png"))
+    assert len(names) == 7 and all(name.split("-")[1] == "11" for name in names if "grid" not in name), names
+    assert [name for name in names if "grid" in name] == ["grid-0000-11"]
+    first = [name for name in names if "before" in name]
+    assert [name.rpartition("-")[2] for name in first] == ["foreground", "background", "blended"]
+    again = run(sd15, {"method": "sd15_joint", "fg_seed": 70, "bg_seed": 80}, steps=1, batch_size=3, **second)
+    assert same_pictures(again, outcome)
+
+
 def test_a_layers_own_seed_changes_its_noise_alone(sd15) -> None:
     usual, own = (run(sd15, {"method": "sd15_joint", **seeds}, steps=1) for seeds in ({}, {"bg_seed": 70}))
     assert (usual.p.all_seeds, own.p.all_seeds) == ([11, 12, 13], [11, 71, 13])

@@ -19,7 +19,7 @@ for_single = for_methods("sd15_fg", "demo_fg")
 def new_files(host, job, **settings) -> tuple[list[Image.Image], dict[str, Path]]:
     """The pictures that a job answers with, and the files that it writes by these settings, by name."""
     before = set(host.webui.data.glob("output*/**/*"))
-    with changed_settings(host.client, grid_save=False, **settings):
+    with changed_settings(host.client, **{"grid_save": False, **settings}):
         result = job()
     assert result.error == ""
     saved = sorted(set(host.webui.data.glob("output*/**/*")) - before)
@@ -75,6 +75,23 @@ def test_before_hires_fix(host, method, upscaler):
     assert found.size == first.size
     difference = np.abs(np.int16(found) - np.int16(first))[np.asarray(first)[..., 3] > 0]
     assert difference.mean() < 1  # made-up weights make much of a level that rounding took
+
+
+@pytest.mark.parametrize(("base", "joint"), [("sd15", "sd15_joint"), ("sdxl", "xl_joint"), ("demo", "demo_joint")])
+@pytest.mark.parametrize("seeds", [{}, {"fg_seed": 70, "blend_seed": 90}], ids=["the set's", "their own"])
+def test_every_name_and_text_of_a_set_tells_its_seed(host, base, joint, seeds):
+    """That of a grid and of what was saved before the second pass, too; by one method, and by a chain."""
+    more = {"hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 2, "save_images": True}
+    fields = HIRES | more | {"batch_size": 1 if base == "sdxl" else 3, "seed": 40}
+    settings = {"save_images_before_highres_fix": True, "grid_save": True, "grid_extended_filename": True}
+    layer = {"alwayson_scripts": {"LayerDiffuse": {"args": [{"method": joint, **seeds}]}}}
+    _, saved = new_files(host, lambda: host.txt2img(**fields, **layer), **settings)
+    kinds = [next((kind for kind in ("before-highres-fix", "grid") if kind in name), "layer") for name in saved]
+    assert sorted(kinds) == ["before-highres-fix"] * 3 + ["grid"] + ["layer"] * 3
+    for name, path in saved.items():
+        with Image.open(path) as file:
+            assert "-40-" in name.replace(".png", "-"), name
+            assert ", Seed: 40," in file.info["parameters"], name
 
 
 @for_single
