@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..core.errors import InputError
-from ..core.methods import BACKGROUND, BLENDED, FOREGROUND
+from ..core.methods import BACKGROUND, BLENDED, FOREGROUND, own_prompt
 from ..core.picture.sizes import check_pixels
 from .layer_set import LONGEST_NAME, Layer, LayerSet, set_of_frames
 from .reading import READERS, is_layered, read_set
@@ -21,8 +22,11 @@ FRAMED = re.compile(rf"^(?P<set>.*?)[-_ ]?(?P<frame>{BACKGROUND}|{BLENDED}|{FORE
 NUMBER = re.compile(r"\d+")
 FRAMES_OF_SET = 3
 SHEET = re.compile(r"^contact-sheet(_\d+)?$")
-SEED = re.compile(r"(?:^|, )Seed: (\d+)(?:,|$)", re.MULTILINE)
 SETTINGS_BEGIN = ("Negative prompt: ", "Steps: ")  # in the text of a picture, after its prompt
+SETTING = re.compile(r'(?:^|, *)(\w[\w /-]{0,60}): *("(?:\\.|[^\\"])*"|[^,]*)(?=,|$)')  # a value with marks is quoted
+OWN = "layerdiffusion_{}_{}"  # the settings of a layer
+SHORT = {FOREGROUND: "fg", BACKGROUND: "bg", BLENDED: "blend"}  # in their names
+LAYER = "layerdiffusion_layer"  # what says which one a picture is
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Gathered:
         """The set; InputError names the file that cannot be used."""
         if len(self.paths) == 1 and is_layered(self.paths[0]):
             return read_set(self.paths[0])
-        read = [_opened(path) for path in self.paths]
+        frames = self.frames or ("",) * len(self.paths)
+        read = [_opened(path, frame) for path, frame in zip(self.paths, frames, strict=True)]
         if self.frames:
             rows = dict(zip(self.frames, read, strict=True))
             return set_of_frames(
@@ -125,12 +130,12 @@ def _near(first: Path, other: Path) -> bool:
     return all(abs(int(one) - int(two)) < FRAMES_OF_SET for one, two in pairs)
 
 
-def _opened(path: Path) -> tuple[Image.Image, str, int | None]:
-    """A picture as RGBA, the prompt and the seed that its text tells."""
+def _opened(path: Path, frame: str) -> tuple[Image.Image, str, int | None]:
+    """A picture as RGBA, the prompt and the seed that its text tells of it as this layer of a set."""
     try:
         with Image.open(path) as image:
             check_pixels(image, path.name)
-            prompt, seed = told_by(str(image.info.get("parameters", "")))
+            prompt, seed = told_by(str(image.info.get("parameters", "")), frame)
             return image.convert("RGBA"), prompt, seed
     except InputError:
         raise
@@ -139,10 +144,36 @@ def _opened(path: Path) -> tuple[Image.Image, str, int | None]:
         raise InputError(f"{path}, which cannot be read ({error})", expected, "leave it out") from error
 
 
-def told_by(parameters: str) -> tuple[str, int | None]:
-    """The prompt and the seed of the text that WebUIs and this program put into their pictures."""
+def told_by(parameters: str, frame: str = "") -> tuple[str, int | None]:
+    """The prompt and the seed of the text that WebUIs and this program put into their pictures.
+
+    Those that a layer has of its own, where it has them; an empty `frame` is the layer that the text names.
+    """
     lines = parameters[: 2**20].splitlines()
     end = next((place for place, line in enumerate(lines) if line.startswith(SETTINGS_BEGIN)), len(lines))
-    seed = SEED.search(lines[-1][: 2**16]) if lines else None
-    number = int(seed[1][:20]) if seed else None
-    return "\n".join(lines[:end]).replace("\0", ""), number if number is None or number <= 2**64 else None
+    told = _settings(lines[-1][: 2**16]) if lines else {}
+    short = SHORT.get(frame or told.get(LAYER, ""), "")
+    prompt = own_prompt(told.get(OWN.format(short, "additional_prompt"), ""), "\n".join(lines[:end]))
+    return prompt.replace("\0", ""), _seed(told.get(OWN.format(short, "seed")) or told.get("Seed", ""))
+
+
+def _settings(line: str) -> dict[str, str]:
+    """The settings in the last line of a picture's text, by name; of one that comes twice, the first."""
+    found: dict[str, str] = {}
+    for name, value in SETTING.findall(line):
+        found.setdefault(name, _unquoted(value))
+    return found
+
+
+def _unquoted(value: str) -> str:
+    """A setting without the quotation marks of JSON, where it has them."""
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value.strip()
+    except ValueError:
+        return value
+
+
+def _seed(text: str) -> int | None:
+    """A whole number that can be a seed; None for any other text."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
+    return number if number is None or number <= 2**64 else None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..core.errors import LayerDiffuseError
-from ..core.methods import round_up_batch
+from ..core.methods import own_prompt, round_up_batch
 from ..form.arguments import LayerArguments
 from .chains.link import ChainLink
 from .frame_prompts import FramePrompts
@@ -147,6 +147,13 @@ class Job:
             own = self.request.chain.seeds_of(frame)
         told = own or self.told_seeds
         return int(told[place]) if place < len(told) else None
+
+    def prompt_of_layer(self, frame: str, place: int) -> str:
+        """What a layer is painted from: its own prompt, where it has one, before that of its set."""
+        extras = self.prompts.extras if self.prompts is not None else []
+        extra = extras[place].get(frame, "") if place < len(extras) else ""
+        texts = getattr(self.p, "all_prompts", None) or []
+        return own_prompt(extra, texts[place] if place < len(texts) else "")
 
     # --- the end
 

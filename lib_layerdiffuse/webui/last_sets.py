@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ..core.picture.alpha import from_tensor, rgba_array
+from ..files.names import slug
 from ..form.frames import FRAMES
 from ..sets.layer_set import LayerSet, set_of_frames
 from ..unet.images import with_alpha
@@ -24,11 +25,12 @@ SAVED_AS = "already_saved_as"  # the attribute by which WebUIs know the file of 
 
 @dataclass(frozen=True)
 class Piece:
-    """A picture as it went out, and what it was painted from."""
+    """A picture as it went out, and what it was painted from; `of_set` are prompt and seed of its whole set."""
 
     picture: Image.Image
     prompt: str
     seed: int | None
+    of_set: tuple[str, int | None]
 
 
 @dataclass
@@ -57,6 +59,11 @@ class Made:
                 return pieces
         return self.sets[next(reversed(self.sets))]
 
+    def told(self, name: str) -> str:
+        """What names a set: its prompt and its seed."""
+        prompt, seed = next(iter(self.chosen(name).values())).of_set
+        return f"{slug(prompt or 'layers')} {'' if seed is None else seed}"
+
     def layer_set(self, name: str) -> LayerSet:
         """A set as layers, with the pictures that the user gave."""
         pieces = self.chosen(name)
@@ -83,7 +90,8 @@ class LastSets:
             return
         owner = job if request.chain is None else request.chain
         number = place if request.chain is not None else place // len(job.run.method.frames)
-        piece = Piece(picture, at(getattr(job.p, "all_prompts", None), place, ""), job.seed_of_layer(frame, place))
+        of_set = at(getattr(job.p, "all_prompts", None), place, ""), at(job.told_seeds, place, None)
+        piece = Piece(picture, job.prompt_of_layer(frame, place), job.seed_of_layer(frame, place), of_set)
         with self._lock:
             key = request.visitor, tab
             made = self._made.get(key)
@@ -94,12 +102,12 @@ class LastSets:
             while len(self._made) > VISITORS:
                 self._made.popitem(last=False)
 
-    def get(self, visitor: str, tab: str, name: str = "") -> LayerSet | None:
-        """A page's last set in a tab, or the one with the picture that lies in a file of this name; None before."""
+    def get(self, visitor: str, tab: str, name: str = "") -> tuple[LayerSet, str] | None:
+        """A page's last set in a tab, or the one with the picture in a file of this name, and its name; None before."""
         with self._lock:
             made = self._made.get((visitor, tab))
             kept = None if made is None else replace(made, sets=OrderedDict(made.sets))
-        return None if kept is None else kept.layer_set(name)
+        return None if kept is None else (kept.layer_set(name), kept.told(name))
 
 
 def given_to(job: Job, size: tuple[int, int]) -> dict[str, Image.Image]:

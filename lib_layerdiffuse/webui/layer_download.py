@@ -8,7 +8,6 @@ from urllib.parse import quote
 from ..core.errors import InputError, LayerDiffuseError
 from ..files.names import slug
 from ..sets.formats import Packed, pack_set
-from ..sets.layer_set import LayerSet
 from ..sets.save_options import DEFAULT, SaveOptions
 from .last_sets import LastSets
 
@@ -26,19 +25,12 @@ def last_sets() -> LastSets:
 
 def packed(visitor: str, tab: str, picture: str, kind: str, recomposite: bool) -> tuple[Packed, str]:
     """A page's last set, or that of a picture, as a file, and the file's name; InputError before there is one."""
-    layers = last_sets().get(visitor, tab, picture)
-    if layers is None:
+    found = last_sets().get(visitor, tab, picture)
+    if found is None:
         raise InputError("no layers of this page", "a set that was made in this tab", "generate with the box ticked")
+    layers, name = found
     made = pack_set(layers, kind, SaveOptions(recomposite=recomposite))
-    return made, f"{slug(name_of(layers))}{made.suffix}"
-
-
-def name_of(layers: LayerSet) -> str:
-    """A name for a set: its foreground's prompt and seed."""
-    told = layers.layers[::-1]
-    prompt = next((layer.prompt for layer in told if layer.prompt), "layers")
-    seed = next((layer.seed for layer in told if layer.seed is not None), "")
-    return f"{slug(prompt)} {seed}"
+    return made, f"{slug(name)}{made.suffix}"
 
 
 def layers(visitor: str = "", tab: str = "", picture: str = "", kind: str = DEFAULT, recomposite: bool = False) -> Any:

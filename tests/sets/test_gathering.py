@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from examples import example, noise
 from PIL import Image, PngImagePlugin
 
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.form.arguments import BY_NAME
+from lib_layerdiffuse.form.frames import FRAMES
 from lib_layerdiffuse.sets.formats import save_set
-from lib_layerdiffuse.sets.gathering import gathered, told_by
+from lib_layerdiffuse.sets.gathering import OWN, SHORT, gathered, told_by
 
 
 def save(folder: Path, *names: str, text: str = "") -> list[Path]:
@@ -93,10 +96,43 @@ def test_each_layered_file_is_a_set(tmp_path):
         ("a cat", ("a cat", None)),
         ("", ("", None)),
         ("Steps: 2, Seed: " + "9" * 5000 + ", Size: 1x1", ("", None)),
+        ('a cat\nSteps: 2, Hires prompt: "x, Seed: 9, y", Seed: 4', ("a cat", 4)),
+        (
+            'a cat\nSteps: 2, Seed: 4, layerdiffusion_bg_additional_prompt: "a, \\"b\\"", layerdiffusion_bg_seed: 8',
+            ("a cat", 4),
+        ),
+        ("a cat\nSteps: 2, Seed: 4, layerdiffusion_bg_seed: 8, layerdiffusion_layer: background", ("a cat", 8)),
+        ("a cat\nSteps: 2, Seed: 4, layerdiffusion_bg_seed: 8, layerdiffusion_layer: foreground", ("a cat", 4)),
+        ('a cat\nSteps: 2, Seed: 4, odd: "open, layerdiffusion_layer: \\"', ("a cat", 4)),
     ],
 )
 def test_what_a_pictures_text_tells(text, told):
     assert told_by(text) == told
+
+
+TEXT = (
+    'a cat\nSteps: 2, Seed: 5, layerdiffusion_bg_additional_prompt: "rain, fog", layerdiffusion_bg_seed: 8, Size: 8x6'
+)
+
+
+def test_a_layer_has_what_its_text_tells_of_it_alone(tmp_path):
+    (made,) = gathered(save(tmp_path, "1-5-background.png", "1-5-foreground.png", text=TEXT))
+    told = {layer.role: (layer.prompt, layer.seed) for layer in made.read()}
+    assert told == {"background": ("rain, fog, a cat", 8), "foreground": ("a cat", 5)}
+    assert told_by(TEXT) == ("a cat", 5)
+
+
+def test_the_keys_of_layers_are_those_of_the_form():
+    for frame, short in SHORT.items():
+        for setting, argument in (("seed", FRAMES[frame].seed), ("additional_prompt", FRAMES[frame].prompt)):
+            assert OWN.format(short, setting) == BY_NAME[argument].infotext_key
+
+
+@pytest.mark.parametrize("text", ["a" * 2**16, "a: " * 2**14, 'a: "' * 2**14, 'a: "\\",' * 2**13, ", " * 2**15])
+def test_a_strange_text_takes_no_time(text):
+    begun = time.perf_counter()
+    told_by(text)
+    assert time.perf_counter() - begun < 5
 
 
 def test_what_cannot_be_gathered_is_named(tmp_path):

@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import zipfile
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.sets.chains import FRAMES
+from lib_layerdiffuse.sets.gathering import gathered
 from lib_layerdiffuse.sets.reading import read_set
 from lib_layerdiffuse.webui import last_sets
 from lib_layerdiffuse.webui.layer_download import ADDRESS, NOTES
@@ -60,6 +62,19 @@ def test_the_set_of_the_last_job_is_a_file(client, a1111, kind) -> None:
     ):
         assert same(found, wanted)
     assert kind != "zip" or ([layer.seed for layer in made] == [7, 7] and "a cat" in made.layers[0].prompt)
+
+
+def test_layers_tell_what_they_have_of_their_own_as_their_files_do(client, a1111) -> None:
+    own = {"bg_additional_prompt": "rain, fog", "bg_seed": 8, "fg_seed": 9}
+    outcome = run(a1111, page("sd15_joint", **own), batch_size=3, steps=1, prompt="a cat", seed=7)
+    answer = fetched(client, kind="zip")
+    made = read_set(answer.content)
+    told = {layer.role: (layer.prompt, layer.seed) for layer in made}
+    assert "a-cat-7.zip" in answer.headers["Content-Disposition"], "the whole set's"
+    assert told == {"background": ("rain, fog, a cat", 8), "foreground": ("a cat", 9)}
+    folder = Path(outcome.p.outpath_samples)
+    (found,) = gathered([folder])
+    assert {layer.role: (layer.prompt, layer.seed) for layer in found.read()} == told
 
 
 def test_what_was_given_is_a_layer_too(client, a1111) -> None:
