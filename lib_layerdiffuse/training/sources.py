@@ -6,6 +6,7 @@ file is listed and skipped and never ends a run. An archive may claim anything: 
 
 from __future__ import annotations
 
+import itertools
 import tarfile
 import zipfile
 import zlib
@@ -72,13 +73,17 @@ class _Census:
         """Whether a file of `size` bytes is read; InputError once the source holds too much."""
         self.members, self.total = self.members + 1, self.total + size
         if self.members > self.limits.members:
-            raise self._too_much(f"more than {self.limits.members} files", "fewer files")
+            raise self.too_many()
         if self.total > self.limits.total_bytes:
             raise self._too_much(f"more than {self.limits.total_bytes / 2**30:.1f} GiB unpacked", "a smaller source")
         if size > self.limits.member_bytes:
             self.skipped.append(f"{name}: {size / 2**20:.0f} MiB, more than {self.limits.member_bytes / 2**20:.0f}")
             return False
         return True
+
+    def too_many(self) -> InputError:
+        """What is said of a source with more files than are read."""
+        return self._too_much(f"more than {self.limits.members} files", "fewer files")
 
     def _too_much(self, got: str, expected: str) -> InputError:
         return InputError(f"{self.path} with {got}", expected, "check that it is the right one, or split it")
@@ -96,7 +101,10 @@ def _iterate_folder(
     path: Path, suffixes: tuple[str, ...], skipped: list[str], limits: Limits
 ) -> Iterator[tuple[str, bytes]]:
     census = _Census(path, skipped, limits)
-    for file in sorted(path.rglob("*")):
+    listed = list(itertools.islice(path.rglob("*"), limits.members + 1))  # of "/" not even the names are wanted
+    if len(listed) > limits.members:
+        raise census.too_many()
+    for file in sorted(listed):
         name = file.relative_to(path).as_posix()
         if file.is_file() and name.lower().endswith(suffixes) and census.admits(name, file.stat().st_size):
             content = census.read(name, file.read_bytes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,17 @@ def test_a_source_that_holds_too_much_is_refused(tmp_path, kind, limits):
     path = write(tmp_path, kind, {f"{number}.png": png(1) for number in range(3)})
     with pytest.raises(InputError, match="more than"):
         list(iterate_files(path, limits=limits))
+
+
+def test_of_a_folder_with_far_too_many_files_not_all_names_are_read(tmp_path, monkeypatch):
+    def endless(self, _pattern):
+        for number in itertools.count():
+            assert number < 100, "goes on listing"
+            yield self / f"{number}.txt"
+
+    monkeypatch.setattr(Path, "rglob", endless)
+    with pytest.raises(InputError, match="more than 5 files"):
+        list(iterate_files(tmp_path, limits=Limits(members=5)))
 
 
 def test_a_packed_desert_is_refused_before_it_is_unpacked(tmp_path):
