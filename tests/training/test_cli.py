@@ -23,7 +23,7 @@ from lib_layerdiffuse.training import engine
 from lib_layerdiffuse.training.settings import DEMO_LAYERS
 
 from .toys import toy_set, toy_vae, write_discs
-from .two_processes import ALONE, run_two
+from .two_processes import ALONE, place_of, run_two
 
 RUN = "--steps 2 --batch 4 --log-every 1 --warmup 1".split()
 SMALL_CODEC = "--encoder-widths 8 8 16 --decoder-channels 8 8 16 --attention-levels 1 --crop 16".split()
@@ -221,24 +221,31 @@ def test_help_names_every_command(capsys):
 def test_two_processes_train_and_resume(tmp_path, monkeypatch):
     toy_set(tmp_path, 6).save(tmp_path / "set.safetensors")
     toy_vae().save_pretrained(tmp_path / "vae")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    launch += " --dynamo_backend no"
-    launch += " --main_process_port 0 -m lib_layerdiffuse"
     words = ["train", "codec", "set.safetensors", "--vae", "vae", "--out", "run", *SMALL_CODEC, *RUN]
     words += ["--adversarial-from", "0.3", "--steps"]
-    command = [sys.executable, "-m", *launch.split(), *words, "3"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    # one process speaks, and both were there: the figures are printed once
-    assert done.stdout.count('"alpha_mae"') == 1
     monkeypatch.chdir(tmp_path)
-    assert run_two([*words, "5"], tmp_path).count('"alpha_mae"') == 1
+    for steps in ("3", "5"):  # one process speaks, and both are there: the figures are printed once
+        assert run_two([*words, steps], tmp_path).count('"alpha_mae"') == 1
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5"]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert (tmp_path / "run" / "vae_transparent_decoder.safetensors").exists()
+
+
+def test_a_launcher_tells_its_processes_what_the_two_of_tests_are_told(tmp_path):
+    (tmp_path / "lib_layerdiffuse.py").write_text("import json, os\nprint(json.dumps(dict(os.environ)), flush=True)\n")
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch += " --dynamo_backend no --main_process_port 0 -m lib_layerdiffuse"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", *launch.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = [json.loads(line) for line in done.stdout.replace("}{", "}\n{").splitlines()]
+    for rank in range(2):
+        (mine,) = (each for each in told if each["RANK"] == str(rank))
+        wanted = place_of(rank, int(mine["MASTER_PORT"]))
+        assert {name: mine[name] for name in wanted} == wanted
 
 
 def test_layer_files_are_exported_under_their_names_and_say_what_they_are(tmp_path, capsys, monkeypatch):

@@ -21,6 +21,12 @@ def free_port() -> int:
         return asked.getsockname()[1]
 
 
+def place_of(rank: int, port: int) -> dict[str, str]:
+    """What a launcher tells a process in its environment."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+
+
 def work(rank: int, port: int, words: list[str], outputs: list[Path]) -> None:
     """One process: its place is told as a launcher tells it; ends with the command's exit code."""
     from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -29,9 +35,7 @@ def work(rank: int, port: int, words: list[str], outputs: list[Path]) -> None:
 
     for state in (AcceleratorState, GradientState, PartialState):  # of a run of the process before
         state._reset_state()
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"})
-    os.environ["ACCELERATE_USE_CPU"] = "true"
+    os.environ.update(place_of(rank, port) | {"ACCELERATE_USE_CPU": "true"})
     with (
         outputs[rank].open("w", encoding="utf-8") as output,
         contextlib.redirect_stdout(output),

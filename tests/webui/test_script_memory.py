@@ -70,13 +70,11 @@ def broken_before(webui: WebUI) -> None:
 KINDS = [text, frames, start_picture, masked, second_pass, refused, refused_late, broken, broken_before]
 
 
-@pytest.fixture
-def before_jobs() -> Iterator[None]:
-    """What is there already is no matter of the collector, which is the quicker for it."""
+@pytest.fixture(scope="module")
+def before_jobs() -> None:
+    """What is there before these tests is no matter of the collector, which is the quicker for it."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

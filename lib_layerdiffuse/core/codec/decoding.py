@@ -54,6 +54,16 @@ class TooLarge(InputError):
     """A picture for whose decoding the memory does not suffice."""
 
 
+def _is_ready(network: TransparencyUNet, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether all weights are where and what they shall be; asked for every batch, and quicker than moving them."""
+    return all(
+        weight.device == device
+        and weight.dtype == dtype
+        and (weight.dim() < 4 or weight.is_contiguous(memory_format=torch.channels_last))
+        for weight in network.parameters()
+    )
+
+
 class TransparencyDecoder:
     """A transparency network made ready to decode: moves it to `device` and `dtype` (by default where and what it is).
 
@@ -71,8 +81,9 @@ class TransparencyDecoder:
         weight = network.conv_in.weight
         self.device = torch.device(device) if device is not None else weight.device
         self.dtype = torch.float32 if self.device.type == "cpu" else dtype or weight.dtype
-        network.to(self.device, self.dtype)
-        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
+        if not _is_ready(network, self.device, self.dtype):
+            network.to(self.device, self.dtype)
+            network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
         self.network, self.rule = network, rule or CodecRule()
 
     def decode(

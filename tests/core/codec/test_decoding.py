@@ -250,6 +250,17 @@ def test_every_dtype_on_a_cpu(dtype):
     torch.testing.assert_close(result, exact, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_network_that_was_moved_in_part_is_moved_wholly(place):
+    network = small_network()
+    TransparencyDecoder(network)
+    weights = [weight for weight in network.parameters() if weight.dim() == 4]
+    weights[place].data = weights[place].data.to(torch.float16, memory_format=torch.contiguous_format)
+    TransparencyDecoder(network)
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_dtype_on_cuda(dtype):
