@@ -62,6 +62,7 @@ class Processing:
         self.outpath_grids = str(webui.folder / "outputs" / "grids")
         self.extra_generation_params: dict[str, Any] = {}
         self.comments: dict[str, int] = {}
+        self.override_settings: dict[str, Any] = dict(fields.get("override_settings", {}))
         self.latents_after_sampling, self.extra_result_images = [], []
         self.prompts = self.negative_prompts = self.seeds = self.c = self.uc = None
 
@@ -169,7 +170,8 @@ def process_images(p: Processing) -> Processed:
     engine.reload_model_weights()
     engine.apply_token_merging(p.get_token_merging_ratio())
     try:
-        return Job(webui, p).run()
+        with webui.settings(**p.override_settings):
+            return Job(webui, p).run()
     finally:
         engine.apply_token_merging(0.0)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.running import Snapshot, job, layer_of, picture, plainly, raising, run, same_pictures
-from fakes.selectable import SDUpscale, run_script
+from fakes.selectable import Loop, SDUpscale, run_script
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
@@ -22,6 +23,7 @@ from lib_layerdiffuse.webui.finding import trial_jobs
 from lib_layerdiffuse.webui.finding.answers import for_api, for_page, last
 from lib_layerdiffuse.webui.finding.finding_out import find_out
 from lib_layerdiffuse.webui.finding.recipes import Recipes
+from lib_layerdiffuse.webui.tile_scripts import selected
 
 FG, JOINT = find_method("sd15_fg"), find_method("sd15_joint")
 BROKEN = {"weight": 0.2, "ending_step": 0.5}
@@ -106,22 +108,22 @@ def test_the_run_as_it_was_gives_the_same_alpha(make_webui, flavour, recipes) ->
 def test_nothing_is_saved_and_nothing_is_left(make_webui, flavour, recipes) -> None:
     webui = make_webui(flavour, "sd15")
     before, state = plainly(webui), Snapshot.of(webui)
-    with webui.settings(save_init_img=True, save_images_before_highres_fix=True):
+    with webui.settings(save_images_before_highres_fix=True):
         asked(webui, enable_hr=True, restore_faces=True)
-        history = Path(webui.folder, "params.txt")
-        history.write_text("the user's", encoding="utf-8")
         files, settings = files_in(webui), dict(webui.opts.data)
         find_out(last(recipes, "", "txt2img"))
         assert files_in(webui) == files and webui.opts.data == settings
-        assert history.read_text(encoding="utf-8") == "the user's"
     state.check(webui)
     assert same_pictures(run(webui, steps=1), before) and not webui.errors
 
 
-def test_a_history_that_was_not_there_is_not_there_afterwards(make_webui, recipes, monkeypatch) -> None:
+@pytest.mark.parametrize("before", [None, "the user's"])
+def test_the_history_is_as_it_was(make_webui, recipes, monkeypatch, before) -> None:
     webui = make_webui("a1111", "sd15")
     asked(webui)
     path = Path(webui.folder, "params.txt")
+    if before is not None:
+        path.write_text(before, encoding="utf-8")
     processing = sys.modules["fakes.processing"]
     original = processing.process_images
 
@@ -131,14 +133,17 @@ def test_a_history_that_was_not_there_is_not_there_afterwards(make_webui, recipe
 
     monkeypatch.setattr(processing, "process_images", process)
     find_out(last(recipes, "", "txt2img"))
-    assert not path.exists()
+    assert (path.read_text(encoding="utf-8") if path.exists() else None) == before
 
 
 def test_start_pictures_are_taken_again_and_one_run_goes_without(make_webui, flavour, recipes, jobs) -> None:
     webui = make_webui(flavour, "sd15")
     start = picture(alpha=False)
-    asked(webui, init_images=[start], denoising_strength=0.3)
-    found = find_out(last(recipes, "", "img2img"))
+    with webui.settings(save_init_img=True):
+        asked(webui, init_images=[start], denoising_strength=0.3)
+        shutil.rmtree(Path(webui.folder, "outputs"))  # or the start picture would be written over itself
+        found = find_out(last(recipes, "", "img2img"))
+        assert not Path(webui.folder, "outputs").exists() and webui.opts.save_init_img
     assert all(p.init_images[0].tobytes() == start.tobytes() for p in jobs if not p.sampler)
     without = dict(zip(names(found), jobs, strict=True))["no start picture"]
     assert without.denoising_strength == 1 and jobs[0].denoising_strength == 0.3
@@ -172,6 +177,15 @@ def test_what_a_plot_set_counts_and_is_not_set_again(make_webui, recipes) -> Non
     assert names(found)[:2] == NAMES[:2] and found[0].figures != found[1].figures
 
 
+def test_what_is_kept_of_a_chosen_script_is_its_last_job(make_webui, recipes) -> None:
+    webui = make_webui("a1111", "sd15")
+    webui.extra_scripts = [Loop]
+    run_script(webui.reload_ui(), Loop, {**layer_of(FG), **BROKEN}, 2, init_images=[picture()], steps=1)
+    recipe = last(recipes, "", "img2img")
+    assert not hasattr(recipe.p, selected.ATTRIBUTE) and recipe.p.init_images[0].tobytes() != picture().tobytes()
+    assert find_out(recipe)[0].figures and not webui.errors
+
+
 def test_an_interrupt_ends_it_and_the_table_so_far_stays(make_webui, flavour, recipes) -> None:
     webui = make_webui(flavour, "sd15")
     asked(webui)
@@ -190,7 +204,7 @@ def test_an_interrupt_ends_it_and_the_table_so_far_stays(make_webui, flavour, re
     assert asked(webui).error is None
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(make_webui, flavour, recipes) -> None:
+def test_a_run_that_fails_is_told_and_the_others_go_on(make_webui, flavour, recipes, jobs) -> None:
     webui = make_webui(flavour, "sd15")
     state = Snapshot.of(webui)
     asked(webui)
@@ -199,6 +213,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(make_webui, flavour, reci
     run(webui, steps=1)  # which loads no LoRA
     state.check(webui)
     assert names(found) == NAMES and [bool(finding.error) for finding in found].count(True) == 1
+    assert all(p.sampler is None for p in jobs)  # closed
 
 
 def test_another_checkpoint_is_told_once(make_webui, recipes) -> None:

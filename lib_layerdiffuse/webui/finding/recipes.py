@@ -7,7 +7,6 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
-from .. import axes
 from ..diagnosing import facts_of
 from ..job import Job
 from ..last_sets import at
@@ -50,8 +49,7 @@ def is_whole(job: Job) -> bool:
 def recipe_of(job: Job) -> Recipe:
     """A job with the words and the seed of its first picture that failed, or of its first one."""
     asked, request = job.request.asked, job.request
-    for name in (axes.ATTRIBUTE, selected.ATTRIBUTE):  # the arguments have what a plot set
-        vars(asked).pop(name, None)
+    vars(asked).pop(selected.ATTRIBUTE, None)  # which has the `p` of the job, and so its pictures
     place = next((case.place for case in job.outcome.cases if case.verdict), 0)
     fill(asked, job, place)
     arguments = request.arguments if request.chain is None else request.chain.arguments
