@@ -1,6 +1,6 @@
 """How many faults the tests see: faults put into a copy of the code, one at a time, with the tests that are to fail.
 
-    python benchmarks/mutations.py                         the faults of mutation_rows.py
+    python benchmarks/mutations.py                         the faults of mutation_rows.py and mutation_rows_layers.py
     python benchmarks/mutations.py --every 10              and each tenth of all single changes of the files in SWEPT
     python benchmarks/mutations.py --only keeping          those whose file or rule has this text
 
@@ -22,9 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutation_rows import FAULTS, Fault
+from mutation_rows_layers import LAYER_FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = "lib_layerdiffuse"
+EVERY_FAULT = (*FAULTS, *LAYER_FAULTS)
 LONGEST = 600  # seconds that the tests of one fault may take: a fault may be an endless loop
 PASSED, FAILED, BROKEN = 0, 1, 2  # pytest's exit codes: the last where a test file cannot be imported any more
 # files that compute alone, and the tests that know them
@@ -138,7 +140,7 @@ def sweep(every: int) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 
 def listed() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     """The same of the rows."""
-    for fault in FAULTS:
+    for fault in EVERY_FAULT:
         yield fault.file, applied(fault), fault.rule, fault.tests
 
 
