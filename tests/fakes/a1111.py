@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fakes import prompts
+from fakes.compositing import around_the_mask
 from fakes.lora import BuiltInLora
 from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, fill, state_of
 from fakes.sampling import SAMPLERS, alphas_cumprod, timestep_of
@@ -116,20 +117,14 @@ class CFGDenoiser:
         if self.engine.apply_refiner(self):
             cond, uncond = self.sampler.sampler_extra_args["cond"], self.sampler.sampler_extra_args["uncond"]
         if self.timesteps and self.mask is not None:
-            x = self.blended(x)
+            x = around_the_mask(self, self.p, x)
         denoised = self.guided(x, sigma, (cond, uncond), cond_scale)
         if not self.timesteps and self.mask is not None:
-            denoised = self.blended(denoised)
+            denoised = around_the_mask(self, self.p, denoised)
         self.sampler.last_latent = self.webui.state.current_latent = denoised
         self.webui.callbacks.fire("cfg_after_cfg", SimpleNamespace(x=denoised))
         self.step += 1
         return denoised
-
-    def blended(self, latents: torch.Tensor) -> torch.Tensor:
-        """What is outside of the mask stays."""
-        mixed = SimpleNamespace(blended_latent=latents * self.nmask + self.init_latent * self.mask, denoiser=self)
-        self.p.scripts.call("on_mask_blend", self.p, mixed)
-        return mixed.blended_latent
 
     def guided(self, x: torch.Tensor, sigma: torch.Tensor, conds: tuple[Any, Any], scale: float) -> torch.Tensor:
         """One step: rows are each picture with all its prompts, then all unconditional."""

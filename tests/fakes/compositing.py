@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+
+
+def around_the_mask(holder: Any, p: Any, painted: torch.Tensor) -> torch.Tensor:
+    """Latents [B,C,h,w] with the start where the mask keeps it, as scripts leave them; `holder` has start and mask."""
+    kept = holder.init_latent * holder.mask
+    mixed = SimpleNamespace(blended_latent=painted * holder.nmask + kept, denoiser=None if holder is p else holder)
+    p.scripts.call("on_mask_blend", p, mixed)
+    return mixed.blended_latent
 
 
 def placed(webui: Any, image: Image.Image, paste_to: Any, whole: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from torch import nn
 
 from fakes import forge_flux, prompts
 from fakes.a1111 import CheckpointInfo
+from fakes.compositing import around_the_mask
 from fakes.forge_layers import forge_unet
 from fakes.forge_patcher import LoraLoader, Patcher, TokenMerging, network_patches
 from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, fill
@@ -97,9 +98,9 @@ class Model:
         self.alphas_cumprod = alphas_cumprod()
 
     def _hold(self, info: CheckpointInfo, model: nn.Module, vae: Vae) -> None:
-        self.forge_objects = ForgeObjects(unet=Patcher(model), clip=None, vae=vae, clipvision=None)
-        self.forge_objects_original = self.forge_objects.shallow_copy()
-        self.forge_objects_after_applying_lora = self.forge_objects.shallow_copy()
+        parts = ForgeObjects(unet=Patcher(model), clip=None, vae=vae, clipvision=None)
+        for stage in ("", "_original", "_after_applying_lora"):
+            setattr(self, f"forge_objects{stage}", parts.shallow_copy())
         self.current_lora_hash = str([])
         self.sd_checkpoint_info, self.sd_model_checkpoint = info, info.filename
 
@@ -167,9 +168,7 @@ class CFGDenoiser:
             cond, uncond = self.sampler.sampler_extra_args["cond"], self.sampler.sampler_extra_args["uncond"]
         denoised = self.guided(x, sigma, (cond, uncond), cond_scale)
         if self.mask is not None:
-            mixed = SimpleNamespace(blended_latent=denoised * self.nmask + self.init_latent * self.mask)
-            self.p.scripts.call("on_mask_blend", self.p, mixed)
-            denoised = mixed.blended_latent
+            denoised = around_the_mask(self, self.p, denoised)
         self.sampler.last_latent = self.webui.state.current_latent = denoised
         self.step += 1
         return (x - denoised) / sigma[:, None, None, None] if source is not x else denoised
@@ -227,10 +226,9 @@ def concatenated(conds: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor
     contexts = [cond["crossattn"] if isinstance(cond, dict) else cond for cond in conds]
     length = math.lcm(*(context.shape[1] for context in contexts))
     joined = torch.cat([context.repeat(1, length // context.shape[1], 1) for context in contexts])
-    if not isinstance(conds[0], dict):
-        return joined, {"y": None}
     names = {"vector": "y", "guidance": "guidance"}
-    return joined, {name: torch.cat([cond[key] for cond in conds]) for key, name in names.items() if key in conds[0]}
+    told = {key: name for key, name in names.items() if isinstance(conds[0], dict) and key in conds[0]}
+    return joined, {name: torch.cat([cond[key] for cond in conds]) for key, name in told.items()} or {"y": None}
 
 
 class Forge:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 
 from fakes import prompts
-from fakes.compositing import crop_region, overlay_of
+from fakes.compositing import around_the_mask, crop_region, overlay_of
 from fakes.pictures import host
 from fakes.processing import Processing, create_infotext, decode_batch
 from fakes.sampling import ImageRNG
@@ -217,11 +216,7 @@ class Img2Img(Processing):
         self.hook_before_sampling(self.init_latent, noise, (self.c, self.uc))
         samples = self.sampler.sample_img2img(self, self.init_latent, noise, (self.c, self.uc))
         self.webui.first_pass = samples
-        if self.mask is None:
-            return samples
-        mixed = SimpleNamespace(blended_latent=samples * self.nmask + self.init_latent * self.mask)
-        self.scripts.call("on_mask_blend", self, mixed)
-        return mixed.blended_latent
+        return samples if self.mask is None else around_the_mask(self, self, samples)
 
 
 def encode(webui: Any, images: torch.Tensor) -> torch.Tensor:

@@ -131,7 +131,7 @@ class Processed:
     def __init__(self, p: Processing, images: list[Any], infotexts: list[str], index_of_first_image: int = 0):
         self.images, self.infotexts, self.index_of_first_image = images, infotexts, index_of_first_image
         self.info = "".join(infotexts[:1])
-        self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.comments = "\n".join([*p.comments, ""])
         self.all_prompts, self.all_seeds, self.batch_size = p.all_prompts, p.all_seeds, p.batch_size
         self.extra_generation_params, self.seed = p.extra_generation_params, p.all_seeds[0]
 
@@ -191,8 +191,7 @@ class Job:
         with self.engine.scope():
             torch.manual_seed(p.all_seeds[0])  # the VAE samples from its posterior
             p.init(p.all_prompts, p.all_seeds, None)
-            if state.job_count == -1:
-                state.job_count = p.n_iter
+            state.job_count = p.n_iter if state.job_count < 0 else state.job_count  # a script may know better
             for number in range(p.n_iter):
                 p.iteration = number
                 if state.interrupted or state.stopping_generation or not self._batch(number):

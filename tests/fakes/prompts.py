@@ -140,6 +140,7 @@ def parts(cond: Any, most: int) -> list[Any]:
 
 def join(conds: list[Any]) -> Any:
     """Rows of several, one after the other."""
-    if not isinstance(conds[0], dict):
-        return torch.cat(conds)
-    return DictWithShape({key: torch.cat([cond[key] for cond in conds]) for key in conds[0]})
+    first = conds[0]
+    if isinstance(first, dict):
+        return DictWithShape({key: torch.cat([cond[key] for cond in conds]) for key in first})
+    return torch.cat(conds)
