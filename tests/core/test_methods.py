@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from lib_layerdiffuse.core import methods, stopping
-from lib_layerdiffuse.core.bases import FLUX_HUB
+from lib_layerdiffuse.core.bases import BASES, FLUX_HUB
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError
 from lib_layerdiffuse.core.methods import METHODS, find_method, frame_prompts, round_up_batch
 
@@ -159,3 +160,14 @@ def test_rows_are_frozen_and_unique():
     for column in ("id", "label", "weights"):
         values = [getattr(method, column) for method in METHODS]
         assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_latent_space_is_known_but_for_rounding_and_no_further(base):
+    space = BASES[base].latents
+    scales = {name: getattr(space, name) * (1 + 1e-12) for name in ("scale_factor", "shift_factor")}
+    rounded = replace(space, **scales)
+    assert space.base and rounded != space and rounded.base == space.base
+    others = [{"scale_factor": space.scale_factor * 1.001}, {"shift_factor": space.shift_factor + 0.001}]
+    for other in (*others, {"channels": 5}, {"factor": 5}):
+        assert replace(space, **other).base != space.base

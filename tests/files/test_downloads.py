@@ -13,6 +13,7 @@ from fakes.hub import point_to, serve
 from lib_layerdiffuse.core.bases import SD_HUB
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
 from lib_layerdiffuse.files.downloads import LayerFiles
+from lib_layerdiffuse.files.hub import fetch_file
 
 NAME = "layer_sd15_joint.safetensors"
 CONTENT = bytes(range(256)) * 5000
@@ -129,6 +130,15 @@ def test_what_a_mirror_serves_must_be_what_the_hub_has(tmp_path, hub, origin, ca
     assert LayerFiles([tmp_path]).find("layer_sd15_joint").read_bytes() == CONTENT
     assert origin.tokens == [None] and not origin.starts and hub.starts  # the hub was asked, the mirror served
     assert not caplog.records
+
+
+def test_the_users_token_goes_to_the_hub_of_his_choice_and_to_no_other_mirror(tmp_path, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    fetch_file(SD_HUB.repository, NAME, tmp_path / "mirror", endpoint=hub.address)
+    assert hub.starts and set(hub.tokens) == {None}
+    hub.tokens.clear()
+    fetch_file(SD_HUB.repository, NAME, tmp_path / "hub")
+    assert set(hub.tokens) == {"Bearer hf_secret"}
 
 
 @pytest.mark.parametrize("told", ["its own", "none"])

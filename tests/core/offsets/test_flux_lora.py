@@ -18,6 +18,7 @@ from lib_layerdiffuse.core.files.flux_names import BFL, DIFFUSERS, TABLE, find_l
 from lib_layerdiffuse.core.files.lora_keys import is_lora
 from lib_layerdiffuse.core.offsets.install import hook_offsets, merge_offsets, parameter_shapes
 from lib_layerdiffuse.core.offsets.lora_files import adapter_factor, parse_lora, read_lora
+from lib_layerdiffuse.core.offsets.offsets import LowRank, OffsetSet, Rows
 
 DATA = Path(__file__).parents[2] / "data"
 GOLDEN = load_file(DATA / "golden/flux_lora_tiny.safetensors")
@@ -287,3 +288,15 @@ def test_what_does_not_fit_is_one_clear_error(bfl, files, fault):
     assert FAULTS[fault] in str(caught.value)
     assert "What to do" in str(caught.value)
     assert not any(module._forward_hooks for module in bfl.modules())
+
+
+@pytest.mark.parametrize("install", [merge_offsets, hook_offsets])
+def test_pairs_for_the_same_rows_of_a_fused_layer_add_up(install):
+    """A user's file may have a layer under both names."""
+    layer, sample = nn.Linear(3, 6, bias=False), torch.randn(2, 3)
+    pairs = tuple(LowRank(torch.randn(2, 1), torch.randn(1, 3), rows=Rows(2, 4, 6)) for _ in range(2))
+    expected = layer(sample)
+    expected[:, 2:4] += sum(sample @ (pair.up @ pair.down).T for pair in pairs)
+    installed = install(OffsetSet({"layer.weight": pairs}), {"layer": layer})
+    torch.testing.assert_close(layer(sample), expected)
+    installed.remove()
