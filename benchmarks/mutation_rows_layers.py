@@ -122,14 +122,14 @@ LAYER_FAULTS = (
         "return self.names.get(file_name, file_name)",
         "return file_name",
         "a file is asked for by the name that its repository has for it",
-        ("files/test_converting.py", "files/test_downloads.py"),
+        ("files/test_converting.py",),
     ),
     Fault(
         "core/bases.py",
         "map(math.isclose, scales",
         "map(float.__eq__, scales",
         "latent spaces that differ by rounding are the same",
-        ("core/files/test_layer_files.py", "training/test_codec_layouts.py", "core/test_methods.py"),
+        ("core/test_methods.py",),
     ),
     Fault(
         "files/hub.py",
@@ -150,14 +150,14 @@ LAYER_FAULTS = (
         'if os.name != "nt" and partial.stat().st_mode != mode:',
         "if False:",
         "files have the mode that the user's files have, whatever a library gives them",
-        ("standalone/test_outputs.py",),
+        ("files/test_whole_files.py",),
     ),
     Fault(
         "files/whole_files.py",
         "        shutil.rmtree(partial, ignore_errors=True)",
         "        pass",
         "nothing is left of a folder that could not be written whole",
-        ("standalone/test_outputs.py",),
+        ("files/test_whole_files.py",),
     ),
     Fault(
         "sets/ora_writing.py",
@@ -171,7 +171,7 @@ LAYER_FAULTS = (
         "inner = inner if visible else [replace(layer, visible=False) for layer in inner]",
         "pass",
         "layers of a hidden stack are hidden",
-        ("sets/test_reading.py",),
+        ("sets/test_ora_stacks.py",),
     ),
     Fault(
         "sets/psd_writing.py",
@@ -199,7 +199,7 @@ LAYER_FAULTS = (
         "opacity=layer.opacity * opacity)",
         "opacity=opacity)",
         "the opacity of a group and that of its layer both count",
-        ("sets/test_reading.py",),
+        ("sets/test_ora_stacks.py",),
     ),
     Fault(
         "diagnosis/base_prints.py",
@@ -220,7 +220,7 @@ LAYER_FAULTS = (
         "text = rewrite(text) or text",
         "text = rewrite(text)",
         "a change that would leave nothing of a prompt is left out",
-        ("diagnosis/test_findings.py", "diagnosis/test_causes.py"),
+        ("diagnosis/test_findings.py",),
     ),
     Fault(
         "diagnosis/causes.py",

@@ -47,6 +47,12 @@ def test_a_drift_is_told(base, drift, rank) -> None:
     assert found == pytest.approx(drift, rel=0.15)
 
 
+def test_a_layer_counts_by_its_size() -> None:
+    network = {"large": torch.ones(80, 80), "small": torch.ones(8, 8)}
+    found = print_of("sd15", "made up", network.items()).drift((network | {"large": torch.full((80, 80), 1.1)}).get)
+    assert found == pytest.approx(0.1 * (6400 / 6464) ** 0.5, rel=1e-3)
+
+
 def test_the_demo_models_print_is_that_of_its_checkpoint(base) -> None:
     shipped = read_print(DEMO_FOLDER / file_name("demo"))
     assert shipped.drift(base.get) < 1e-3

@@ -54,6 +54,18 @@ def test_a_fault_is_seen_by_its_row_alone(fault) -> None:
         assert causes_of(ORDINARY, verdict.name) == []
 
 
+JUST_RIGHT = [
+    {"weight": 0.9}, {"stop_at": 0.95}, {"guidance": 11.2}, {"steps": 8}, {"drift": 0.01},
+    {"start_alpha": 1.0, "denoise": 1.0},  # nothing is taken from it
+    {"start_alpha": 0.98, "denoise": 0.4},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", JUST_RIGHT, ids=str)
+def test_a_row_says_nothing_at_its_limit(fields) -> None:
+    assert [causes_of(replace(ORDINARY, **fields), verdict.name) for verdict in VERDICTS] == [[]] * len(VERDICTS)
+
+
 @pytest.mark.parametrize("base", ["sd15", "sdxl", "flux", "demo"])
 def test_usual_settings_of_a_base_are_no_fault(base) -> None:
     facts = Facts(base, "a cat", guidance=Facts(base).usual_guidance, steps=20)

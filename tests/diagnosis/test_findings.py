@@ -103,3 +103,9 @@ def test_a_finding_in_words() -> None:
     assert str(finding("x", HAZY)) == "x: haze; empty 0%, half transparent 99%, opaque 0%"
     assert finding("x", GOOD, GOOD).said == ("fine",) and finding("x", GOOD, HAZY).said == (HAZE.name,)
     assert str(finding("x")) == f"x: {findings.NO_PICTURE}" and not finding("x").is_fine
+
+
+def test_a_change_that_would_leave_nothing_of_the_prompt_is_no_run() -> None:
+    names = [short.name for short in short_runs(Facts("sdxl", "in a forest"))]
+    assert names == [AS_IT_WAS, GREY]
+    assert [short.name for short in short_runs(Facts("sdxl", "<lora:one:1>"))] == [AS_IT_WAS, GREY]
