@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..core.picture.verdicts import HAZE, OPAQUE
@@ -12,6 +12,7 @@ LEAST_WEIGHT, LEAST_STOP, FEW_STEPS = 0.9, 0.95, 8
 HIGH_GUIDANCE = 1.6  # times the usual one
 FAR = 0.01  # drift: a real tuning of the demo model lost its alpha at 0.02, rounding to 16 bits is below 0.002
 OF_NOISE = ("sd15", "sdxl")  # bases that predict noise, for which the published files were made
+ENGLISH: Mapping[str, str] = {}
 ANY = ("opaque", "empty", "haze")
 
 
@@ -25,9 +26,10 @@ class Cause:
     remedy: str
     verdicts: tuple[str, ...] = ANY
 
-    def text(self, facts: Facts) -> str:
-        """What was seen in this job, and what to try."""
-        return f"{self.seen}: {self.remedy}".format(facts=facts)
+    def text(self, facts: Facts, texts: Mapping[str, str] = ENGLISH) -> str:
+        """What was seen in this job, and what to try; `texts` has translations of the templates."""
+        seen, remedy = (texts.get(template, template) for template in (self.seen, self.remedy))
+        return f"{seen}: {remedy}".format(facts=facts)
 
 
 CAUSES = (

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.picture.verdicts import HAZE, AlphaFigures, Verdict
-from .causes import Cause, causes_of
+from .causes import ENGLISH, Cause, causes_of
 from .facts import Facts
 
 SHOWN = 3  # causes in a comment
+OF_MANY, KNOWN = "{failed} of {total} pictures:", "In this job {known}"
 ADVICE = (
     "Try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
     "some checkpoints, merged or tuned far away from it, never give transparency"
@@ -30,9 +31,18 @@ class Diagnosis:
     @property
     def text(self) -> str:
         """One comment for the user."""
-        which = "" if self.total == 1 else f"{self.failed} of {self.total} pictures: "
-        known = "; ".join(cause.text(self.facts) for cause in self.causes[:SHOWN])
-        return f"{which}{self.verdict.sentence} " + (f"In this job {known}" if known else ADVICE)
+        return self.said(ENGLISH)
+
+    def said(self, texts: Mapping[str, str]) -> str:
+        """The same in a language, of which `texts` has translations of sentences and templates."""
+
+        def in_language(text: str) -> str:
+            return texts.get(text, text)
+
+        which = "" if self.total == 1 else in_language(OF_MANY).format(failed=self.failed, total=self.total) + " "
+        known = "; ".join(cause.text(self.facts, texts) for cause in self.causes[:SHOWN])
+        why = in_language(KNOWN).format(known=known) if known else in_language(ADVICE)
+        return f"{which}{in_language(self.verdict.sentence)} {why}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .host.host import ForgeFamily
 from .host.modules import host_module
 from .host.sampling import samplers
 from .job import Job
+from .localisation import texts_of_page
 from .run import Run, checkpoint_name
 
 UNLIKE = ("Euler", "DPM++ 2M", "DDIM")  # one of them to try in place of another sampler
@@ -39,7 +40,9 @@ def tell(job: Job) -> None:
     """One comment where pictures of a job that is over have no alpha worth the name; files do not tell it."""
     found = diagnose(job.outcome.cases, lambda: drift(job.run))
     if found is not None:
-        job.request.note(found.text, in_files=False)
+        # a page replaces whole texts alone, and this one tells names and numbers
+        texts = {} if getattr(job.p, "is_api", False) else texts_of_page()
+        job.request.note(found.said(texts), in_files=False)
 
 
 def facts_of(job: Job) -> Facts:

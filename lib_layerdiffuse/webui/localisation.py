@@ -10,6 +10,8 @@ import csv
 import json
 from pathlib import Path
 
+from .host.modules import option
+
 FOLDER = Path(__file__).parents[2] / "localizations"
 TABLE = FOLDER / "texts.tsv"  # a column for each language; the first one is what the page shows without translation
 
@@ -25,6 +27,11 @@ def read_table() -> dict[str, Texts]:
     return {
         language: dict(zip(english, column, strict=True)) for language, column in zip(languages, columns, strict=True)
     }
+
+
+def texts_of_page() -> Texts:
+    """Translations into the language that the WebUI's page has; none where it is English, or one without a column."""
+    return read_table().get(option("localization", "None"), {})
 
 
 def as_json(texts: Texts) -> str:

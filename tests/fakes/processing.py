@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -170,7 +171,7 @@ def process_images(p: Processing) -> Processed:
     engine.reload_model_weights()
     engine.apply_token_merging(p.get_token_merging_ratio())
     try:
-        with webui.settings(**p.override_settings):
+        with webui.settings(**p.override_settings) if p.override_settings else contextlib.nullcontext():
             return Job(webui, p).run()
     finally:
         engine.apply_token_merging(0.0)

@@ -28,6 +28,20 @@ def test_a_failed_alpha_is_told_once_with_its_causes(make_webui, flavour) -> Non
     assert not any("haze" in image.info.get("parameters", "") for image in outcome.pictures)
 
 
+def test_a_page_in_another_language_tells_it_in_that_and_an_api_in_english(make_webui) -> None:
+    webui, layer = make_webui("a1111", "sd15"), {**layer_of(FG), "weight": 0.2}
+    for language, is_api, told in (
+        ("zh_CN", False, "Weight 为 0.2"),
+        ("zh_CN", True, "Weight is 0.2"),
+        ("None", False, "Weight is 0.2"),
+        ("xx", False, "Weight is 0.2"),
+    ):
+        with webui.settings(localization=language):
+            outcome = run(webui, layer, steps=1, batch_size=2, is_api=is_api)
+        assert told in outcome.note and told in outcome.processed.comments
+        assert ("2 张图片中有 2 张" in outcome.note) == ("为" in told)
+
+
 def test_good_alpha_gets_no_comment(make_webui, monkeypatch) -> None:
     monkeypatch.setattr(verdicts, "VERDICTS", (verdicts.OPAQUE, verdicts.EMPTY))  # for the decoder makes hazes
     outcome = run(make_webui("a1111", "sd15"), {**layer_of(FG), "weight": 0.2}, steps=1)

@@ -21,7 +21,8 @@ from lib_layerdiffuse.core.methods import BASES, BLENDED  # noqa: E402
 from lib_layerdiffuse.core.modes import MODES  # noqa: E402
 from lib_layerdiffuse.core.picture.verdicts import VERDICTS  # noqa: E402
 from lib_layerdiffuse.diagnosis import findings  # noqa: E402
-from lib_layerdiffuse.diagnosis.diagnosis import ADVICE  # noqa: E402
+from lib_layerdiffuse.diagnosis.causes import CAUSES  # noqa: E402
+from lib_layerdiffuse.diagnosis.diagnosis import ADVICE, KNOWN, OF_MANY  # noqa: E402
 from lib_layerdiffuse.diagnosis.trials import AS_IT_WAS, TOGETHER, TRIALS  # noqa: E402
 from lib_layerdiffuse.form import findings_table  # noqa: E402
 from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
@@ -152,6 +153,13 @@ def note_texts() -> Iterator[str]:
     yield from (f"LayerDiffuse: {text}" for text in told)
 
 
+def diagnosis_texts() -> Iterator[str]:
+    """The parts of a comment on failed alpha, which is put together in the page's language."""
+    yield from (OF_MANY, KNOWN, ADVICE, *(verdict.sentence for verdict in VERDICTS))
+    for cause in CAUSES:
+        yield from (cause.seen, cause.remedy)
+
+
 def findings_texts() -> Iterator[str]:
     """What the button that finds out may answer."""
     yield from (*findings_table.HEAD, *(verdict.name for verdict in VERDICTS), findings.FINE, findings.NO_PICTURE)
@@ -204,6 +212,7 @@ def page_texts(a1111, monkeypatch, tmp_path) -> set[str]:
         *note_texts(),
         *script_texts(),
         *findings_texts(),
+        *diagnosis_texts(),
         *tab_texts(monkeypatch),
         a1111.entry.KeepTransparency.name,
     ]
@@ -239,7 +248,8 @@ def test_texts_are_such_as_webuis_translate_and_no_translation_is_translated_aga
 @pytest.mark.parametrize("language", ["zh_CN", "ja_JP"])
 def test_numbers_names_and_addresses_survive_translation(language):
     def kept(text: str) -> list[str]:
-        return sorted(re.findall(r"\d+|https?://[\w./-]+|models/\w+|SDXL|SD\d(?:\.\d)?|LayerDiffuse", text, re.ASCII))
+        things = r"\{[^}]*\}|\d+|https?://[\w./-]+|models/\w+|SDXL|SD\d(?:\.\d)?|LayerDiffuse"
+        return sorted(re.findall(things, text, re.ASCII))
 
     assert {text: kept(text) for text in read_table()[language]} == {
         text: kept(translation) for text, translation in read_table()[language].items()
