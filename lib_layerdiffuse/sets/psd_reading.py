@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import PIL
 from PIL import Image, ImageChops
 
 from ..core.errors import LayerDiffuseError, MissingExtraError
@@ -19,7 +20,8 @@ PAINTED = ("pixel", "type")
 WITH_PIXELS = (*PAINTED, "smartobject", "shape", "solidcolorfill", "patternfill", "gradientfill")  # as last drawn
 MODES = ("RGB", "GRAYSCALE")
 DEPTHS = (8, 16)
-INSTALL = 'pip install "psd-tools>=1.18" with the Python that runs this, or pip install ".[psd]" in a clone'
+# without the present Pillow named, pip takes the newest of both, and a WebUI of Pillow 9.5 is broken
+INSTALL = f'pip install psd-tools "Pillow=={PIL.__version__}" with the Python that runs this'
 Size = tuple[int, int]
 
 
@@ -65,10 +67,15 @@ def _layers(group: Any, size: Size, depth: int) -> list[Layer]:
             continue
         reason = next(_reasons(layer), None)
         if reason is not None and layer.visible:
-            raise ValueError(f"layer {layer.name[:60]!r} {reason}")
+            raise ValueError(f"layer {_name(layer)[:60]!r} {reason}")
         if reason is None:
             found += _group(layer, size, depth) if layer.is_group() else [_leaf(layer)]
     return found
+
+
+def _name(layer: Any) -> str:
+    """A layer's name; psd-tools 1.9, the last for Pillow 9.5, gives letters beyond 16 bits as two halves."""
+    return layer.name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")[:LONGEST_NAME]
 
 
 def _is_empty(layer: Any) -> bool:
@@ -82,12 +89,13 @@ def _group(group: Any, size: Size, depth: int) -> list[Layer]:
     inner = _layers(group, size, depth + 1)
     if not group.visible:
         inner = [replace(layer, visible=False) for layer in inner]
-    return merged(group.name[:LONGEST_NAME], inner, size, group.opacity / 255 * _fill_opacity(group) / 255)
+    return merged(_name(group), inner, size, group.opacity / 255 * _fill_opacity(group) / 255)
 
 
 def _reasons(layer: Any) -> Iterator[str]:
     """Why a layer cannot be read for what it shows."""
-    mode = getattr(layer.blend_mode, "name", str(layer.blend_mode)).upper()
+    told_mode = layer.blend_mode or layer._record.blend_mode  # psd-tools 1.9 knows a group's own alone
+    mode = getattr(told_mode, "name", str(told_mode)).upper()
     if mode not in NORMAL:
         yield f"with blend mode {mode.lower()}; only normal is read"
     if layer.clipping if hasattr(layer, "clipping") else layer.clipping_layer:
@@ -126,7 +134,7 @@ def _leaf(layer: Any) -> Layer:
     if layer.has_mask() and not layer.mask.disabled:
         picture.putalpha(ImageChops.multiply(picture.getchannel("A"), _mask(layer)))
     opacity = layer.opacity / 255 * _fill_opacity(layer) / 255
-    return Layer(layer.name[:LONGEST_NAME], picture, layer.left, layer.top, opacity=opacity, visible=layer.visible)
+    return Layer(_name(layer), picture, layer.left, layer.top, opacity=opacity, visible=layer.visible)
 
 
 def _fill_opacity(layer: Any) -> int:

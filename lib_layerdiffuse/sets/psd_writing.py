@@ -147,7 +147,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def packed_rows(plane: Image.Image) -> list[bytes]:
     """Each row of an 8-bit grey picture by PackBits, as TIFF has it too: Pillow's TIFF writer does the work."""
     buffer = io.BytesIO()
-    plane.save(buffer, "TIFF", compression="packbits", tiffinfo={ROWS_PER_STRIP: 1})
+    plane.save(buffer, "TIFF", compression="packbits", tiffinfo={ROWS_PER_STRIP: 1}, strip_size=plane.width)
     content = buffer.getvalue()
     with Image.open(buffer) as tiff:
         tags = cast("Any", tiff).tag_v2

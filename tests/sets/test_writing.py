@@ -45,7 +45,8 @@ def test_psd_tools_reads_every_pixel_of_a_psd(opaque):
     made = example(opaque)
     document = psd_tools.PSDImage.open(io.BytesIO(psd_of(made)))
     assert document.channels == (3 if opaque else 4) and document.size == made.size
-    assert [layer.name for layer in document] == [name[:255] for name in NAMES]
+    names = [layer.name.encode("utf-16", "surrogatepass").decode("utf-16") for layer in document]  # halves in 1.9
+    assert names == [name[:255] for name in NAMES]
     for layer, read in zip(made, document, strict=True):
         assert same(layer.picture, read.topil()) and read.bbox == layer.box
         assert read.visible == layer.visible and read.opacity == round(255 * layer.opacity)

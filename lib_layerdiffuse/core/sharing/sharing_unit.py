@@ -209,6 +209,8 @@ def working_dtype(tensor: Tensor) -> torch.dtype:
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
     if kind == "cuda" and torch.is_autocast_enabled():
         return torch.get_autocast_gpu_dtype()
+    if kind == "cpu" and torch.is_autocast_cpu_enabled():
+        return torch.get_autocast_cpu_dtype()
     return tensor.dtype
 
 
