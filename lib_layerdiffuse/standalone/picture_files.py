@@ -56,7 +56,8 @@ def save_webp(image: Image.Image, path: Path, parameters: str = "") -> None:
     """Write a lossless WebP, colours under alpha 0 too, with the EXIF comment that WebUIs read settings from."""
     exif = Image.Exif()
     if parameters:
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + parameters.encode("utf-16-be")
+        comment = b"UNICODE\0" + parameters.encode("utf-16-be")
+        exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: comment}
     image.save(path, format="WEBP", lossless=True, exact=True, exif=exif)
 
 

@@ -31,7 +31,7 @@ ONE_STEP = {"steps": 1}
 PROMPT = {name: frame.prompt for name, frame in ROWS.items()}
 SEED = {name: frame.seed for name, frame in ROWS.items()}
 ROUNDING = 2  # levels of 255 by which another batch size may change a picture
-FAULTS = [(RuntimeError("shapes cannot be multiplied"), 2), (torch.OutOfMemoryError("CUDA out of memory"), 3)]
+FAULTS = [(RuntimeError("shapes cannot be multiplied"), 2), (torch.cuda.OutOfMemoryError("CUDA out of memory"), 3)]
 
 
 @pytest.fixture

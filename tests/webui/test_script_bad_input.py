@@ -293,7 +293,7 @@ def starving(monkeypatch, number: int) -> None:
 
     def decode(self, *arguments, **named):
         if next(count) == number:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.00 GiB.")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.00 GiB.")
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(TransparencyDecoder, "decode", decode)
@@ -315,7 +315,7 @@ def test_out_of_memory_within_the_decoder_is_met_by_smaller_chunks(sd15, monkeyp
     def decode(self, pairs):
         sizes.append(len(pairs))
         if len(pairs) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return original(self, pairs)
 
     monkeypatch.setattr(decoding._Job, "_decode", decode)

@@ -71,10 +71,16 @@ def stored_as(webui: WebUI, told: str) -> Iterator[nn.Module]:
     network = networks_of(webui)["unet"]
     layers = {path: module for path, module in network.named_modules() if isinstance(module, ForgeLinear)}
     for path, module in layers.items():
-        network.set_submodule(path, Packed(module, told))
+        put(network, path, Packed(module, told))
     yield network
     for path, module in layers.items():
-        network.set_submodule(path, module)
+        put(network, path, module)
+
+
+def put(network: nn.Module, path: str, module: nn.Module) -> None:
+    """Another module in this place; torch itself can since 2.5."""
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)
 
 
 @pytest.mark.parametrize("told", ["quant_state", "real_shape"])

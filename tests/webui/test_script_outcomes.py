@@ -33,7 +33,7 @@ BOTH = pytest.mark.parametrize(("flavour", "base"), [("a1111", "sd15"), ("forge"
 SINGLE = {"sd15": "sd15_fg", "sdxl": "xl_fg_conv"}
 FAULTS = {
     "exception": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
-    "out of memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "out of memory": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
 }
 
 

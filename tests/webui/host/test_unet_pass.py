@@ -107,7 +107,7 @@ def test_too_little_memory_for_the_weights(sd15, layers, monkeypatch) -> None:
     state, at_work = Snapshot.of(sd15), make(sd15, layers, "sd15_joint")
 
     def put(*_arguments):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB\nmore")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB\nmore")
 
     monkeypatch.setattr(unet_pass, "put_method", put)
     with pytest.raises(InputError, match="too little memory"), at_work:

@@ -57,9 +57,9 @@ def test_a_vae_without_the_layer() -> None:
 
 def test_half_precision_stays_half(sd15) -> None:
     vae = networks_of(sd15)["vae"]
-    moments = torch.randn(1, 8, 4, 4).half()
-    vae.quant_conv.half()
+    moments = torch.randn(1, 8, 4, 4).bfloat16()  # torch 2.1 has no float16 convolution without a GPU
+    vae.quant_conv.bfloat16()
     with torch.no_grad(), mean_encoding(vae):
         found = vae.quant_conv(moments)
     vae.quant_conv.float()
-    assert found.dtype == torch.float16 and (found[:, 4:] == -30).all()
+    assert found.dtype == torch.bfloat16 and (found[:, 4:] == -30).all()
