@@ -48,8 +48,21 @@ def test_the_ci_definition_runs_the_promised_pythons_and_the_command_of_the_read
     matrix = jobs["pinned"]["strategy"]["matrix"]
     assert matrix["python"] == re.findall(r"Python :: (3\.\d+)", project)
     assert {"run": "python tasks.py test --long"} in jobs["pinned"]["steps"]
-    for row in jobs["promised"]["strategy"]["matrix"]["include"]:
+    for row in jobs["oldest"]["strategy"]["matrix"]["include"]:
         assert all((ROOT / name).exists() for name in row["tests"].split())
+
+
+@pytest.mark.parametrize(
+    ("file", "promises"),
+    [("oldest_webui", r"^dependencies = \[(.*)\]"), ("oldest_standalone", r"^standalone = \[(.*)\]")],
+)
+def test_the_oldest_versions_that_are_tested_are_those_that_are_promised(file, promises):
+    """To the digits that the promise has; of other packages a WebUI's own versions stand there."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    promised = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', re.search(promises, project, re.MULTILINE).group(1)))
+    tested = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / f"requirements/{file}.txt").read_text(), re.MULTILINE))
+    for name, least in promised.items():
+        assert f"{tested[name]}.".startswith(f"{least}."), name
 
 
 def test_pre_commit_has_the_pinned_ruff():

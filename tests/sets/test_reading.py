@@ -10,11 +10,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from examples import HEIGHT, WIDTH, example, noise, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-import PIL
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
