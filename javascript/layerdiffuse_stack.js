@@ -49,4 +49,7 @@ function switch_to_layerdiffuse_layers() { // eslint-disable-line no-unused-vars
     const place = [...tabs.children].filter((child) => child.matches(".tabitem")).findIndex((item) => item.id === "tab_layerdiffuse_layers");
     const button = tabs.querySelector("#tab_layerdiffuse_layers-button") ?? tabs.querySelectorAll(":scope > .tab-nav > button")[place];
     button?.click();
+    const fold = tabs.querySelector("#layerdiffuse_layers_given"); // where the picture goes
+    fold?.querySelector(".label-wrap:not(.open)")?.click();
+    setTimeout(() => fold?.scrollIntoView({block: "nearest"}), 300); // when the tab is there
 }

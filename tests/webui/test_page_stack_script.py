@@ -68,3 +68,22 @@ def test_the_app_hears_the_name(opened, script, field, ready):
     if script == "layerdiffuse_stack.js":
         tab.wait_for_selector("[data-arrived]", state="attached")
         assert tab.evaluate("asked.at(-1) === localStorage.getItem('layerdiffuse-layers')")
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_a_picture_that_is_sent_is_to_be_seen(opened, folded):
+    """The tab is shown, and the fold that the picture goes to is open, whichever it was."""
+    tab = opened("layerdiffuse_stack.js", "true")
+    tab.evaluate(
+        """(folded) => {
+            const at = document.body.appendChild(Object.assign(document.createElement("div"), {id: "tabs"}));
+            at.innerHTML = `<button id="tab_layerdiffuse_layers-button"></button>
+                <div id="layerdiffuse_layers_given"><button class="label-wrap ${folded ? "" : "open"}"></button></div>`;
+            at.querySelector("#tab_layerdiffuse_layers-button").onclick = () => window.shown = true;
+            const fold = at.querySelector(".label-wrap");
+            fold.onclick = () => fold.classList.toggle("open");
+        }""",
+        folded,
+    )
+    tab.evaluate("switch_to_layerdiffuse_layers()")
+    assert tab.evaluate("shown") and tab.evaluate("document.querySelector('.label-wrap').matches('.open')")
