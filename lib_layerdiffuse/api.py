@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .diagnosis.findings import Finding
     from .sets.formats import Saved
+    from .sets.kept_scene import KeptScene
     from .sets.layer_set import LayerSet
     from .sets.scene import Scene
     from .standalone.diffusers_host import DiffusersHost
@@ -99,7 +100,7 @@ def _load_for(settings: GenerateSettings, model: ModelSettings, watchers: Watche
 
 
 def scene(
-    source: Scene | str | os.PathLike[str] | Mapping[str, Any],
+    source: Scene | KeptScene | str | os.PathLike[str] | Mapping[str, Any],
     *,
     pipeline: DiffusersHost | None = None,
     model: Model = None,
@@ -111,16 +112,18 @@ def scene(
     """A background and layers upon it, by a scene file or what one holds; each is painted on the composite so far.
 
     `choices` are how to paint: steps, guidance, sampler, negative_prompt, passes and so on. What is given back has
-    `layers`, a LayerSet, and `image`, all of them on the canvas; `on_layer` is given those so far after each.
-    InputError for a scene that is none.
+    `layers`, a LayerSet, and `image`, all of them on the canvas; `on_layer` is given those so far after each. A
+    KeptScene keeps finished layers in a folder and goes on from them; `remove` them when all are saved. InputError for
+    a scene that is none, OutputError for a folder that holds something else.
     """
+    from .sets.kept_scene import KeptScene
     from .sets.scene import Scene, check_files, read_scene
     from .standalone.scenes import CHOICES, paint_scene_with
 
-    if not isinstance(source, (Scene, str, os.PathLike, Mapping)):
+    if not isinstance(source, (Scene, KeptScene, str, os.PathLike, Mapping)):
         raise InputError(f"scene {shown(source)}", "a scene file, or a mapping", "name the file")
-    read = source if isinstance(source, Scene) else read_scene(source)
-    check_files(read)
+    read = source if isinstance(source, (Scene, KeptScene)) else read_scene(source)
+    check_files(read.scene if isinstance(read, KeptScene) else read)
     unknown = [name for name in choices if name not in CHOICES]
     if unknown:
         raise InputError(f"setting {', '.join(unknown)}", f"one of {', '.join(CHOICES)}", "correct the name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -180,9 +181,71 @@ def test_ctrl_c_in_a_scene_keeps_the_layers_that_are_done(demo, tmp_path, capsys
     output = capsys.readouterr()
     assert "interrupted" in output.err and output.out.startswith(told)
     files = sorted(out.iterdir()) if out.exists() else []
-    assert [path.name for path in files] == ["beach-unfinished.ora"] * bool(layers)
-    for path in files:
-        assert len(read_set(path)) == layers and str(path) in output.out
+    assert [path.name for path in files] == ["beach-unfinished.layers", "beach-unfinished.ora"] * bool(layers)
+    for path in files[1:]:
+        assert len(read_set(path)) == layers and str(path) in output.out and "--resume" in output.err
+
+
+def test_a_scene_goes_on_from_its_finished_layers(demo, tmp_path, capsys, monkeypatch):
+    """After an error as after Ctrl-C; only what the scene still says, and nothing of it when it is not wanted."""
+
+    def paint(run, request, choices, watchers):
+        asked.append(request.prompt)
+        if request.prompt in fails:
+            raise RuntimeError("no memory")
+        return Image.new("RGBA", (request.width, request.height), (len(asked), 0, 0, 255)), []
+
+    def scene(*names, **more):
+        asked.clear()
+        background, *layers = names
+        (tmp_path / "beach.json").write_text(json.dumps({"background": background, "layers": layers, **more}))
+        command = ["scene", str(tmp_path / "beach.json"), "--demo", str(demo), "--out", str(out), "--format", "zip"]
+        return main([*command, "--steps", "2"]), main([*command, "--steps", "2", "--resume"])
+
+    asked, fails, out = list[str](), {"a banana"}, tmp_path / "out"
+    monkeypatch.setattr("lib_layerdiffuse.standalone.scenes.paint", paint)
+    assert scene("a beach", "a red apple", "a banana") == (1, 1)
+    assert asked == ["a beach", "a red apple", "a banana", "a banana"], "the layers that are done are not painted again"
+    fails.clear()
+    assert scene("a beach", "a green pear", "a banana")[0] == 0
+    first = read_set(out / "beach.zip")
+    assert asked[:3] == ["a beach", "a green pear", "a banana"] and len(first) == 3
+    assert not (out / "beach-unfinished.layers").exists()
+    assert "already" not in capsys.readouterr().err
+
+
+def test_a_resumed_scene_is_the_whole_one(demo, tmp_path, capsys, monkeypatch):
+    from lib_layerdiffuse.standalone import scenes
+
+    def paint(run, request, choices, watchers):
+        asked.append(request.prompt)
+        if fails and request.prompt == "a banana":
+            raise RuntimeError("no memory")
+        return original(run, request, choices, watchers)
+
+    original, asked, fails = scenes.paint, list[str](), [True]
+    monkeypatch.setattr("lib_layerdiffuse.standalone.scenes.paint", paint)
+    layers = [{"prompt": "a red apple", "scale": 0.5, "left": 9}, "a banana"]
+    (tmp_path / "beach.json").write_text(json.dumps({"seed": 7, "background": "a beach", "layers": layers}))
+    command = ["scene", str(tmp_path / "beach.json"), "--demo", str(demo), "--format", "zip", "--steps", "2"]
+    assert main([*command, "--out", str(tmp_path / "cut")]) == 1
+    fails.clear()
+    asked.clear()
+    assert main([*command, "--out", str(tmp_path / "cut"), "--resume"]) == 0 and asked == ["a banana"]
+    assert "2 of 3 layers were there already" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "whole"), "--resume"]) == 0 and len(asked) == 4
+    cut, whole = (read_set(tmp_path / name / "beach.zip") for name in ("cut", "whole"))
+    told = [[(layer.name, layer.box, layer.seed, layer.picture.tobytes()) for layer in made] for made in (cut, whole)]
+    assert told[0] == told[1]
+
+
+def test_somebody_elses_folder_is_left_alone(demo, tmp_path, capsys):
+    (tmp_path / "beach.json").write_text('{"background": "a beach"}')
+    (tmp_path / "out/beach-unfinished.layers").mkdir(parents=True)
+    (tmp_path / "out/beach-unfinished.layers/mine.png").write_bytes(b"mine")
+    assert main(["scene", str(tmp_path / "beach.json"), "--demo", str(demo), "--out", str(tmp_path / "out")]) == 5
+    assert "something else" in only_error(capsys)
+    assert (tmp_path / "out/beach-unfinished.layers/mine.png").read_bytes() == b"mine"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")

@@ -26,7 +26,8 @@ EXAMPLES = """a scene file, as YAML (or the same as JSON):
     - {file: logo.png, name: Logo}
 examples:
   scene beach.yaml --format psd --out out/
-  scene beach.json --checkpoint sdxl.safetensors --models /path/to/webui/models"""
+  scene beach.json --checkpoint sdxl.safetensors --models /path/to/webui/models
+  scene beach.yaml --format psd --out out/ --resume"""
 HOW = tuple(option for option in options.HOW if option.name not in ("weight", "batch"))
 NEGATIVE = tuple(option for option in options.WHAT if option.name == "negative_prompt")
 
@@ -43,6 +44,7 @@ def add_parser(subparsers: options.Subparsers) -> None:
     parser.add_argument("file", type=file_option, metavar="FILE", help="the scene: .yaml, .yml or .json")
     export.add_format(parser, DEFAULT, f" (default {DEFAULT})")
     parser.add_argument("--out", default="out", type=path_option, metavar="FOLDER", help="where it goes (default out)")
+    parser.add_argument("--resume", action="store_true", help="go on from the layers of a run that was cut short")
     options.add_options(parser, "how to paint", (*NEGATIVE, *HOW), GenerateSettings)
     export.add_layer_options(parser)
     options.add_model_options(parser)
@@ -52,11 +54,12 @@ def add_parser(subparsers: options.Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Check file and folder, then load, paint, write, and say where it is; what was painted is written in any case.
 
-    KeyboardInterrupt, after the layers that were done are written.
+    KeyboardInterrupt, or whatever else ended it, after the layers that were done are written.
     """
     from .. import api
     from ..files.whole_files import check_folder
     from ..sets.formats import save_set
+    from ..sets.kept_scene import ENDING, KeptScene
     from ..sets.scene import check_files, read_scene
 
     scene, chosen = read_scene(arguments.file), export.checked_options(arguments)
@@ -73,11 +76,14 @@ def run(arguments: argparse.Namespace) -> None:
         sys.stdout.write(f"{count} {'is' if len(layers) == 1 else 'are'} in {saved.path.resolve()}\n")
 
     stem, model = slug(Path(arguments.file).stem), options.model_settings(arguments)
+    kept = KeptScene(scene, folder / f"{stem}{ENDING}", arguments.resume)
+    kept.check()
     try:
         with ProgressBar() as progress:
-            made = api.scene(scene, model=model, progress=progress, on_layer=done.append, **choices)
-    except KeyboardInterrupt:
+            made = api.scene(kept, model=model, progress=progress, on_layer=done.append, **choices)
+    except BaseException:
         if done:
-            write(done[-1], f"{stem}-unfinished", [])
+            write(done[-1], f"{stem}-unfinished", ["the same command with --resume goes on from these layers"])
         raise
     write(made.layers, stem, made.notes)
+    kept.remove()

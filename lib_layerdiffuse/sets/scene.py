@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -195,16 +195,28 @@ class PaintedScene:
     stopped: bool = False
 
 
+def rows_of(scene: Scene) -> list[SceneLayer]:
+    """What is painted, one after the other."""
+    return [*([scene.background] if scene.background else []), *scene.layers]
+
+
 def paint_scene(
-    scene: Scene, painter: Painter, side: int, on_layer: Callable[[Stack], object] | None = None
+    scene: Scene,
+    painter: Painter,
+    side: int,
+    on_layer: Callable[[Stack], object] | None = None,
+    done: Sequence[StackLayer] = (),
 ) -> PaintedScene:
     """Paints all layers, each on the composite of those before it at their places; what is done stays when stopped.
 
-    `on_layer` is given the stack when a layer was added.
+    `on_layer` is given the stack when a layer was added. `done` are the first layers, where they are there already.
     """
     made = PaintedScene(scene.stack(side))
-    rows = [*([scene.background] if scene.background else []), *scene.layers]
-    for number, row in enumerate(rows):
+    for layer in done:
+        made.stack.change(made.stack.state.put(replace(layer, key=made.stack.new_key())))
+    for number, row in enumerate(rows_of(scene)):
+        if number < len(done):
+            continue
         try:
             added(made.stack, row, row is scene.background, seed_of(scene, row, number), painter)
         except Stopped:

@@ -8,8 +8,9 @@ from typing import Any
 
 from PIL import Image
 
+from ..sets.kept_scene import KeptScene, marks_of
 from ..sets.layer_set import LayerSet
-from ..sets.scene import Scene, paint_scene
+from ..sets.scene import Scene, paint_scene, rows_of
 from ..sets.stack import PaintRequest, Stack
 from .pictures import Watchers
 from .run_plan import own_size
@@ -58,14 +59,30 @@ class ScenePainter:
 
 def paint_scene_with(
     host: Any,
-    scene: Scene,
+    scene: Scene | KeptScene,
     choices: dict[str, Any],
     watchers: Watchers,
     on_layer: Callable[[Stack], object] | None = None,
 ) -> ScenePictures:
-    """The scene by a loaded model; what was painted stays when somebody stops it."""
-    rows = [*([scene.background] if scene.background else []), *scene.layers]
-    painter = ScenePainter(host.run, choices, watchers, max(1, sum(row.file is None for row in rows)))
-    made = paint_scene(scene, painter, own_size(host.base, host.pipeline), on_layer)
+    """The scene by a loaded model; what was painted stays when somebody stops it.
+
+    A kept scene goes on from its finished layers, and keeps each that is added.
+    """
+    kept = scene if isinstance(scene, KeptScene) else None
+    plain = kept.scene if kept is not None else scene
+    side = own_size(host.base, host.pipeline)
+    marks = marks_of(plain, side, {"model": host.name, "base": host.base, **choices})
+    done = kept.begin(marks) if kept is not None else []
+
+    def added(stack: Stack) -> None:
+        if kept is not None:
+            kept.keep(stack, marks)
+        if on_layer is not None:
+            on_layer(stack)
+
+    count = sum(row.file is None for row in rows_of(plain)[len(done) :])
+    painter = ScenePainter(host.run, choices, watchers, max(1, count))
+    made = paint_scene(plain, painter, side, added, done)
     watchers.report(1.0, "stopped" if made.stopped else "done")
-    return ScenePictures(made.stack, list(dict.fromkeys(painter.notes)), made.stopped)
+    notes = [f"{len(done)} of {len(marks)} layers were there already"] if done else []
+    return ScenePictures(made.stack, [*notes, *dict.fromkeys(painter.notes)], made.stopped)
