@@ -26,8 +26,8 @@ def wait_until(condition, seconds: float = 30) -> bool:
 class LayersTab:
     """The tab in a visitor's browser."""
 
-    def __init__(self, tab: Any):
-        self.tab = tab
+    def __init__(self, tab: Any, patience: float = 30):
+        self.tab, self.patience = tab, patience
         self.open()
 
     def open(self) -> None:
@@ -39,7 +39,7 @@ class LayersTab:
         return [text.strip() for text in self.tab.locator(LINES).all_inner_texts()]
 
     def wait_for(self, *names: str) -> None:
-        assert wait_until(lambda: self.names() == list(names)), self.names()
+        assert wait_until(lambda: self.names() == list(names), self.patience), self.names()
 
     def click(self, name: str) -> None:
         self.tab.click(f"{PLACE}{name}")
@@ -84,7 +84,7 @@ class LayersTab:
         """The composite after something that changes it."""
         before = self.shown()
         act()
-        assert wait_until(lambda: self.shown() not in ("", before))
+        assert wait_until(lambda: self.shown() not in ("", before), self.patience)
         return self.composite()
 
     def message(self) -> str:

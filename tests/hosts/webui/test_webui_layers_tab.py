@@ -1,4 +1,7 @@
-"""The Layers tab on the WebUI's page, with the demo model: painted in its queue, sent to and from its other tabs."""
+"""The Layers tab on the WebUI's page: painted in its queue, sent to and from its other tabs.
+
+With the demo model, or with a full-size SDXL in one step, where the WebUI loads no small checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,29 @@ from client import same
 from layers_tab import LINES, PLACE, LayersTab, cut_out, give, wait_until
 from webui_page import RECOMMENDED, SEED
 
+FULL_SIZE_PATIENCE = 300  # seconds
 ARRIVED = f"{PLACE}style [data-arrived]"
 
 
 @pytest.fixture
 def layers(webui, page) -> Iterator[LayersTab]:
     """The tab with an empty stack; the plain picture must be the same before and after."""
-    if "demo" not in webui.checkpoints:
-        pytest.skip("this WebUI loads no small checkpoints")
-    client = webui.use("demo", page=True)
+    if page.base == "flux":
+        pytest.skip("nothing paints Flux's layers on a background")
+    client = webui.use(page.base, page=True)
     before = client.txt2img().images[0]
+    patience = FULL_SIZE_PATIENCE if webui.full_size else 30
     page.tab.wait_for_selector(ARRIVED, state="attached")
-    page.tab.set_default_timeout(30_000)
-    tab = LayersTab(page.tab)
+    page.tab.set_default_timeout(1000 * patience)
+    tab = LayersTab(page.tab, patience)
     tab.unfold("files", "new")
-    tab.number("width", 128)
-    tab.number("height", 128)
+    for name in ("width", "height"):
+        tab.number(name, RECOMMENDED[page.base][name])
     tab.click("new")
     tab.wait_for()
     tab.unfold("settings", "setting_steps")
-    tab.number("setting_steps", 20)
+    tab.number("setting_steps", RECOMMENDED[page.base]["steps"])
+    tab.number("setting_guidance", RECOMMENDED[page.base]["cfg_scale"])
     yield tab
     page.tab.click("#tabs button:has-text('txt2img')")
     assert same(before, client.txt2img().images[0])
@@ -39,7 +45,8 @@ def test_a_scene_is_painted_layer_by_layer_and_survives_a_reload(layers, page, w
     layers.paint("a beach", "paint_background", SEED)
     layers.wait_for("a beach · background")
     background = layers.composite()
-    job = {"prompt": "a beach", "negative_prompt": "", "sampler_name": "DDIM", **RECOMMENDED["demo"]}
+    job = {"prompt": "a beach", "negative_prompt": "", **RECOMMENDED[page.base]}
+    job["sampler_name"] = layers.tab.input_value(f"{PLACE}setting_sampler input")
     plain = webui.server.client.txt2img(seed=SEED, **job).images[0]
     assert same(background.convert("RGB"), plain.convert("RGB")), "it is an ordinary picture of this WebUI"
     shown = layers.after_change(lambda: layers.paint("a red apple", "paint_layer", SEED))
@@ -62,7 +69,7 @@ def test_a_scene_is_painted_layer_by_layer_and_survives_a_reload(layers, page, w
 
 def test_a_thing_on_nothing_has_alpha_and_goes_to_img2img_with_it(layers, page):
     layers.after_change(lambda: layers.paint("a red apple", "paint_layer", SEED))
-    assert layers.picture().mode == "RGBA" and layers.picture().getextrema()[3][0] == 0
+    assert layers.picture().mode == "RGBA" and (page.base != "demo" or layers.picture().getextrema()[3][0] == 0)
     layers.click("to_img2img")
     page.tab.wait_for_selector("#img2img_image img, #img2img_image canvas", state="visible")
     layers.open()
@@ -87,28 +94,28 @@ def test_a_picture_of_the_gallery_becomes_a_layer(layers, page):
     layers.open()
 
 
-def test_stop_ends_the_job_and_the_next_one_is_fine(layers):
+def test_stop_ends_the_job_and_the_next_one_is_fine(layers, page):
     layers.number("setting_steps", 150)
     layers.paint("a beach", "paint_background", SEED)
     layers.tab.wait_for_selector(f"{PLACE}stop:not([disabled])")
     layers.tab.wait_for_selector(f"{PLACE}progress [role=progressbar]")
     layers.click("stop")
-    assert wait_until(lambda: "stopped" in layers.message()) and layers.names() == []
-    layers.number("setting_steps", 2)
+    assert wait_until(lambda: "stopped" in layers.message(), layers.patience) and layers.names() == []
+    layers.number("setting_steps", RECOMMENDED[page.base]["steps"])
     layers.paint("a beach", "paint_background", SEED)
     layers.wait_for("a beach · background")
 
 
-def test_own_pictures_undo_and_files(layers, tmp_path):
-    give(layers, cut_out((128, 128)))
+def test_own_pictures_undo_and_files(layers, page, tmp_path):
+    give(layers, cut_out(page.size))
     layers.click("set_background")
     layers.wait_for("Background · background")
-    give(layers, cut_out((128, 128)))
+    give(layers, cut_out(page.size))
     layers.click("add_picture")
     layers.wait_for("Picture", "Background · background")
-    layers.number("right", 60)
+    layers.number("right", 30)
     layers.click("apply")
-    assert wait_until(lambda: layers.composite().getpixel((72, 12)) == (255, 0, 0, 255))
+    assert wait_until(lambda: layers.composite().getpixel((42, 12)) == (255, 0, 0, 255))
     layers.tab.uncheck(f"{PLACE}visible input")
     layers.wait_for("Picture · hidden", "Background · background")
     layers.click("undo")

@@ -35,7 +35,7 @@ TOLD = "() => document.querySelector('#html_log_txt2img').innerText.includes('th
 def sdxl(webui, page) -> Iterator:
     """The page with an SDXL checkpoint, its mode Joint chosen; a plain picture must be the same before and after."""
     client = webui.use("sdxl", page=True)
-    before = client.txt2img().images[0]
+    plain = webui.plain.get("by page") or client.txt2img().images[0]
     tab = page.tab
     if webui.full_size:
         tab.set_default_timeout(FULL_SIZE_PATIENCE)
@@ -45,11 +45,14 @@ def sdxl(webui, page) -> Iterator:
     page.choose_mode("Joint")
     tab.wait_for_selector(f"#{PREFIX}_fg_seed")
     tab.fill("#txt2img_prompt textarea", "a red apple")
+    tab.fill(f"#{PREFIX}_bg_additional_prompt textarea", "")
+    page.number(f"{PREFIX}_bg_seed", -1)
     for name, number in (SETTINGS | {"seed": SEED}).items():
         page.number(f"txt2img_{name}", number)
     yield page
     page.choose_mode("Single")
-    assert same(before, client.txt2img().images[0])
+    webui.plain["by page"] = client.txt2img().images[0]
+    assert same(plain, webui.plain["by page"])
 
 
 def layers_of(paths: set[Path]) -> dict[str, Path]:
@@ -83,8 +86,6 @@ def test_one_click_gives_a_set_and_any_layer_brings_it_back(sdxl, webui):
     again = layers_of(webui.saved() - known)
     assert all(same(read(made[frame].read_bytes()), read(again[frame].read_bytes())) for frame in FRAMES)
     assert [read(again[frame].read_bytes()).text["parameters"] for frame in FRAMES] == texts
-    sdxl.number(f"{PREFIX}_bg_seed", -1)
-    tab.fill(f"#{PREFIX}_bg_additional_prompt textarea", "")
 
 
 @pytest.mark.parametrize("at_once", [False, True])
