@@ -21,8 +21,9 @@ from lib_layerdiffuse.form.ways import CHAINS, ways_for
 from lib_layerdiffuse.sets.chains import FRAMES
 from lib_layerdiffuse.sets.layer_set import Layer
 from lib_layerdiffuse.sets.reading import READERS
-from lib_layerdiffuse.sets.save_options import VISIBLE
+from lib_layerdiffuse.sets.save_options import KINDS, VISIBLE
 
+BAR = "#txt2img_layerdiffuse_layers"
 SMALL = "#txt2img_gallery .thumbnail-small"
 SETTINGS = {"steps": 1, "cfg_scale": 5, "width": 64, "height": 64}
 LONG, LONG_ENOUGH = 60, 8  # steps while which there is time for a click; of a full-size checkpoint
@@ -141,14 +142,43 @@ def check_files(tab, saved: set[Path], frames: set[str]) -> None:
     """The set as every kind of file that can be read again: its layers are the pictures that were saved."""
     pictures = {frame: read(path.read_bytes()) for frame, path in layers_of(saved).items()}
     for kind in ("psd", "ora", "zip"):
-        tab.select_option("#txt2img_layerdiffuse_layers select", kind)
-        with tab.expect_download() as waiting:
-            tab.click("#txt2img_layerdiffuse_layers button:has-text('Save layers as')")
-        name, content = waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+        name, content = downloaded(tab, kind)
         assert name.endswith(f".{kind}") and f"{SEED}" in name
-        layers = {layer.role: layer for layer in READERS[f".{kind}"](content).layers}
+        found = READERS[f".{kind}"](content)
+        layers = {layer.role: layer for layer in found.layers} | {"blended": Layer("blended", found.blended)}
         assert set(layers) == frames
         assert all(shows(layers[frame], image) for frame, image in pictures.items())
+
+
+def downloaded(tab, kind: str) -> tuple[str, bytes]:
+    """Press the button: the file's name and what is in it."""
+    tab.select_option(f"{BAR} select", kind)
+    with tab.expect_download() as waiting:
+        tab.click(f"{BAR} button:has-text('Save layers as')")
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def test_every_control_of_the_bar_below_the_gallery(sdxl):
+    tab = sdxl.tab
+    sdxl.choose_mode("From background")
+    sdxl.choose_mode("Joint")
+    sdxl.generate()
+    for kind in KINDS:
+        assert downloaded(tab, kind)[1]
+    plain = downloaded(tab, "psd")[1]
+    tab.check(f"{BAR} label input")
+    assert downloaded(tab, "psd")[1] != plain
+    assert "dB" in tab.inner_text(f"{BAR} .layerdiffuse_told")
+    tab.uncheck(f"{BAR} label input")
+    tab.click(f"{BAR} button:has-text('Photopea')")
+    tab.wait_for_selector("#layerdiffuse_photopea iframe")
+    sdxl.screenshot("webui-chain-photopea")
+    tab.click("#layerdiffuse_photopea button")
+    tab.wait_for_selector("#layerdiffuse_photopea", state="detached")
+    sdxl.enable(False)
+    assert not tab.is_visible(BAR)
+    sdxl.enable(True)
+    assert tab.is_visible(BAR)
 
 
 def shows(layer: Layer, image: Image.Image) -> bool:
@@ -163,7 +193,7 @@ def shows(layer: Layer, image: Image.Image) -> bool:
 def test_hires_fix_and_batches_by_the_page(sdxl, webui):
     tab = sdxl.tab
     tab.click("#txt2img_hr > .label-wrap")
-    for name, number in {"hr_scale": 1.5, "hires_steps": 1, "batch_count": 2, "batch_size": 2}.items():
+    for name, number in {"hr_scale": 2, "hires_steps": 1, "batch_count": 2, "batch_size": 2}.items():
         sdxl.number(f"txt2img_{name}", number)
     known = webui.saved()
     sdxl.generate()
@@ -171,7 +201,7 @@ def test_hires_fix_and_batches_by_the_page(sdxl, webui):
     tab.click("#txt2img_hr > .label-wrap")
     for name in ("batch_count", "batch_size"):
         sdxl.number(f"txt2img_{name}", 1)
-    assert len(made) == 12 and {read(path.read_bytes()).size for path in made} == {(96, 96)}
+    assert len(made) == 12 and {read(path.read_bytes()).size for path in made} == {(128, 128)}
     seeds = {read(path.read_bytes()).text["parameters"].partition("Seed: ")[2].partition(",")[0] for path in made}
     assert seeds == {str(SEED + number) for number in range(4)}
 
