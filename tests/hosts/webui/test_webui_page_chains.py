@@ -81,7 +81,8 @@ def test_one_click_gives_a_set_and_any_layer_brings_it_back(sdxl, webui):
     tab.click("#txt2img_tools #paste")
     tab.wait_for_function(f"() => document.querySelector('#txt2img_seed input').value === '{SEED}'")
     tab.wait_for_selector(f"#{PREFIX}_fg_seed")
-    assert sdxl.value(f"{PREFIX}_bg_seed") == 50
+    own_seed = f"#{PREFIX}_bg_seed input[type=number]"
+    tab.wait_for_function(f"() => document.querySelector('{own_seed}').value === '50'")
     known = webui.saved()
     sdxl.generate()
     again = layers_of(webui.saved() - known)
