@@ -99,6 +99,18 @@ def test_rows_are_packed_one_by_one(width):
     assert [unpacked(row) for row in rows] == [row.tobytes() for row in pixels]
 
 
+def test_packbits_of_rows_with_the_pillow_of_webuis(monkeypatch) -> None:
+    """Before Pillow 10 the tag of rows in a strip is not heeded: a strip has `strip_size`, else 64 KB."""
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 3, (9, 20), np.uint8))
+    rows, save = packed_rows(pixels), Image.Image.save
+
+    def save_as_before(image, *places, tiffinfo, **options):
+        save(image, *places, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save_as_before)
+    assert packed_rows(pixels) == rows and len(rows) == 9
+
+
 def test_an_openraster_file_is_as_the_specification_wants_it():
     made = example()
     with zipfile.ZipFile(io.BytesIO(pack_set(made, "ora").content)) as archive:

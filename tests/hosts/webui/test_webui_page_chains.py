@@ -148,7 +148,7 @@ def check_files(tab, saved: set[Path], frames: set[str]) -> None:
         found = READERS[f".{kind}"](content)
         layers = {layer.role: layer for layer in found.layers} | {"blended": Layer("blended", found.blended)}
         assert set(layers) == frames
-        assert all(shows(layers[frame], image) for frame, image in pictures.items())
+        assert [frame for frame, image in pictures.items() if not shows(layers[frame], image)] == [], kind
 
 
 def downloaded(tab, kind: str) -> tuple[str, bytes]:
