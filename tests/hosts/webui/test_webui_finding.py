@@ -27,6 +27,7 @@ def test_the_comment_says_why_and_the_button_what_helps(page, webui):
     told = tab.inner_text("#txt2img_results")
     assert "Weight is 0: set it to 1" in told
     shown, files = tab.get_attribute("#txt2img_gallery img", "src"), saved(webui)
+    assert files
     page.screenshot("webui-diagnosis")
 
     tab.click(BUTTON)
@@ -82,4 +83,5 @@ def test_the_api_asks_about_its_own_last_job(page, webui):
 
 def saved(webui) -> list[str]:
     """All that lies in the outputs."""
-    return sorted(str(path) for path in (webui.data / "outputs").rglob("*") if path.is_file())
+    folders = webui.data.glob("output*")  # by the WebUI with an s or without
+    return sorted(str(path) for folder in folders for path in folder.rglob("*") if path.is_file())
