@@ -30,6 +30,7 @@ PATIENCE = 300  # seconds until a starting WebUI must answer
 ANSWERS_LAST = "/sdapi/v1/sd-models"  # a WebUI with a page adds its API after the page
 STARTED = "Startup time"  # what all families log then; one that is asked anything before can no longer add its API
 WINDOWS = os.name == "nt"
+TABS, PROMPTS = ("txt2img", "img2img"), ("Prompt", "Negative prompt", "Negative Prompt")
 FLAGS = (
     "--skip-prepare-environment",
     "--skip-torch-cuda-test",
@@ -170,6 +171,10 @@ class Launch:
         if version:  # without it, Neo takes the settings for an older version's and waits for an answer
             settings["VERSION_UID"] = version[1]
         (self.data / "config.json").write_text(json.dumps(settings))
+        page = self.data / "ui-config.json"
+        if self.family.is_forge and not page.exists():
+            # On a first start Gradio 4's prompt holds None; by its type these WebUIs leave a pasted prompt out.
+            page.write_text(json.dumps({f"{tab}/{name}/value": "" for tab in TABS for name in PROMPTS}))
 
 
 class Server:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from client import layered
-from webui_page import PREFIX, RECOMMENDED, SAMPLERS, SEED
+from webui_page import PATIENCE, PREFIX, RECOMMENDED, SAMPLERS, SEED
 
 WEIGHT, AS_IT_WAS = "Weight and Stop At 1", "as it was"
 ROUTE = "/layerdiffuse/v1/find-out"
@@ -33,7 +33,7 @@ def test_the_comment_says_why_and_the_button_what_helps(page, webui):
     tab.click(BUTTON)
     tab.wait_for_selector("#txt2img_interrupt", state="visible")
     tab.wait_for_selector("#txt2img_results .progressDiv, .progressDiv")
-    tab.wait_for_selector(TABLE)
+    tab.wait_for_selector(TABLE, timeout=5 * PATIENCE)
     tab.wait_for_selector("#txt2img_interrupt", state="hidden")
     found = tab.inner_text(f"#{PREFIX}_found .layerdiffuse_findings")
     assert AS_IT_WAS in found and WEIGHT in found
@@ -68,6 +68,7 @@ def test_interrupt_shows_what_was_found_so_far(page, webui):
 def test_the_api_asks_about_its_own_last_job(page, webui):
     client = webui.use(page.base, page=True)
     fields = {"prompt": "a red apple", "seed": SEED, "sampler_name": SAMPLERS[page.base], **RECOMMENDED[page.base]}
+    fields |= {"scheduler": "Simple"} if page.base == "flux" else {}
     before = client.txt2img(**fields).images[0]
     client.txt2img(**fields, **layered("", weight=0))
     files = saved(webui)
