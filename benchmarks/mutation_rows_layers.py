@@ -38,7 +38,7 @@ LAYER_FAULTS = (
         ">= set(range(len(self.chain.pictures.seeds)))",
         ">= {0}",
         "no step begins where any picture of the one before is missing",
-        ("webui/test_chains.py",),
+        ("webui/test_chain_results.py",),
     ),
     Fault(
         "webui/chains/steps.py",
@@ -80,21 +80,21 @@ LAYER_FAULTS = (
         "left[min(place, len(left) - 1)].key",
         "left[place - 1].key",
         "after a deletion the layer that came to its place is chosen, or the top one",
-        ("page/test_page_layers.py",),
+        ("form/test_stack_handlers.py",),
     ),
     Fault(
         "form/stack/handlers.py",
         "[:-1]:\n            remove_files(old)",
         ":\n            remove_files(old)",
         "a file that a browser may still be fetching stays",
-        ("page/test_page_layers.py",),
+        ("form/test_stack_handlers.py",),
     ),
     Fault(
         "form/stack/handlers.py",
         "if stack.state.layers or stack.can_undo or stack.can_redo:",
         "if stack.state.layers:",
         "a stack whose layers were deleted keeps its size and its history at a reload",
-        ("page/test_page_layers.py",),
+        ("form/test_stack_handlers.py",),
     ),
     Fault(
         "core/offsets/lora_files.py",

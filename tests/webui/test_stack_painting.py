@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fakes.jobs import Txt2Img
 from fakes.running import Snapshot, raising
+from PIL import Image
 
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.form.arguments import ARGUMENTS
@@ -157,3 +158,18 @@ def test_progress_is_that_of_the_webui(sd15, with_page):
     state.job_count, state.sampling_steps = 0, 0
     painting.look(state, watch)
     assert 0 <= watch.fraction <= 1
+
+
+def test_the_weight_of_the_tab_is_that_of_the_method(a1111):
+    stack = Stack.of_size(64, 64)
+    assert painting.arguments_of(stack.request_layer("an apple", 2, 0.5)) == {"enabled": True, "weight": 0.5}
+    stack.paint(lambda request: Image.new("RGB", (64, 64)), stack.request_background("a beach", 1))
+    assert painting.arguments_of(stack.request_layer("an apple", 2, 0.5))["weight"] == 0.5
+
+
+def test_of_a_jobs_pictures_a_layer_is_the_transparent_one_and_a_background_the_first():
+    opaque, layer = Image.new("RGB", (8, 8)), Image.new("RGBA", (8, 8))
+    processed = SimpleNamespace(images=[opaque, layer], comments="", extra_generation_params={})
+    stack = Stack.of_size(8, 8)
+    assert painting.chosen(processed, stack.request_layer("an apple"))[0] is layer
+    assert painting.chosen(processed, stack.request_background("a beach"))[0] is opaque
