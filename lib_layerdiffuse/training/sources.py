@@ -25,7 +25,7 @@ MEMBER_FAILURES = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeErr
 class Limits:
     """What is read of one source: files of any kind in it, bytes of one file, bytes of all of them unpacked."""
 
-    members: int = 200_000
+    members: int = 500_000
     member_bytes: int = 256 * 2**20
     total_bytes: int = 16 * 2**30
 
