@@ -69,7 +69,7 @@ def paint_scene_with(
     A kept scene goes on from its finished layers, and keeps each that is added.
     """
     kept = scene if isinstance(scene, KeptScene) else None
-    plain = kept.scene if kept is not None else scene
+    plain = scene.scene if isinstance(scene, KeptScene) else scene
     side = own_size(host.base, host.pipeline)
     marks = marks_of(plain, side, {"model": host.name, "base": host.base, **choices})
     done = kept.begin(marks) if kept is not None else []

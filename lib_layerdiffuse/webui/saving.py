@@ -44,10 +44,10 @@ def save_image(
     original: Callable[..., Any], image: Any, path: Any, basename: Any, seed: Any = None, *others: Any, **named: Any
 ) -> Any:
     """The WebUI's naming and saving: a name tells seeds as users read them, that of a grid too."""
-    p = named.get("p")
-    told = guarded(told_seeds, p)
+    told = guarded(told_seeds, named.get("p"))
     if not told:
         return original(image, path, basename, seed, *others, **named)
+    p = named["p"]
     drawn, p.all_seeds = p.all_seeds, told
     of_all = named.get("grid") and seed == drawn[0]
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -35,7 +36,7 @@ class SecondPass(RunPart):
 
     def __init__(self, run: Run, told_seeds: Callable[[], list[int]]):
         super().__init__(run)
-        self._told_seeds = told_seeds  # those of the batch at hand
+        self._told_seeds = weakref.WeakMethod(told_seeds)  # those of the batch at hand, by the job that has this part
         self.codec: TransparencyCodec  # read by `install`, before anything here is called
         self._wrapped: list[Callable[[], None]] = []  # each undoes one
         self.layers: list[Image.Image | None] = []  # of the batch at hand; None where a picture stays opaque
@@ -84,7 +85,9 @@ class SecondPass(RunPart):
         self, original: Callable[..., Any], samples: Any, decoded: Any, seeds: Any, *others: Any, **named: Any
     ) -> Any:
         """The WebUI names what it saves of the first pass by these seeds, and draws its noise from `p`'s own."""
-        return original(samples, decoded, self._told_seeds() or seeds, *others, **named)
+        told_seeds = self._told_seeds()
+        told = told_seeds() if told_seeds is not None else []
+        return original(samples, decoded, told or seeds, *others, **named)
 
     def _sample_given(self, size: tuple[int, int], original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """A latent upscaler has the chosen picture encoded at its own size, before the second pass."""

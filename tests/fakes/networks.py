@@ -29,8 +29,8 @@ VECTOR = 24  # SDXL's pooled conditioning
 SCALE_FACTOR = {"sd15": 0.18215, "sdxl": 0.13025, "demo": 1.0}
 COMMON = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": 2}
 UNETS = {
-    "sd15": {"attention_resolutions": [4, 2, 1], "channel_mult": [1, 2, 4, 4], "transformer_depth": 1},
-    "sdxl": {"attention_resolutions": [4, 2], "channel_mult": [1, 2, 4], "transformer_depth": 2},
+    "sd15": {"attention_resolutions": [4, 2, 1], "channel_mult": [1, 2, 2, 2], "transformer_depth": 1},
+    "sdxl": {"attention_resolutions": [4, 2], "channel_mult": [1, 2, 2], "transformer_depth": 2},
     "demo": {
         "attention_resolutions": [2, 4],
         "channel_mult": [1, 2, 2],
