@@ -91,7 +91,7 @@ CAUSES = (
     Cause(
         "few_steps",
         lambda facts: facts.steps is not None and facts.steps < FEW_STEPS and not facts.distilled,
-        "there were {facts.steps} steps",
+        "the number of steps is {facts.steps}",
         "try 20 or more",
     ),
     Cause(

@@ -20,7 +20,7 @@ def test_a_failed_alpha_is_told_once_with_its_causes(make_webui, flavour) -> Non
     outcome = run(webui, {**layer_of(FG), "weight": 0.2}, prompt="a cat <lora:one:1> on a beach", steps=1, n_iter=2)
     assert all(AlphaFigures.of(image).verdict is verdicts.HAZE for image in outcome.pictures)
     assert outcome.note.startswith("2 of 2 pictures: ")
-    for text in ("Weight is 0.2: set it to 1", "the prompt loads one", "there were 1 steps: try 20 or more"):
+    for text in ("Weight is 0.2: set it to 1", "the prompt loads one", "the number of steps is 1: try 20 or more"):
         assert text in outcome.note
     assert "beach" not in outcome.note  # three causes are enough
     comments = [line for line in outcome.processed.comments.splitlines() if "haze" in line]
