@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from .layer_set import Layer, LayerSet
 
 LONGEST_NAME, LONGEST_OLD_NAME = 255, 31  # UTF-16 units and bytes: Photoshop itself writes no longer ones
-ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_COUNTS = 278, 273, 279  # TIFF tags
+STRIP_OFFSETS, STRIP_COUNTS = 273, 279  # TIFF tags
 RESOLUTION, ALPHA_NAMES, PROFILE, VERSION_INFO = 1005, 1006, 1039, 1057  # image resources
 DOTS = 72 << 16  # an inch, 16.16
 PROFILE_DATE = slice(24, 36)
@@ -147,7 +147,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
 def packed_rows(plane: Image.Image) -> list[bytes]:
     """Each row of an 8-bit grey picture by PackBits, as TIFF has it too: Pillow's TIFF writer does the work."""
     buffer = io.BytesIO()
-    plane.save(buffer, "TIFF", compression="packbits", tiffinfo={ROWS_PER_STRIP: 1}, strip_size=plane.width)
+    plane.save(buffer, "TIFF", compression="packbits", strip_size=plane.width)  # a strip is a row
     content = buffer.getvalue()
     with Image.open(buffer) as tiff:
         tags = cast("Any", tiff).tag_v2

@@ -104,7 +104,7 @@ def test_packbits_of_rows_with_the_pillow_of_webuis(monkeypatch) -> None:
     pixels = Image.fromarray(np.random.default_rng(0).integers(0, 3, (9, 20), np.uint8))
     rows, save = packed_rows(pixels), Image.Image.save
 
-    def save_as_before(image, *places, tiffinfo, **options):
+    def save_as_before(image, *places, tiffinfo=None, **options):
         save(image, *places, **options)
 
     monkeypatch.setattr(Image.Image, "save", save_as_before)
