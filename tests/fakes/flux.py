@@ -49,6 +49,8 @@ class FluxShape:
 class Scale(nn.Module):
     """Root mean square norm over a head."""
 
+    weight = None  # as in Forge, beside the scale
+
     def __init__(self, width: int):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(width))

@@ -226,10 +226,18 @@ def fused(patch: pytest.MonkeyPatch, network: nn.Module) -> None:
     patch.setattr(network, "__class__", type("SVDQFluxTransformer2DModel", (type(network),), {}))
 
 
+def lacking(patch: pytest.MonkeyPatch, network: nn.Module) -> None:
+    """As Forge loads a file without some keys."""
+    for layer in (network.vector_in.in_layer, network.img_in):
+        for name in ("weight", "bias"):
+            patch.setitem(layer._parameters, name, None)
+
+
 FOREIGN: dict[Callable[[pytest.MonkeyPatch, nn.Module], None], str] = {
     without_vectors: "Chroma or another relative",
     with_more_tokens: "an inpainting, editing or newer checkpoint",
     fused: "a Nunchaku (SVDQuant) checkpoint",
+    lacking: "a checkpoint that lacks 2 of Flux.1's layers (img_in, vector_in.in_layer)",
 }
 
 

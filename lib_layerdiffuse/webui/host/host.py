@@ -19,10 +19,10 @@ from torch import nn
 from ...core.bases import BASES
 from ...core.codec.codec import VaeLatent, to_vae_space
 from ...core.errors import BaseMismatchError, InputError
-from ...core.offsets.offsets import plain_shape
 from ...core.sharing.attention_sharing import origin
 from ...core.stopping import stop_limit, stop_timestep
 from .chosen import chosen_base
+from .flux_networks import fault_of, is_flux, is_guided
 from .modules import has_module, host_module, option
 from .row_map import Row, step_rows
 from .vae import Adjust, adjusted_posterior
@@ -256,7 +256,7 @@ class FluxHost(ForgeFamily):
 
     @property
     def base(self) -> str:
-        fault = next((text for is_so, text in FOREIGN_FLUX if is_so(self.unet)), "")
+        fault = fault_of(self.unet)
         if fault:
             wanted = "Flux.1 dev, schnell or a tune of their shape"
             raise BaseMismatchError(fault, wanted, "load such a checkpoint, or switch LayerDiffuse off")
@@ -284,37 +284,6 @@ class FluxHost(ForgeFamily):
         """By the host's own word on where a share of the schedule is."""
         predictor = self.sd_model.forge_objects.unet.model.predictor
         return stop_limit(stop_at, float(predictor.percent_to_sigma(stop_at)))
-
-
-FLUX_TOKEN = 64  # channels of Flux.1's tokens: 16 of 2x2 places
-
-
-def is_flux(network: nn.Module) -> bool:
-    """Whether this is a transformer of Flux's kind, or stands in for one."""
-    return hasattr(network, "double_blocks") or is_fused(network)
-
-
-def is_fused(network: nn.Module) -> bool:
-    """Whether a Nunchaku engine stands in for the transformer; it has no layers that could be hooked."""
-    return type(network).__name__.startswith("SVDQ") or "nunchaku" in type(network).__module__
-
-
-def is_guided(network: nn.Module) -> bool:
-    """Whether a transformer is told how strong its guidance is."""
-    guidance: nn.Module | None = getattr(network, "guidance_in", None)
-    return guidance is not None and any(True for _ in guidance.parameters())
-
-
-def _token(network: nn.Module) -> int:
-    layer: Any = network.img_in
-    return plain_shape(layer, layer.weight)[1]
-
-
-FOREIGN_FLUX: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
-    (is_fused, "a Nunchaku (SVDQuant) checkpoint, to whose fused layers nothing can be added"),
-    (lambda network: not hasattr(network, "vector_in"), "Chroma or another relative of Flux.1 with other layers"),
-    (lambda network: _token(network) != FLUX_TOKEN, "an inpainting, editing or newer checkpoint of Flux's kind"),
-)
 
 
 def around(layer: str) -> tuple[str, str]:

@@ -236,7 +236,12 @@ def test_the_schedule_type_automatic_is_refused(host):
 
 SCHNELL = re.compile(r"\.guidance_in\.")
 CHROMA = re.compile(r"\.(guidance_in|time_in|vector_in|(img_|txt_)?mod(ulation)?\.lin|adaLN_modulation)\b")
-APPROXIMATOR = {"model.diffusion_model.distilled_guidance_layer.norms.0.scale": (5120,)}
+# by the bias Forge knows Chroma, by the norm Neo
+APPROXIMATOR = {
+    "model.diffusion_model.distilled_guidance_layer.layers.0.in_layer.bias": (5120,),
+    "model.diffusion_model.distilled_guidance_layer.norms.0.scale": (5120,),
+}
+SOME_LAYERS = re.compile(r"\.(vector_in|double_blocks\.0\.img_mod\.lin)\.")
 
 
 @contextlib.contextmanager
@@ -273,6 +278,15 @@ def test_schnell_is_painted_with_and_says_whose_files_these_are(host):
 def test_chroma_is_refused_in_one_line(host):
     with loaded(host, host.relative("chroma", CHROMA, APPROXIMATOR)):
         refused(host, "Chroma")
+
+
+def test_a_checkpoint_that_lacks_layers_is_no_chroma_and_the_message_names_them(host):
+    """Forge loads such a file as it is; a job of its own then ends in a TypeError."""
+    if host.webui.family.name != "forge":
+        pytest.skip("this WebUI does not load such a file")
+    with loaded(host, host.relative("lacking", SOME_LAYERS, {})):
+        refused(host, "lacks 3 of Flux.1's layers (", "double_blocks.0.img_mod.lin", "vector_in.in_layer")
+        assert "Chroma" not in host.txt2img(**layered(FLUX)).error
 
 
 def test_kontext_sees_its_reference_and_gives_a_transparent_picture(host):
