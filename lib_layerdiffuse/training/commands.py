@@ -78,8 +78,10 @@ def vae(arguments: argparse.Namespace) -> None:
         read_options(arguments, VaeShape),
         read_options(arguments, VaeOptions),
     )
-    if options.decoder_only and not arguments.start:
-        raise InputError("--decoder-only alone", "a trained VAE", "name its folder with --start")
+    names = {"--decoder-only": options.decoder_only, "--encoder-only": options.encoder_only, "--grow": options.grow}
+    alone = [name for name, given in names.items() if given]
+    if alone and not arguments.start:
+        raise InputError(f"{alone[0]} alone", "a trained VAE", "name its folder with --start")
     data, scenes = PreparedSet.load(arguments.set), None
     if arguments.layers:
         layers = LayerSet.load(arguments.layers).part(held_out=False)

@@ -146,6 +146,20 @@ class VaeOptions(Cropping):
     decoder_only: bool = setting(
         False, "train the decoder alone, so that latents, and what was trained on them, stay good; with --start"
     )
+    encoder_only: bool = setting(
+        False, "train the encoder alone: it learns latents that the decoder, as it is, makes better of; with --start"
+    )
+    grow: int = setting(
+        0,
+        "residual blocks to add to each level of the VAE at --start; they do nothing at first",
+        Range(0, 8, whole=True),
+    )
+
+    def __post_init__(self) -> None:
+        """InputError where nothing would be left to train."""
+        super().__post_init__()
+        if self.decoder_only and self.encoder_only:
+            raise InputError("--decoder-only and --encoder-only", "one of them", "leave one away")
 
 
 @dataclass(frozen=True)

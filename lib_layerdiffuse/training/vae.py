@@ -125,9 +125,7 @@ def train_vae(
     if not len(learn):
         raise InputError("no image to train on", "at least one that is not held out", "prepare a larger set")
     torch.manual_seed(config.seed)
-    vae = build_vae(start) if isinstance(start, VaeShape) else start.requires_grad_(True).train()
-    if options.decoder_only:
-        keep_latents(vae)
+    vae = build_vae(start) if isinstance(start, VaeShape) else _to_go_on(start, options)
     channels_last(vae)
     trainer = VaeTrainer(vae, options)
     shown = held if len(held) else learn
@@ -153,10 +151,42 @@ def train_vae(
     return train(Task({"vae": trainer}, loss, lambda out: vae.save_pretrained(out / "vae"), samples), config)
 
 
+def _to_go_on(start: AutoencoderKL, options: VaeOptions) -> AutoencoderKL:
+    vae = grown_vae(start, options.grow).requires_grad_(True).train()
+    if options.decoder_only:
+        keep_latents(vae)
+    if options.encoder_only:
+        keep_decoder(vae)
+    return vae
+
+
 def keep_latents(vae: AutoencoderKL) -> None:
     """Freeze the encoder and both quant convolutions: latents and ignored channels stay as they are."""
     for part in filter(None, (vae.encoder, vae.quant_conv, vae.post_quant_conv)):
         part.requires_grad_(False)
+
+
+def keep_decoder(vae: AutoencoderKL) -> None:
+    """Freeze the decoder and its quant convolution: what latents mean stays as it is."""
+    for part in filter(None, (vae.decoder, vae.post_quant_conv)):
+        part.requires_grad_(False)
+
+
+@torch.no_grad()
+def grown_vae(vae: AutoencoderKL, blocks: int) -> AutoencoderKL:
+    """`vae` with so many residual blocks more on each level, on the way down and up; pictures are the same at first.
+
+    A new block's second convolution is zero, so that the block passes on what it gets until it has learned something.
+    """
+    if not blocks:
+        return vae
+    grown = AutoencoderKL.from_config({**vae.config, "layers_per_block": vae.config.layers_per_block + blocks})
+    grown.load_state_dict({**grown.state_dict(), **vae.state_dict()})
+    for level in (*grown.encoder.down_blocks, *grown.decoder.up_blocks):
+        for block in list(level.resnets)[-blocks:]:
+            torch.nn.init.zeros_(block.conv2.weight)
+            torch.nn.init.zeros_(block.conv2.bias)
+    return grown
 
 
 def _check_noise(options: VaeOptions, shape: VaeShape) -> None:

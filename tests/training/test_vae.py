@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.vae import VaeOptions, VaeShape, VaeTrainer, free_unused, load_vae, train_vae, whiten
+from lib_layerdiffuse.training.vae import (
+    VaeOptions,
+    VaeShape,
+    VaeTrainer,
+    free_unused,
+    grown_vae,
+    load_vae,
+    train_vae,
+    whiten,
+)
 
 from .toys import short_run, toy_set, toy_vae
 
@@ -89,14 +98,52 @@ def test_training_goes_on_from_an_autoencoder_in_its_own_shape(tmp_path):
     assert 0 < moved.max() < 1e-4
 
 
+def moved_parts(start, options, folder):
+    """Which parts of an autoencoder two steps of training change."""
+    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
+    train_vae(toy_set(folder), short_run(folder / "run", 2), start, options)
+    after = load_vae(folder / "run" / "vae").state_dict()
+    return {name.split(".")[0] for name in before if not torch.equal(after[name], before[name])}, after
+
+
 def test_the_decoder_alone_learns_and_latents_stay(tmp_path):
     start = toy_vae()
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     latents = start.encode(images).latent_dist.mean.detach()
-    before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
     options = VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0, decoder_only=True)
-    train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 2), start, options)
-    after = load_vae(tmp_path / "run" / "vae")
-    assert torch.equal(after.encode(images).latent_dist.mean, latents)
-    moved = {name.split(".")[0] for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved == {"decoder"}
+    assert moved_parts(start, options, tmp_path)[0] == {"decoder"}
+    assert torch.equal(load_vae(tmp_path / "run" / "vae").encode(images).latent_dist.mean, latents)
+
+
+def test_the_encoder_alone_learns_and_what_latents_mean_stays(tmp_path):
+    start = toy_vae()
+    options = VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0, encoder_only=True)
+    assert moved_parts(start, options, tmp_path)[0] == {"encoder", "quant_conv"}
+
+
+@torch.no_grad()
+def test_a_grown_autoencoder_gives_the_same_latents_and_pictures():
+    vae = toy_vae()
+    image = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent = vae.encode(image).latent_dist.mean
+    grown = grown_vae(vae, 2).eval()
+    assert grown.config.layers_per_block == vae.config.layers_per_block + 2
+    assert len(grown.state_dict()) > len(vae.state_dict())
+    assert torch.equal(grown.encode(image).latent_dist.mean, latent)
+    assert torch.equal(grown.decode(latent).sample, vae.decode(latent).sample)
+    assert grown_vae(vae, 0) is vae
+
+
+def test_a_grown_encoders_new_blocks_learn(tmp_path):
+    start = toy_vae()
+    options = VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0, encoder_only=True, grow=1)
+    moved, after = moved_parts(start, options, tmp_path)
+    assert moved == {"encoder", "quant_conv"}
+    added = [after[f"encoder.down_blocks.{level}.resnets.0.conv2.weight"] for level in range(2)]
+    assert all(weight.abs().max() > 0 for weight in added)
+    assert not after["decoder.up_blocks.0.resnets.1.conv2.weight"].abs().max()
+
+
+def test_something_is_left_to_train():
+    with pytest.raises(InputError, match="leave one away"):
+        VaeOptions(latent_noise=(0.0,) * 4, decoder_only=True, encoder_only=True)
