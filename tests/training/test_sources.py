@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 import tarfile
@@ -68,8 +69,7 @@ def test_a_packed_desert_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "desert.tgz"
     entry = tarfile.TarInfo("desert.png")
     entry.size = 2**50  # claimed; nothing of it is there
-    with tarfile.open(path, "w:gz") as archive:
-        archive.addfile(entry)
+    path.write_bytes(gzip.compress(entry.tobuf() + bytes(1024)))  # two empty blocks end an archive
     with pytest.raises(InputError, match="GiB unpacked"):
         list(iterate_files(path))
 
