@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from diffusers.training_utils import EMAModel
 
 from ..core.errors import InputError
 from ..core.offsets.offsets import OffsetSet
@@ -55,48 +56,44 @@ class DenoisingLoss(torch.nn.Module):
 
 
 class WeightAverage(torch.nn.Module):
-    """Moving average of the trainable parameters of `source`, kept in its state dict; the warm-up follows the count."""
+    """Moving average of the trainable parameters of `source`, kept in its state dict: diffusers' EMAModel.
+
+    Its warm-up follows the count of updates n: at most (n - 1) / (n + 8) of what was is kept, none by the first.
+    """
 
     def __init__(self, source: torch.nn.Module, decay: float = 0.999):
         super().__init__()
         self.parameters_of = [parameter for parameter in source.parameters() if parameter.requires_grad]
-        self.decay, self.count = decay, 0
-        self.values = [parameter.detach().clone() for parameter in self.parameters_of]
+        self.average = EMAModel(self.parameters_of, decay=decay, foreach=True)
 
     def get_extra_state(self) -> dict:
         """What a checkpoint keeps: no buffers, so that distributed training does not broadcast them at every step."""
-        return {"count": self.count, "values": [value.cpu() for value in self.values]}
+        state = self.average.state_dict()
+        return {**state, "shadow_params": [value.cpu() for value in state["shadow_params"]]}
 
     def set_extra_state(self, state: dict) -> None:
-        """Take over a checkpoint's average."""
-        self.count, self.values = state["count"], [value.clone() for value in state["values"]]
+        """Take over a checkpoint's average; its decay is the one of now."""
+        self.average.load_state_dict({**state, "decay": self.average.decay})
 
-    @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the parameters as they are now."""
-        self.count += 1
         self._follow_device()
-        share = 1 - min(self.decay, self.count / (self.count + 10))
-        torch._foreach_lerp_(self.values, [parameter.detach() for parameter in self.parameters_of], share)
+        self.average.step(self.parameters_of)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the parameters have their averaged values."""
         self._follow_device()
-        trained = [parameter.detach().clone() for parameter in self.parameters_of]
-        self._fill(self.values)
+        self.average.store(self.parameters_of)
+        self.average.copy_to(self.parameters_of)
         try:
             yield
         finally:
-            self._fill(trained)
-
-    @torch.no_grad()
-    def _fill(self, values: list[torch.Tensor]) -> None:
-        for parameter, value in zip(self.parameters_of, values, strict=True):
-            parameter.copy_(value)
+            self.average.restore(self.parameters_of)
 
     def _follow_device(self) -> None:
-        self.values = [value.to(own.device) for value, own in zip(self.values, self.parameters_of, strict=True)]
+        if self.parameters_of:
+            self.average.to(self.parameters_of[0].device)
 
 
 def nearest_pair(offset: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -173,7 +173,7 @@ class _Run:
         return cast("torch.Tensor", self.accelerator.reduce(value, how)).item()
 
     def rate(self, progress: float) -> float:
-        """Learning rate: linear warm-up, then a cosine down to `final_rate`."""
+        """Learning rate: linear warm-up, then a cosine down to `final_rate`; torch's schedules do not know minutes."""
         config = self.config
         cosine = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * progress))
         return config.learning_rate * cosine * min(1.0, (self.step + 1) / max(1, config.warmup))

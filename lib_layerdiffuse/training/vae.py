@@ -181,11 +181,11 @@ def grown_vae(vae: AutoencoderKL, blocks: int) -> AutoencoderKL:
     if not blocks:
         return vae
     grown = AutoencoderKL.from_config({**vae.config, "layers_per_block": vae.config.layers_per_block + blocks})
-    grown.load_state_dict({**grown.state_dict(), **vae.state_dict()})
-    for level in (*grown.encoder.down_blocks, *grown.decoder.up_blocks):
-        for block in list(level.resnets)[-blocks:]:
-            torch.nn.init.zeros_(block.conv2.weight)
-            torch.nn.init.zeros_(block.conv2.bias)
+    state = grown.state_dict()
+    for name in state.keys() - vae.state_dict().keys():
+        if ".conv2." in name:
+            state[name].zero_()
+    grown.load_state_dict({**state, **vae.state_dict()})
     return grown
 
 

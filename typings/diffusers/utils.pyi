@@ -1,0 +1,3 @@
+from PIL import Image
+
+def make_image_grid(images: list[Image.Image], rows: int, cols: int) -> Image.Image: ...
