@@ -21,10 +21,10 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core.errors import InputError
+from .captions import caption_variants
 from .data import PreparedSet
 from .scenes import SCENES, Place, named_scenes, paint_numbered
 from .sources import IMAGE_SUFFIXES, iterate_files
-from .text import caption_variants
 
 MARGIN = 9 / 8  # side of a kept picture by the side of its cuttings
 FEW = 64  # pictures that are painted sooner than workers are started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import InputError
@@ -115,3 +116,10 @@ def split_style(caption: str) -> tuple[str, str]:
     """Style (or an empty text) and the caption without it."""
     found = STYLED.match(caption)
     return (found["style"], caption[found.end() :]) if found else ("", caption)
+
+
+def caption_variants(caption: str, also: Iterable[str] = ()) -> list[str]:
+    """The ways to ask for one picture: bare, with its article, and by the other captions that it goes by."""
+    texts = [" ".join(text.lower().split()) for text in (caption, *also)]
+    articles = [with_article(text) for text in texts if text]
+    return list(dict.fromkeys([*filter(None, texts), *articles]))

@@ -18,6 +18,7 @@ from ..core.files.weights import SUFFIX
 from ..files.demo_folder import CONTROLNET
 from ..files.whole_files import ordinary_modes
 from ..standalone.controlnet_files import read_controlnet, write_controlnet
+from .captions import caption_variants
 from .codec import train_codec
 from .convert import check_layers, check_transparency, export_demo, export_layers, export_transparency
 from .data import PreparedSet, load_captions, prepare
@@ -33,7 +34,7 @@ from .options import read_options
 from .pack import pack
 from .recipe import as_sources
 from .settings import DEMO_LAYERS, CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
-from .text import build_tokenizer, caption_variants, load_tokenizer
+from .text import build_tokenizer, load_tokenizer
 from .vae import draw_images, evaluate_vae, load_vae, train_vae, whiten
 from .vocabulary import Vocabulary
 

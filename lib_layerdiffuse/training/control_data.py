@@ -16,11 +16,11 @@ from diffusers import AutoencoderKL
 from ..core.errors import InputError
 from ..core.picture.edges import HIGH, edge_maps, thick_lines
 from .augment import random_backgrounds, zoom
+from .captions import caption_variants
 from .data import PreparedSet
 from .latents import VIEW_AMOUNT
 from .layer_sets import FRAMES, Captions
 from .settings import ControlOptions
-from .text import caption_variants
 
 BATCH = 64  # pictures that are made, or encoded, at once
 HIGHEST = 0.25  # strongest threshold of lines that are drawn in training

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .backdrops import open_backdrops
+from .captions import caption_variants
 from .commands import _show, _written, run_config
 from .compose import Things, compose, held_out_pairs
 from .data import PreparedSet
@@ -21,7 +22,6 @@ from .layers import train_layers
 from .models import model_to_tune, open_vae
 from .options import read_options
 from .settings import ComposeOptions, LayerOptions
-from .text import caption_variants
 from .vocabulary import Vocabulary
 
 

@@ -24,13 +24,13 @@ from PIL import Image, ImageOps
 
 from ..core.errors import InputError
 from .backdrops import words_of
+from .captions import caption_variants
 from .compose import pad_colour
 from .data import HOLD_OUT_ONE_IN
 from .layer_captions import blended_captions, foreground_captions
 from .layer_sets import FRAMES, LayerSet
 from .layered_files import READERS, Layered
 from .sources import IMAGE_SUFFIXES, iterate_files
-from .text import caption_variants
 
 logger = logging.getLogger(__name__)
 

@@ -12,20 +12,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..core.errors import InputError
-from .captions import with_article
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 CONTEXT = 77
 SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # CLIP's own: contractions, runs of letters, single digits, runs of anything else
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-
-
-def caption_variants(caption: str, also: Iterable[str] = ()) -> list[str]:
-    """The ways to ask for one picture: bare, with its article, and by the other captions that it goes by."""
-    texts = [" ".join(text.lower().split()) for text in (caption, *also)]
-    articles = [with_article(text) for text in texts if text]
-    return list(dict.fromkeys([*filter(None, texts), *articles]))
 
 
 def build_tokenizer(texts: Iterable[str], folder: str | Path, merges: int = 2000) -> CLIPTokenizer:

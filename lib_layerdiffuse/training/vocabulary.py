@@ -16,12 +16,11 @@ from pathlib import Path
 import torch
 
 from ..core.errors import InputError
-from .captions import split_style, with_style
+from .captions import caption_variants, split_style, with_style
 from .colours import tinted
 from .data import PreparedSet
 from .formats import FRAME
 from .looks import apply_look
-from .text import caption_variants
 
 logger = logging.getLogger(__name__)
 RECIPE = Path(__file__).parent / "recipes" / "demo_vocabulary.json"

@@ -9,10 +9,10 @@ import torch
 from transformers import CLIPTextModel
 
 from lib_layerdiffuse.core.errors import InputError
+from lib_layerdiffuse.training.captions import caption_variants
 from lib_layerdiffuse.training.text import (
     build_text_encoder,
     build_tokenizer,
-    caption_variants,
     encode_tokens,
     load_tokenizer,
     write_clip_files,
