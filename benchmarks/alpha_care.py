@@ -43,10 +43,10 @@ from lib_layerdiffuse.core.picture.alpha_care import (
 )
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
-from lib_layerdiffuse.training.augment import soften
-from lib_layerdiffuse.training.data import PreparedSet, load_captions, prepare
-from lib_layerdiffuse.training.harmlessness import load_codec
-from lib_layerdiffuse.training.models import open_vae
+from lib_layerdiffuse.training.cli.models import open_vae
+from lib_layerdiffuse.training.codec.harmlessness import load_codec
+from lib_layerdiffuse.training.pictures.augment import soften
+from lib_layerdiffuse.training.pictures.data import PreparedSet, load_captions, prepare
 
 HELD_OUT = Path(__file__).resolve().parents[1] / "tests" / "data" / "held_out"
 REPAIRS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

@@ -46,7 +46,7 @@ from benchmarks.matting_figures import FIGURES, opacity, soft_share
 from benchmarks.matting_rivals import Rival, Shot, key_rivals, network_rivals, pymatting_rivals
 from lib_layerdiffuse.api import load
 from lib_layerdiffuse.core.errors import LayerDiffuseError, MissingExtraError
-from lib_layerdiffuse.training.data import PreparedSet, load_captions, prepare
+from lib_layerdiffuse.training.pictures.data import PreparedSet, load_captions, prepare
 
 HELD_OUT = Path(__file__).resolve().parents[1] / "tests" / "data" / "held_out"
 NEW, BACK, SHARE, SECONDS = "new background", "back in place, dB", "soft share", "seconds"

@@ -24,13 +24,13 @@ from lib_layerdiffuse.core.picture.alpha_care import clear_haze
 from lib_layerdiffuse.files.demo_folder import demo_folder
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 from lib_layerdiffuse.standalone.vocabulary import read_scenes, read_things
-from lib_layerdiffuse.training.augment import soften
-from lib_layerdiffuse.training.backdrops import paint_backdrops
-from lib_layerdiffuse.training.compose import is_held_out_pair
-from lib_layerdiffuse.training.data import PreparedSet, fit_square
-from lib_layerdiffuse.training.harmlessness import load_codec
-from lib_layerdiffuse.training.layer_captions import blended_captions, foreground_captions
-from lib_layerdiffuse.training.models import open_vae
+from lib_layerdiffuse.training.cli.models import open_vae
+from lib_layerdiffuse.training.codec.harmlessness import load_codec
+from lib_layerdiffuse.training.layer_sets.backdrops import paint_backdrops
+from lib_layerdiffuse.training.layer_sets.compose import is_held_out_pair
+from lib_layerdiffuse.training.layer_sets.layer_captions import blended_captions, foreground_captions
+from lib_layerdiffuse.training.pictures.augment import soften
+from lib_layerdiffuse.training.pictures.data import PreparedSet, fit_square
 
 SIDE = 128
 PLAIN = {"green": (0.0, 0.7, 0.25), "blue": (0.1, 0.2, 0.8), "white": (1.0, 1.0, 1.0)}

@@ -143,14 +143,14 @@ FAULTS = (
         ("webui/test_rules.py",),
     ),
     Fault(
-        "training/latents.py",
+        "training/diffusion/latents.py",
         "rgba[:, [3, 0, 1, 2]]",
         "rgba",
         "the transparency encoder is given alpha first",
         ("training/test_rules.py",),
     ),
     Fault(
-        "training/augment.py",
+        "training/pictures/augment.py",
         'padding_mode="zeros"',
         'padding_mode="border"',
         "what a zoom brings in from outside is transparent",

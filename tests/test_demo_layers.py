@@ -10,7 +10,7 @@ from lib_layerdiffuse.core.files.weights import SUFFIX
 from lib_layerdiffuse.core.methods import methods_for, stems_of
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.settings import GenerateSettings
-from lib_layerdiffuse.training.layers_report import SetPainter, held_out_prompts, report_on
+from lib_layerdiffuse.training.layers.layers_report import SetPainter, held_out_prompts, report_on
 
 LAYERED = [method for method in methods_for("demo") if len(method.frames) > 1]
 SETS = 4

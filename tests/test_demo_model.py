@@ -17,10 +17,10 @@ from lib_layerdiffuse.core.methods import BASES, find_method, stems_of
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
 from lib_layerdiffuse.standalone.run_plan import with_defaults
 from lib_layerdiffuse.standalone.settings import GenerateSettings
-from lib_layerdiffuse.training.data import is_held_out, load_captions, prepare
-from lib_layerdiffuse.training.harmlessness import evaluate_codec, load_codec
-from lib_layerdiffuse.training.models import open_vae
-from lib_layerdiffuse.training.vocabulary import Vocabulary
+from lib_layerdiffuse.training.cli.models import open_vae
+from lib_layerdiffuse.training.codec.harmlessness import evaluate_codec, load_codec
+from lib_layerdiffuse.training.pictures.data import is_held_out, load_captions, prepare
+from lib_layerdiffuse.training.pictures.vocabulary import Vocabulary
 
 HELD_OUT = Path(__file__).parent / "data" / "held_out"
 EVERY = 6  # of the held-out pictures: `harmlessness` gives the figures of all of them, in docs/demo-model.md

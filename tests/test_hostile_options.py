@@ -24,9 +24,10 @@ from lib_layerdiffuse.cli import main as main_module
 from lib_layerdiffuse.cli.main import COMMANDS, build_parser, main
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.standalone import loading
-from lib_layerdiffuse.training import captions, control_commands, layer_commands, nearest
-from lib_layerdiffuse.training import commands as training_commands
-from lib_layerdiffuse.training.sources import Limits, iterate_files
+from lib_layerdiffuse.training.cli import commands as training_commands
+from lib_layerdiffuse.training.cli import control_commands, layer_commands, nearest
+from lib_layerdiffuse.training.pictures import captions
+from lib_layerdiffuse.training.pictures.sources import Limits, iterate_files
 
 SEED = int(os.environ.get("LAYERDIFFUSE_FUZZ_SEED", "1"))
 CODES = {0, 2, 3, 4, 5, 6}

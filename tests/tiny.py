@@ -24,7 +24,7 @@ from lib_layerdiffuse.core.codec.encoder import OffsetEncoder
 from lib_layerdiffuse.core.files.layouts import SharingShape, sharing_layout
 from lib_layerdiffuse.core.methods import ATTENTION_SHARING, methods_for
 from lib_layerdiffuse.standalone.controlnet_files import write_controlnet as save_controlnet
-from lib_layerdiffuse.training.convert import export_demo
+from lib_layerdiffuse.training.diffusion.convert import export_demo
 from lib_layerdiffuse.unet.ldm_keys import unet_to_ldm
 
 CONCEPTS = ["red apple", "green apple", "banana", "soap bubbles"]

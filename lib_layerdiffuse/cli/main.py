@@ -49,12 +49,14 @@ COMMANDS = {
     "fingerprint": Command("lib_layerdiffuse.cli.fingerprint", "the print of a base checkpoint"),
     "transplant": Command("lib_layerdiffuse.cli.transplant", "a checkpoint that keeps a method's alpha"),
     "page": Command("lib_layerdiffuse.page.cli", "the same in the browser"),
-    "train": Command("lib_layerdiffuse.training.cli", "train a codec or a transparent model of one's own", "training"),
+    "train": Command(
+        "lib_layerdiffuse.training.cli.parser", "train a codec or a transparent model of one's own", "training"
+    ),
     "harmlessness": Command(
-        "lib_layerdiffuse.training.cli", "measure how much a transparency encoder harms its VAE", "training"
+        "lib_layerdiffuse.training.cli.parser", "measure how much a transparency encoder harms its VAE", "training"
     ),
     "layers-report": Command(
-        "lib_layerdiffuse.training.report_cli", "measure how well painted layers fit together", "training"
+        "lib_layerdiffuse.training.cli.report", "measure how well painted layers fit together", "training"
     ),
 }
 

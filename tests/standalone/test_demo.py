@@ -24,7 +24,7 @@ from lib_layerdiffuse.standalone.vocabulary import (
     read_vocabulary,
     unknown_word_hints,
 )
-from lib_layerdiffuse.training.convert import export_demo, ldm_unet_params
+from lib_layerdiffuse.training.diffusion.convert import export_demo, ldm_unet_params
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsE
 from lib_layerdiffuse.files.checkpoints import recognise_base
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.standalone.settings import ModelSettings
-from lib_layerdiffuse.training.convert import save_ldm_checkpoint
+from lib_layerdiffuse.training.diffusion.convert import save_ldm_checkpoint
 
 ENTRY = "model.diffusion_model.input_blocks.0.0.weight"
 CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"

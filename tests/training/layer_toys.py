@@ -8,7 +8,7 @@ import tiny
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from lib_layerdiffuse.training.layer_latents import LayerLatents
+from lib_layerdiffuse.training.layers.layer_latents import LayerLatents
 
 SIDE = 64
 THINGS, SCENES = ("a red apple", "a green pear", "a bell"), ("a beach", "a street")

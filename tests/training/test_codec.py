@@ -14,7 +14,7 @@ from lib_layerdiffuse.core.codec.codec import TransparencyCodec
 from lib_layerdiffuse.core.codec.decoding import ORIENTATIONS, TransparencyDecoder
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.core.files.weights import read_header
-from lib_layerdiffuse.training.codec import (
+from lib_layerdiffuse.training.codec.codec import (
     Codec,
     build_codec,
     draw_codec_batch,
@@ -24,8 +24,8 @@ from lib_layerdiffuse.training.codec import (
     spread_features,
     train_codec,
 )
-from lib_layerdiffuse.training.data import PreparedSet
-from lib_layerdiffuse.training.harmlessness import evaluate_codec, load_codec
+from lib_layerdiffuse.training.codec.harmlessness import evaluate_codec, load_codec
+from lib_layerdiffuse.training.pictures.data import PreparedSet
 
 from .toys import CODEC, SIDE, short_run, toy_set, toy_vae
 

@@ -15,10 +15,10 @@ from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.core.files.codec_parts import DECODER, ENCODER
 from lib_layerdiffuse.core.files.layer_files import CODEC as BOTH
 from lib_layerdiffuse.core.files.layer_files import read_contents
-from lib_layerdiffuse.training.codec import Codec, build_codec, latent_space, latent_statistics, train_codec
-from lib_layerdiffuse.training.codec_files import LAYOUTS, layout_for
-from lib_layerdiffuse.training.harmlessness import evaluate_codec, load_codec
-from lib_layerdiffuse.training.vae import whiten
+from lib_layerdiffuse.training.codec.codec import Codec, build_codec, latent_space, latent_statistics, train_codec
+from lib_layerdiffuse.training.codec.codec_files import LAYOUTS, layout_for
+from lib_layerdiffuse.training.codec.harmlessness import evaluate_codec, load_codec
+from lib_layerdiffuse.training.codec.vae import whiten
 
 from .toys import CODEC, flux_vae, short_run, toy_set, toy_vae
 

@@ -10,10 +10,17 @@ from hypothesis import strategies as st
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.picture.alpha import pad_rgb
-from lib_layerdiffuse.training.backdrops import paint_backdrops
-from lib_layerdiffuse.training.compose import Planner, Things, compose, held_out_pairs, is_held_out_pair, pad_colour
-from lib_layerdiffuse.training.layer_captions import blended_captions, foreground_captions, spoken
-from lib_layerdiffuse.training.layer_sets import LayerSet, layer_grid
+from lib_layerdiffuse.training.layer_sets.backdrops import paint_backdrops
+from lib_layerdiffuse.training.layer_sets.compose import (
+    Planner,
+    Things,
+    compose,
+    held_out_pairs,
+    is_held_out_pair,
+    pad_colour,
+)
+from lib_layerdiffuse.training.layer_sets.layer_captions import blended_captions, foreground_captions, spoken
+from lib_layerdiffuse.training.layer_sets.layer_sets import LayerSet, layer_grid
 from lib_layerdiffuse.training.settings import ComposeOptions
 
 from .toys import SIDE, disc

@@ -15,8 +15,8 @@ from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.picture.edges import followed
 from lib_layerdiffuse.standalone.controlnet_files import read_controlnet, write_controlnet
 from lib_layerdiffuse.standalone.demo import load_demo
-from lib_layerdiffuse.training import control_commands
-from lib_layerdiffuse.training.control_data import (
+from lib_layerdiffuse.training.cli import control_commands
+from lib_layerdiffuse.training.diffusion.control_data import (
     ControlBatches,
     ControlSet,
     encode_pictures,
@@ -24,8 +24,8 @@ from lib_layerdiffuse.training.control_data import (
     from_prepared,
     joined,
 )
-from lib_layerdiffuse.training.controlnet import train_controlnet
-from lib_layerdiffuse.training.layer_sets import LayerSet
+from lib_layerdiffuse.training.diffusion.controlnet import train_controlnet
+from lib_layerdiffuse.training.layer_sets.layer_sets import LayerSet
 from lib_layerdiffuse.training.settings import ControlOptions
 
 from .toys import short_run, toy_set

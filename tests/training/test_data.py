@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError, OutputError
-from lib_layerdiffuse.training import data as data_module
-from lib_layerdiffuse.training.data import PreparedSet, is_held_out, load_captions, prepare
-from lib_layerdiffuse.training.vocabulary import RECIPE, Vocabulary
+from lib_layerdiffuse.training.pictures import data as data_module
+from lib_layerdiffuse.training.pictures.data import PreparedSet, is_held_out, load_captions, prepare
+from lib_layerdiffuse.training.pictures.vocabulary import RECIPE, Vocabulary
 
 from .toys import SIDE, png, toy_set, write_discs
 

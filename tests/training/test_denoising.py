@@ -8,7 +8,7 @@ import torch
 
 from lib_layerdiffuse.core.offsets.install import merge_offsets
 from lib_layerdiffuse.core.offsets.offsets import make_lora, parse_offsets
-from lib_layerdiffuse.training.denoising import AttentionLowRank, DenoisingLoss, WeightAverage
+from lib_layerdiffuse.training.diffusion.denoising import AttentionLowRank, DenoisingLoss, WeightAverage
 from lib_layerdiffuse.unet.ldm_keys import unet_modules, unet_table
 
 ALPHAS = torch.linspace(0.99, 0.01, 10)

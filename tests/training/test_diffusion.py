@@ -13,9 +13,8 @@ from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.files.weights import read_header
 from lib_layerdiffuse.core.offsets.install import merge_offsets
 from lib_layerdiffuse.core.offsets.offsets import read_offsets
-from lib_layerdiffuse.training.captions import caption_variants
-from lib_layerdiffuse.training.codec import build_codec, latent_statistics
-from lib_layerdiffuse.training.diffusion import (
+from lib_layerdiffuse.training.codec.codec import build_codec, latent_statistics
+from lib_layerdiffuse.training.diffusion.diffusion import (
     CaptionedLatents,
     DiffusionOptions,
     TransparentUNet,
@@ -26,8 +25,9 @@ from lib_layerdiffuse.training.diffusion import (
     train_diffusion,
     train_text2image,
 )
-from lib_layerdiffuse.training.latents import LatentSet, encode_views
-from lib_layerdiffuse.training.text import build_tokenizer
+from lib_layerdiffuse.training.diffusion.latents import LatentSet, encode_views
+from lib_layerdiffuse.training.diffusion.text import build_tokenizer
+from lib_layerdiffuse.training.pictures.captions import caption_variants
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 
 from .toys import CODEC, short_run, toy_set, toy_vae

@@ -18,14 +18,14 @@ from lib_layerdiffuse.core.files.layer_files import METHOD, read_contents
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.core.offsets.install import parameter_shapes
 from lib_layerdiffuse.core.offsets.lora_files import read_lora
-from lib_layerdiffuse.training.flow import (
+from lib_layerdiffuse.training.diffusion.flow import (
     TransparentFlow,
     draw_levels,
     encode_captions,
     image_ids,
     train_flow,
 )
-from lib_layerdiffuse.training.latents import LatentSet, encode_views
+from lib_layerdiffuse.training.diffusion.latents import LatentSet, encode_views
 from lib_layerdiffuse.training.settings import DiffusionOptions
 
 from .toys import flux_vae, short_run, toy_set

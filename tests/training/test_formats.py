@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import MissingExtraError
-from lib_layerdiffuse.training import formats
-from lib_layerdiffuse.training.data import prepare
-from lib_layerdiffuse.training.formats import Wanted, file_stem, perspective, pictures_of, tone_mapped
-from lib_layerdiffuse.training.recipe import Source
+from lib_layerdiffuse.training.pictures import formats
+from lib_layerdiffuse.training.pictures.data import prepare
+from lib_layerdiffuse.training.pictures.formats import Wanted, file_stem, perspective, pictures_of, tone_mapped
+from lib_layerdiffuse.training.pictures.recipe import Source
 
 from .toys import SIDE, disc
 

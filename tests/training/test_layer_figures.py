@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.training.layer_figures import FIGURES, composite, decibel, figures_of, quartiles, shares
-from lib_layerdiffuse.training.set_grids import grid_of_sets, strip
+from lib_layerdiffuse.training.layer_sets.layer_figures import (
+    FIGURES,
+    composite,
+    decibel,
+    figures_of,
+    quartiles,
+    shares,
+)
+from lib_layerdiffuse.training.layer_sets.set_grids import grid_of_sets, strip
 
 
 def flat(red: float, alpha: float = 1.0, size: tuple[int, int] = (10, 10)) -> np.ndarray:

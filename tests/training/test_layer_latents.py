@@ -9,11 +9,11 @@ import torch
 
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.codec import train_codec
-from lib_layerdiffuse.training.harmlessness import load_codec
-from lib_layerdiffuse.training.latents import LatentSet
-from lib_layerdiffuse.training.layer_latents import LayerLatents, Mixture, encode_layers, encode_mixture
-from lib_layerdiffuse.training.layer_sets import LayerSet
+from lib_layerdiffuse.training.codec.codec import train_codec
+from lib_layerdiffuse.training.codec.harmlessness import load_codec
+from lib_layerdiffuse.training.diffusion.latents import LatentSet
+from lib_layerdiffuse.training.layer_sets.layer_sets import LayerSet
+from lib_layerdiffuse.training.layers.layer_latents import LayerLatents, Mixture, encode_layers, encode_mixture
 
 from .toys import CODEC, SIDE, short_run, toy_set, toy_vae
 

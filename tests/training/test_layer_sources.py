@@ -18,9 +18,9 @@ from PIL import Image
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError, MissingExtraError
 from lib_layerdiffuse.sets import archives
-from lib_layerdiffuse.training.layer_sets import FRAMES, LayerSet
-from lib_layerdiffuse.training.layer_sources import captions_of_name, read_layers
-from lib_layerdiffuse.training.layered_files import read_ora, read_psd
+from lib_layerdiffuse.training.layer_sets.layer_sets import FRAMES, LayerSet
+from lib_layerdiffuse.training.layer_sets.layer_sources import captions_of_name, read_layers
+from lib_layerdiffuse.training.layer_sets.layered_files import read_ora, read_psd
 
 from .toys import SIDE, disc
 

@@ -16,10 +16,10 @@ from lib_layerdiffuse.core.offsets.offsets import make_lora, write_offsets
 from lib_layerdiffuse.core.sharing.attention_sharing import AttentionSharing
 from lib_layerdiffuse.files.whole_files import save_tensors
 from lib_layerdiffuse.standalone.unet_method import method_on_unet
-from lib_layerdiffuse.training.diffusion import encode_captions
-from lib_layerdiffuse.training.layer_batches import FRAMES, Captions
-from lib_layerdiffuse.training.layers import LayerOptions, LayerRun, layer_method, train_layers
-from lib_layerdiffuse.training.sharing_units import attention_places
+from lib_layerdiffuse.training.diffusion.diffusion import encode_captions
+from lib_layerdiffuse.training.layers.layer_batches import FRAMES, Captions
+from lib_layerdiffuse.training.layers.layers import LayerOptions, LayerRun, layer_method, train_layers
+from lib_layerdiffuse.training.layers.sharing_units import attention_places
 from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method

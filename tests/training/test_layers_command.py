@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.cli.main import main
-from lib_layerdiffuse.training import layers as layers_module
+from lib_layerdiffuse.training.layers import layers as layers_module
 
 from .layer_toys import layers_pipeline, toy_layers
 from .two_processes import ALONE, run_two

@@ -14,8 +14,8 @@ from lib_layerdiffuse.core.files.weights import read_header
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 from lib_layerdiffuse.standalone.unet_method import method_on_unet
-from lib_layerdiffuse.training.layer_batches import FRAMES
-from lib_layerdiffuse.training.layers import LayerOptions, LayerRun, layer_method, train_layers
+from lib_layerdiffuse.training.layers.layer_batches import FRAMES
+from lib_layerdiffuse.training.layers.layers import LayerOptions, LayerRun, layer_method, train_layers
 from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method

@@ -16,10 +16,10 @@ from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.core.methods import METHODS, find_method, methods_for
 from lib_layerdiffuse.standalone.settings import GenerateSettings
-from lib_layerdiffuse.training import layers_report
-from lib_layerdiffuse.training.compose import is_held_out_pair
-from lib_layerdiffuse.training.layers_report import SetPainter, SetPrompt, read_prompts, report_on
-from lib_layerdiffuse.training.vocabulary import RECIPE, Vocabulary
+from lib_layerdiffuse.training.layer_sets.compose import is_held_out_pair
+from lib_layerdiffuse.training.layers import layers_report
+from lib_layerdiffuse.training.layers.layers_report import SetPainter, SetPrompt, read_prompts, report_on
+from lib_layerdiffuse.training.pictures.vocabulary import RECIPE, Vocabulary
 
 PROMPT = SetPrompt("a red apple on a beach", "a red apple", "a beach")
 
@@ -165,7 +165,7 @@ def test_words_without_scenes_are_told(demo, tmp_path):
 
 
 def test_the_recipes_scenes_are_the_painted_ones():
-    from lib_layerdiffuse.training.scenes import SCENES
+    from lib_layerdiffuse.training.layer_sets.scenes import SCENES
 
     listed = json.loads(RECIPE.read_text(encoding="utf-8"))["scenes"]
     wanted = [{"scene": one.name, "captions": list(one.captions), "phrases": list(one.phrases)} for one in SCENES]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lib_layerdiffuse.training.losses import (
+from lib_layerdiffuse.training.codec.losses import (
     DiscriminatorTrainer,
     PatchDiscriminator,
     adversarial_loss,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib_layerdiffuse.cli.main import main
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.nearest import cut_out, find_nearest
+from lib_layerdiffuse.training.cli.nearest import cut_out, find_nearest
 
 from .toys import SIDE, toy_set
 

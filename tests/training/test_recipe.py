@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.captions import find_caption, load_captions, with_style
-from lib_layerdiffuse.training.colours import COLOURS, main_hue, tinted, to_hsv
-from lib_layerdiffuse.training.data import PreparedSet, is_held_out, prepare
-from lib_layerdiffuse.training.pack import pack
-from lib_layerdiffuse.training.recipe import as_sources, load_recipe
-from lib_layerdiffuse.training.vocabulary import RECIPE, Vocabulary
+from lib_layerdiffuse.training.pictures.captions import find_caption, load_captions, with_style
+from lib_layerdiffuse.training.pictures.colours import COLOURS, main_hue, tinted, to_hsv
+from lib_layerdiffuse.training.pictures.data import PreparedSet, is_held_out, prepare
+from lib_layerdiffuse.training.pictures.pack import pack
+from lib_layerdiffuse.training.pictures.recipe import as_sources, load_recipe
+from lib_layerdiffuse.training.pictures.vocabulary import RECIPE, Vocabulary
 
 from .toys import SIDE, disc, toy_set, write_discs
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lib_layerdiffuse.training.augment import zoom
-from lib_layerdiffuse.training.latents import VIEW_AMOUNT, encode_views
+from lib_layerdiffuse.training.diffusion.latents import VIEW_AMOUNT, encode_views
+from lib_layerdiffuse.training.pictures.augment import zoom
 
 from .toys import SIDE, toy_set, toy_vae
 

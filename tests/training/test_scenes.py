@@ -10,9 +10,15 @@ import torch
 from PIL import Image
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.backdrops import kept_side, open_backdrops, paint_backdrops, read_backdrops, words_of
-from lib_layerdiffuse.training.data import PreparedSet
-from lib_layerdiffuse.training.scenes import SCENES, named_scenes
+from lib_layerdiffuse.training.layer_sets.backdrops import (
+    kept_side,
+    open_backdrops,
+    paint_backdrops,
+    read_backdrops,
+    words_of,
+)
+from lib_layerdiffuse.training.layer_sets.scenes import SCENES, named_scenes
+from lib_layerdiffuse.training.pictures.data import PreparedSet
 
 SIDE = 32
 

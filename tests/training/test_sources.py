@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.sources import Limits, iterate_files
+from lib_layerdiffuse.training.pictures.sources import Limits, iterate_files
 
 from .toys import png
 

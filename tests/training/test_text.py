@@ -9,14 +9,14 @@ import torch
 from transformers import CLIPTextModel
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.captions import caption_variants
-from lib_layerdiffuse.training.text import (
+from lib_layerdiffuse.training.diffusion.text import (
     build_text_encoder,
     build_tokenizer,
     encode_tokens,
     load_tokenizer,
     write_clip_files,
 )
+from lib_layerdiffuse.training.pictures.captions import caption_variants
 
 TEXTS = ["red apple", "an eggplant", "glass of milk", "smiling face with heart-eyes"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib_layerdiffuse.core.errors import InputError
-from lib_layerdiffuse.training.vae import (
+from lib_layerdiffuse.training.codec.vae import (
     VaeOptions,
     VaeShape,
     VaeTrainer,

@@ -9,10 +9,10 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from lib_layerdiffuse.training.codec import CodecOptions
-from lib_layerdiffuse.training.data import PreparedSet, prepare
+from lib_layerdiffuse.training.codec.codec import CodecOptions
+from lib_layerdiffuse.training.codec.vae import VaeShape, build_vae
 from lib_layerdiffuse.training.engine import RunConfig
-from lib_layerdiffuse.training.vae import VaeShape, build_vae
+from lib_layerdiffuse.training.pictures.data import PreparedSet, prepare
 
 SIDE = 32
 CODEC = CodecOptions(encoder_widths=(8, 8, 16), decoder_channels=(8, 8, 16), attention_levels=1, crop=16)

@@ -1,0 +1,1 @@
+"""The commands of the training: their arguments, and what they call."""

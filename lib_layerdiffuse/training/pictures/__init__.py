@@ -1,0 +1,1 @@
+"""Sets of pictures with alpha: read from any source, captioned, drawn for training."""
