@@ -233,10 +233,18 @@ def lacking(patch: pytest.MonkeyPatch, network: nn.Module) -> None:
             patch.setitem(layer._parameters, name, None)
 
 
+def left_packed(patch: pytest.MonkeyPatch, network: nn.Module) -> None:
+    """As Forge without bitsandbytes loads a file of four-bit floats."""
+    layer = network.double_blocks[0].img_mlp[0]
+    packed = nn.Parameter(torch.zeros(layer.weight.numel() // 2, 1))
+    patch.setitem(layer._parameters, "weight", packed)
+
+
 FOREIGN: dict[Callable[[pytest.MonkeyPatch, nn.Module], None], str] = {
     without_vectors: "Chroma or another relative",
     with_more_tokens: "an inpainting, editing or newer checkpoint",
     fused: "a Nunchaku (SVDQuant) checkpoint",
+    left_packed: "a checkpoint of four-bit floats that this WebUI has not read",
     lacking: "a checkpoint that lacks 2 of Flux.1's layers (img_in, vector_in.in_layer)",
 }
 

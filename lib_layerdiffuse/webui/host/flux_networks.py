@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...core.offsets.offsets import plain_shape
 
@@ -47,6 +47,18 @@ def told_missing(network: nn.Module) -> str:
     return f"a checkpoint that lacks {len(missing)} of Flux.1's layers ({names})" if missing else ""
 
 
+def is_unread(network: nn.Module) -> bool:
+    """Whether some layer's weight still has two numbers in each of its places: Forge without bitsandbytes leaves it."""
+    return any(map(is_left_packed, network.modules()))
+
+
+def is_left_packed(module: nn.Module) -> bool:
+    """Whether a linear layer that knows its sides has a weight of half as many numbers."""
+    sides = getattr(module, "in_features", 0), getattr(module, "out_features", 0)
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and 2 * weight.numel() == sides[0] * sides[1]
+
+
 def _token(network: nn.Module) -> int:
     layer: Any = network.img_in
     weight = layer.weight
@@ -56,6 +68,7 @@ def _token(network: nn.Module) -> int:
 FOREIGN: tuple[tuple[Callable[[nn.Module], bool], str], ...] = (
     (is_fused, "a Nunchaku (SVDQuant) checkpoint, to whose fused layers nothing can be added"),
     (lambda network: not hasattr(network, "vector_in"), "Chroma or another relative of Flux.1 with other layers"),
+    (is_unread, "a checkpoint of four-bit floats that this WebUI has not read (without bitsandbytes it cannot)"),
     (lambda network: _token(network) != FLUX_TOKEN, "an inpainting, editing or newer checkpoint of Flux's kind"),
 )
 

@@ -24,7 +24,10 @@ PARTS = {
 
 
 def shapes_of(path: Path) -> dict[str, list[int]]:
-    """Keys and shapes in a file."""
+    """Keys and shapes in a file, or of the checkpoint that it was packed from."""
+    packed = path.with_suffix(".shapes")
+    if packed.exists():
+        return json.loads(packed.read_text())
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return {key: entry["shape"] for key, entry in header.items() if key != "__metadata__"}
