@@ -66,10 +66,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
-def pytest_collection_finish() -> None:
-    """What was imported until now stays: the garbage collector need not look through it again and again."""
-    gc.collect()
-    gc.freeze()
+def pytest_configure() -> None:
+    """Look for garbage less often: large libraries make many objects, and most of what goes needs no collector."""
+    gc.set_threshold(5000)
+
+
+class Imported:
+    """How many modules there were when what they made was set aside."""
+
+    modules = 0
+
+
+def pytest_runtest_logfinish() -> None:
+    """What a test was the first to import stays: the garbage collector need not look through it again and again."""
+    if len(sys.modules) > Imported.modules + 100:
+        Imported.modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
