@@ -5,16 +5,20 @@ The WebUI is started anew for those in GGUF, with files of VAE and text models.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from cases import check_layers, difference, for_bases
 from checkpoints import HERE
-from client import layered, same
-from packed_flux import parts_of
+from client import HttpError, layered, same
+from packed_flux import TRANSFORMER, parts_of
+from safetensors.torch import save_file
 from server import find_python
 from test_webui_flux import FLUX, FLUX_TWIN, ROUNDING, TWIN, loaded, opaque, refused
 
@@ -37,13 +41,14 @@ def packed(webui, kind: str) -> Path:
 @contextmanager
 def with_modules(webui, *modules: Path) -> Iterator[None]:
     """The WebUI started anew with these parts of checkpoints: its API does not take any that no page has listed."""
+    before = webui.settings
     webui.close()
-    webui.settings[MODULES] = [str(path) for path in modules]
+    webui.settings = before | {MODULES: [str(path) for path in modules]}
     try:
         yield
     finally:
         webui.close()
-        del webui.settings[MODULES]
+        webui.settings = before
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +86,22 @@ def has_bitsandbytes(webui) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def refused_unread(host) -> None:
+    """What comes of a file that the WebUI cannot read."""
+    if host.webui.family.name == "forge":
+        refused(host, "four-bit floats", "bitsandbytes")
+        return
+    with pytest.raises(HttpError, match="bitsandbytes"):
+        host.txt2img(**layered(FLUX))
+
+
 def test_four_bit_floats_are_painted_with_or_refused_in_one_line(host):
-    """Without bitsandbytes Forge loads such a file, and its own jobs end in an error."""
+    """Without bitsandbytes Forge loads such a file, and its own jobs end in an error; Neo does not load it."""
     whole, name = host.plain(), packed(host.webui, "nf4").name
     host.client.post("/sdapi/v1/refresh-checkpoints", {})
     with loaded(host, host.webui.title_of(host.client, name)):
         if not has_bitsandbytes(host.webui):
-            refused(host, "four-bit floats", "bitsandbytes")
+            refused_unread(host)
             return
         plain, layer = host.plain(), opaque(host)
         assert not same(plain, whole) and difference(layer, plain) > ROUNDING
@@ -104,3 +118,25 @@ def test_stored_as_four_bit_floats(host, storage):
     with loaded(host, host.namesake(storage), forge_unet_storage_dtype=storage):
         plain = host.plain()
         assert difference(opaque(host), plain) > ROUNDING and same(plain, host.plain())
+
+
+FUSED = "single_transformer_blocks.0.mlp_fc1.qweight", "time_text_embed.guidance_embedder.linear_1.weight"
+
+
+def test_nunchaku_is_refused_in_one_line(host, monkeypatch):
+    """Neo puts a wrapper of its own around such a transformer; what Nunchaku itself is stands in `stand_ins`."""
+    webui = host.webui
+    if webui.family.name != "neo":
+        pytest.skip("Nunchaku is Neo's")
+    source = webui.checkpoints["flux"].path
+    packed(webui, "Q4_0")
+    path = source.with_stem(f"{source.stem}_svdq")
+    names = [*FUSED, *(f"single_transformer_blocks.{place}.norm.linear.bias" for place in range(20))]
+    save_file({f"{TRANSFORMER}{name}": torch.zeros(8) for name in names}, path)
+    folders = [str(HERE / "stand_ins"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+    with with_modules(webui, *parts_of(source.parent)):
+        again = replace(host, client=webui.use("flux"))
+        with loaded(again, webui.title_of(again.client, path.name)):
+            refused(again, "Nunchaku", "Flux.1 dev")
+        assert same(webui.plain["flux"], replace(host, client=webui.use("flux")).plain())
