@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from diffusers import FluxTransformer2DModel
 from hosts.webui.checkpoints import DECODER_CHANNELS, Checkpoint, write_layer_files
+from ldm.modules import attention
 from ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
-from ldm.modules.diffusionmodules import openaimodel
+from ldm.modules.diffusionmodules import model, openaimodel
 from ldm.modules.diffusionmodules.model import Decoder, Encoder
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
+from ldm.modules.diffusionmodules.util import GroupNorm32
 from ldm.modules.distributions.distributions import DiagonalGaussianDistribution
 from rule import file_value, value
 from safetensors.torch import save_file
@@ -27,7 +29,7 @@ from lib_layerdiffuse.core.files.layouts import decoder_layout, encoder_layout
 CONTEXT = {"sd15": 64, "sdxl": 96, "demo": 48}
 VECTOR = 24  # SDXL's pooled conditioning
 SCALE_FACTOR = {"sd15": 0.18215, "sdxl": 0.13025, "demo": 1.0}
-COMMON = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": 2}
+COMMON = {"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 16, "num_res_blocks": 2}
 UNETS = {
     "sd15": {"attention_resolutions": [4, 2, 1], "channel_mult": [1, 2, 2, 2], "transformer_depth": 1},
     "sdxl": {"attention_resolutions": [4, 2], "channel_mult": [1, 2, 2], "transformer_depth": 2},
@@ -39,7 +41,7 @@ UNETS = {
     },
 }
 AUTOENCODER = {
-    "ch": 32,
+    "ch": 16,
     "out_ch": 3,
     "ch_mult": (1, 1, 1, 1),
     "num_res_blocks": 1,
@@ -65,6 +67,15 @@ class Evening:
 
 
 openaimodel.th = Evening()
+
+
+def narrow_norm(channels: int, **_groups: int) -> nn.GroupNorm:
+    """LDM's group norm in eight groups instead of 32, so that networks can have less than 32 channels."""
+    return nn.GroupNorm(8, channels, eps=1e-6)
+
+
+attention.Normalize = model.Normalize = narrow_norm
+openaimodel.normalization = functools.partial(GroupNorm32, 8)
 
 
 class Pool:

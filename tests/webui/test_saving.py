@@ -267,7 +267,10 @@ def test_before_hires_fix(sd15, upscaler, layer) -> None:
     for path, values in zip(saved, wanted.arrays, strict=True):
         found = pixels(path)
         if values.shape[-1] == 4:
-            assert found.shape[-1] == 4 and np.abs(found.astype(int) - values)[values[..., 3] > 0].max() <= 2
+            apart = np.abs(found.astype(int) - values)
+            visible = np.minimum(found, values)[..., 3] > 0
+            # what is hardly visible may be cleared as a haze or not, by a rounding
+            assert found.shape[-1] == 4 and apart[..., 3].max() <= 3 and apart[visible].max() <= 2
         else:
             assert found.shape[-1] == 3
 

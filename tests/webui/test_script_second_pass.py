@@ -45,7 +45,7 @@ def start_of(webui, encoder: TransparencyCodec, layer: Image.Image, size: tuple[
 
 def close(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Apart by what rounding to 8 bits makes; transparency makes eight times that."""
-    return one.shape == other.shape and bool((one - other).abs().max() < 0.1)
+    return one.shape == other.shape and bool((one - other).abs().max() < 0.08)
 
 
 def resized_rgb(webui, image: Image.Image, size: tuple[int, int]) -> Image.Image:
