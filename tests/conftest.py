@@ -66,8 +66,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Look for garbage less often: large libraries make many objects, and most of what goes needs no collector."""
+    config.addinivalue_line("markers", "long: slow, and quicker tests see nearly the same; runs with --long")
     gc.set_threshold(5000)
 
 

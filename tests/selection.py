@@ -1,6 +1,7 @@
 """Which of the combinations of a test's parameters run by default: each value of each parameter once.
 
-The choice is a test's own: it stays the same whichever other tests run, and from one run to the next.
+The choice is a test's own: it stays the same whichever other tests run, and from one run to the next. What is marked
+`long` is left out: it is slow, and quicker tests see nearly the same.
 """
 
 from __future__ import annotations
@@ -73,11 +74,15 @@ def of_function(items: list[pytest.Item]) -> set[str]:
 def chosen(items: Iterable[pytest.Item], asked: Iterable[str]) -> list[pytest.Item]:
     """The tests that run by default; those of which one was `asked` for by its whole name, all run."""
     functions: dict[str, list[pytest.Item]] = {}
+    asked = list(asked)
     named = {text.partition("[")[0] for text in asked if "[" in text}
+    tests = {text.partition("[")[0] for text in asked if "::" in text}
     for item in items:
         functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
     stay: set[str] = set()
     for function, cases in functions.items():
+        if function not in tests:
+            cases = [item for item in cases if item.get_closest_marker("long") is None]
         is_whole = function in named or not SPARED & set(function.split("/"))
         stay |= {item.nodeid for item in cases} if is_whole else of_function(cases)
     return [item for item in items if item.nodeid in stay]

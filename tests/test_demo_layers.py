@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def figures() -> dict[str, dict]:
     """What `layers-report` measures on a few sets, by method."""
-    painter = SetPainter(load(), GenerateSettings("-", seed=1, steps=8, passes=1))
+    painter = SetPainter(load(), GenerateSettings("-", seed=1, steps=4, passes=1))
     return {one.method.id: one.figures() for one in report_on(painter, LAYERED, held_out_prompts(None, SETS), keep=0)}
 
 

@@ -25,6 +25,15 @@ PAIRS = """
     def test_product(flavour, base, side):
         pass
 """
+MARKED = """
+    @pytest.mark.long
+    def test_slow():
+        pass
+
+    @pytest.mark.parametrize("look", [pytest.param("light", marks=pytest.mark.long), "dark"])
+    def test_looks(look):
+        pass
+"""
 TURNS = "\n".join(f"    def test_{name}(flavour):\n        pass\n" for name in ("first", "second", "third"))
 
 
@@ -64,7 +73,7 @@ def test_tests_of_a_file_take_turns_on_the_webuis():
 def items(pytester: pytest.Pytester) -> dict[str, list[pytest.Item]]:
     """The tests above as pytest collects them, in rooms of these names."""
     found = {}
-    for room, source in {"webui": PAIRS, "training": TURNS, "core": PAIRS}.items():
+    for room, source in {"webui": PAIRS, "training": TURNS, "core": PAIRS, "page": MARKED}.items():
         lines = (TWO_WEBUIS + source).splitlines()
         (pytester.mkdir(room) / f"test_{room}.py").write_text("\n".join(line[4:] for line in lines))
     for item in pytester.inline_genitems()[0]:
@@ -91,3 +100,9 @@ def test_what_pytest_collects(items):
     assert names_of(alone) == in_turns[1:2], "which tests run does not change which of their cases do"
     asked = "training/test_training.py::test_second[one]"
     assert names_of(alone, asked) == ["test_second[one]", "test_second[other]"], "what is asked for by name runs"
+
+
+def test_what_is_marked_long_waits_for_long(items):
+    assert names_of(items["page"]) == ["test_looks[dark]"]
+    assert names_of(items["page"], "page/test_page.py::test_slow") == ["test_slow", "test_looks[dark]"]
+    assert len(names_of(items["page"], "page/test_page.py::test_looks[light]")) == 2

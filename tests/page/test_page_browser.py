@@ -271,7 +271,7 @@ ELSEWHERE = "#page_gallery, #page_buttons, #page_words .gallery, .tab-wrapper"
 CONTROLS = "button:visible:enabled, input[type=checkbox]:visible, input[type=range]:visible, #page_files a:visible"
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", [pytest.param("desktop-light", marks=pytest.mark.long), "desktop-dark", "phone-light"])
 def test_every_control_can_be_clicked(chromium, demo_server, look, capfd):
     context = chromium.new_context(**LOOKS[look], accept_downloads=True)
     someone = Visitor(context, demo_server)

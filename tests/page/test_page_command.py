@@ -19,6 +19,8 @@ from page_visitor import Caller
 pytest.importorskip("gradio", minversion="6.0")
 tiny = pytest.importorskip("tiny", reason="needs the standalone extra")
 
+from lib_layerdiffuse.page.cli import ending_on_signals  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
@@ -53,15 +55,41 @@ def left_in(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name.startswith("layerdiffuse-page-")]
 
 
-@posix
-def test_it_serves_until_ctrl_c_and_leaves_no_files(model, tmp_path):
-    with started(model, tmp_path) as (process, url):
-        caller = Caller(url)
-        assert "LayerDiffuse" in caller.get("/").decode() and left_in(tmp_path)
+def test_a_password_lets_those_in_who_know_it_until_ctrl_c_and_no_files_stay(model, tmp_path):
+    with started(model, tmp_path, "--auth", "me:se:cret") as (process, url):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            Caller(url)
+        assert refused.value.code == 401
+        assert login(url, "me", "wrong") == 400
+        assert login(url, "me", "se:cret") == 200
+        assert left_in(tmp_path)
         assert "loading the model" in process.stderr.readline() + process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-    assert not left_in(tmp_path)
+        if os.name == "posix":
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0 and not left_in(tmp_path)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_that_end_it_are_listened_to_while_it_serves(name):
+    number = getattr(signal, name)
+    usual = signal.getsignal(number)
+    went_on = False
+    with ending_on_signals():
+        assert signal.getsignal(number) is not usual
+        os.kill(os.getpid(), number)
+        went_on = True
+    assert not went_on and signal.getsignal(number) is usual
+
+
+@posix
+def test_a_signal_that_was_chosen_to_be_ignored_does_not_end_it():
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_on_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, usual)
 
 
 @posix
@@ -69,6 +97,7 @@ def test_it_ends_by_sigterm_during_a_run_where_sigint_is_ignored(model, tmp_path
     monkeypatch.setattr(sys.modules[__name__], "listen_to_interrupts", ignore_interrupts)
     with started(model, tmp_path) as (process, url):
         caller = Caller(url)
+        assert "LayerDiffuse" in caller.get("/").decode()
         row = caller.event("page_generate", "click")
         values = [caller.config_value(part) for part in row["inputs"]]
         values[0], values[3] = "banana", 100
@@ -82,18 +111,6 @@ def test_it_ends_by_sigterm_during_a_run_where_sigint_is_ignored(model, tmp_path
 
 def ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def test_a_password_lets_only_those_in_who_know_it_until_a_terminal_is_closed(model, tmp_path):
-    with started(model, tmp_path, "--auth", "me:se:cret") as (process, url):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            Caller(url)
-        assert refused.value.code == 401
-        assert login(url, "me", "wrong") == 400
-        assert login(url, "me", "se:cret") == 200
-        if os.name == "posix":
-            process.send_signal(signal.SIGHUP)
-            assert process.wait(60) == 0 and not left_in(tmp_path)
 
 
 def login(url: str, user: str, password: str) -> int:

@@ -223,13 +223,14 @@ def join_queue(caller, body: dict, patience: float = 60) -> None:
             return
 
 
-def test_other_events_with_hostile_values(page):
+def test_other_events_with_hostile_values(page, pytestconfig):
+    every = 5 if pytestconfig.getoption("--long") else 10
     rows = page.caller.config["dependencies"]
     for place, row in enumerate(rows):
         element, event = next((page.caller.names.get(part), event) for part, event in row["targets"])
         if (element, event) == GENERATE or not row["backend_fn"] or event == "unload":
             continue
-        for value in HOSTILE[place % 5 :: 5]:  # each value to many events, and other ones to each
+        for value in HOSTILE[place % every :: every]:  # each value to many events, and other ones to each
             body = {"data": [value] * len(row["inputs"]), "fn_index": row["id"], "session_hash": page.caller.session}
             join_queue(page.caller, body | {"event_data": value})
     ends = [m for m in page.caller.messages() if m["msg"] == "process_completed"]
