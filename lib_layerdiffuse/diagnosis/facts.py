@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from .words import DISTILLED, FAR_TUNED, named_networks, named_place, names_soft_things, words_of
 
@@ -18,7 +19,8 @@ class Facts:
 
     `prediction` is "epsilon", "v_prediction" or another name; `drift` is |checkpoint - base| / |base| of the network's
     weights; `start_alpha` the share of the start picture that is opaque, in [0,1]; files are those chosen by the user;
-    `other_sampler` is one that the host could take instead, where the base has several.
+    `other_sampler` is one that the host could take instead, where the base has several. `layers` are the words that
+    layers have of their own beside the prompt, by frame.
     """
 
     base: str
@@ -37,11 +39,17 @@ class Facts:
     encoder_file: str = ""
     start_alpha: float | None = None
     denoise: float = 1.0
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def loras(self) -> str:
-        """LoRAs and hypernetworks that the prompt loads, in its order, with commas."""
-        return ", ".join(named_networks(self.prompt))
+        """LoRAs and hypernetworks that the prompt and layers' own words load, in their order, with commas."""
+        return ", ".join(named_networks(" ".join((self.prompt, *self.layers.values()))))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there are no words but the prompt's."""
+        return not any(text.strip() for text in self.layers.values())
 
     @property
     def text(self) -> str:

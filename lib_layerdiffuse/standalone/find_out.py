@@ -12,6 +12,7 @@ from ..diagnosis.diagnosis import Case
 from ..diagnosis.facts import Facts
 from ..diagnosis.findings import Finding
 from ..diagnosis.trials import PICTURES, STEPS, ShortRun
+from ..form.frames import FRAMES
 from .pictures import Pictures, Watchers
 from .samplers import other_sampler
 from .settings import GenerateSettings
@@ -60,7 +61,14 @@ def facts_of(model: Facts, settings: GenerateSettings) -> Facts:
         decoder_file=str(settings.decoder_file or ""),
         encoder_file=str(settings.encoder_file or ""),
         denoise=1.0 if settings.init is None else settings.denoise,
+        layers=own_words(settings),
     )
+
+
+def own_words(settings: GenerateSettings) -> dict[str, str]:
+    """What layers are painted from beside the prompt, by frame."""
+    given = {frame.name: getattr(settings, frame.prompt_setting) for frame in FRAMES.values()}
+    return {frame: text for frame, text in given.items() if text.strip()}
 
 
 def changed(settings: GenerateSettings, short: ShortRun) -> GenerateSettings:
@@ -69,7 +77,10 @@ def changed(settings: GenerateSettings, short: ShortRun) -> GenerateSettings:
     changes: dict[str, Any] = {NAMES.get(name, name): value or None for name, value in short.changes.items()}
     if changes.pop("denoise", None):
         changes["init"] = None
-    return replace(settings, prompt=tuple(map(short.prompt, settings.prompts)), **(shorter | changes))
+    layers = own_words(settings)
+    changes |= {FRAMES[frame].prompt_setting: text for frame, text in short.layers(layers).items()}
+    prompts = tuple(short.prompt(prompt, alone=not layers) for prompt in settings.prompts)
+    return replace(settings, prompt=prompts, **(shorter | changes))
 
 
 def finding(name: str, pictures: Pictures, facts: Facts) -> Finding:

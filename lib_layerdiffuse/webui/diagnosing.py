@@ -8,10 +8,12 @@ from typing import Any
 from PIL import Image
 
 from ..core.bases import BASES
+from ..core.methods import FOREGROUND, own_prompt
 from ..core.picture.verdicts import AlphaFigures
 from ..diagnosis.base_prints import drift_of
 from ..diagnosis.diagnosis import Case, diagnose
 from ..diagnosis.facts import Facts
+from ..diagnosis.words import named_networks
 from ..files.demo_folder import DEMO_FOLDER
 from .finding.trial_jobs import guidance_name
 from .host.host import ForgeFamily
@@ -19,7 +21,7 @@ from .host.modules import host_module
 from .host.sampling import samplers
 from .job import Job
 from .localisation import texts_of_page
-from .run import Run, checkpoint_name
+from .run import checkpoint_name
 
 UNLIKE = ("Euler", "DPM++ 2M", "DDIM")  # one of them to try in place of another sampler
 
@@ -30,29 +32,30 @@ def cases_of(job: Job, picture: Image.Image) -> list[Case]:
     if job.request.is_tile or getattr(state, "interrupted", False) or getattr(state, "skipped", False):
         return []
     figures = AlphaFigures.of(picture)
-    place = job.p.iteration * job.p.batch_size + job.p.batch_index
+    p = job.p
+    place = p.iteration * p.batch_size + p.batch_index
     if figures.verdict is None:  # nobody looks at the job, whose start pictures take time to measure
         return [Case(figures, Facts(job.run.host.base), place)]
-    return [Case(figures, replace(facts_of(job), start_alpha=start_alpha(job)), place)]
+    return [Case(figures, replace(facts_of(job, place), start_alpha=start_alpha(job)), place)]
 
 
 def tell(job: Job) -> None:
     """One comment where pictures of a job that is over have no alpha worth the name; files do not tell it."""
-    found = diagnose(job.outcome.cases, lambda: drift(job.run))
+    found = diagnose(job.outcome.cases, lambda: drift(job))
     if found is not None:
         # a page replaces whole texts alone, and this one tells names and numbers
         texts = {} if getattr(job.p, "is_api", False) else texts_of_page()
         job.request.note(found.said(texts), in_files=False)
 
 
-def facts_of(job: Job) -> Facts:
-    """What a job does, with the prompt of the picture at hand; but for its start pictures."""
+def facts_of(job: Job, place: int) -> Facts:
+    """What a job does, with the words of the transparent picture at a place; but for its start pictures."""
     run, p = job.run, job.p
     host, arguments = run.host, run.arguments
     sampler = str(getattr(p, "sampler_name", "") or "")
     return Facts(
         host.base,
-        prompt_of(p),
+        own_prompt(job.own_words(place).get(FOREGROUND, ""), prompt_at(p, place)),
         weight=arguments.weight,
         stop_at=arguments.ending_step,
         guidance=getattr(p, guidance_name(host.base), None),
@@ -65,7 +68,20 @@ def facts_of(job: Job) -> Facts:
         decoder_file=arguments.decoder_file,
         encoder_file=arguments.encoder_file,
         denoise=1.0 if job.init_images is None else p.denoising_strength,
+        layers=words_at_work(job, place),
     )
+
+
+def prompt_at(p: Any, place: int) -> str:
+    """The prompt at a place of a job, with its tags."""
+    prompts = getattr(p, "all_prompts", None) or [p.prompt]
+    return str(prompts[min(place, len(prompts) - 1)])
+
+
+def words_at_work(job: Job, place: int) -> dict[str, str]:
+    """Own words of the layers that this job paints, by frame: the networks that they name work on all of them."""
+    frames = job.prompts.frames if job.prompts is not None else ()
+    return {frame: text for frame, text in job.own_words(place).items() if frame in frames}
 
 
 def start_alpha(job: Job) -> float | None:
@@ -81,22 +97,17 @@ def other_sampler(base: str, chosen: str) -> str:
     return next((name for name in UNLIKE if name in known and name != chosen), "")
 
 
-def prompt_of(p: Any) -> str:
-    """The prompt of the picture at hand, with its tags."""
-    place, prompts = p.iteration * p.batch_size + p.batch_index, getattr(p, "all_prompts", None) or [p.prompt]
-    return str(prompts[min(place, len(prompts) - 1)])
-
-
-def drift(run: Run) -> float | None:
+def drift(job: Job) -> float | None:
     """How far the loaded checkpoint is from its base, without LoRAs; None where that cannot be told."""
-    host = run.host
-    if isinstance(host, ForgeFamily) and facts_have_loras(run):
+    host = job.run.host
+    if isinstance(host, ForgeFamily) and loads_networks(job):
         return None  # they are in the weights
-    folders = [*run.request.files.choice_folders(), DEMO_FOLDER]
+    folders = [*job.request.files.choice_folders(), DEMO_FOLDER]
     return drift_of(dict(host.unet.named_modules()), host.base, folders)
 
 
-def facts_have_loras(run: Run) -> bool:
-    """Whether the prompts of a job load LoRAs."""
-    prompts = [run.p.prompt, *(getattr(run.p, "all_prompts", None) or [])]
-    return any(Facts(run.host.base, str(prompt)).loras for prompt in prompts)
+def loads_networks(job: Job) -> bool:
+    """Whether the words of a job load LoRAs or hypernetworks."""
+    prompts = getattr(job.p, "all_prompts", None) or []
+    own = [text for place in range(len(prompts)) for text in words_at_work(job, place).values()]
+    return any(named_networks(str(text)) for text in (job.p.prompt, *prompts, *own))

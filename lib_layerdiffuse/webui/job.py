@@ -150,10 +150,13 @@ class Job:
 
     def prompt_of_layer(self, frame: str, place: int) -> str:
         """What a layer is painted from: its own prompt, where it has one, before that of its set."""
-        extras = self.prompts.extras if self.prompts is not None else []
-        extra = extras[place].get(frame, "") if place < len(extras) else ""
         texts = getattr(self.p, "all_prompts", None) or []
-        return own_prompt(extra, texts[place] if place < len(texts) else "")
+        return own_prompt(self.own_words(place).get(frame, ""), texts[place] if place < len(texts) else "")
+
+    def own_words(self, place: int) -> dict[str, str]:
+        """What layers are painted from beside the prompt of their set, by frame, as other scripts expanded it."""
+        extras = self.prompts.extras if self.prompts is not None else []
+        return extras[place] if place < len(extras) else {}
 
     # --- the end
 

@@ -109,3 +109,28 @@ def test_a_change_that_would_leave_nothing_of_the_prompt_is_no_run() -> None:
     names = [short.name for short in short_runs(Facts("sdxl", "in a forest"))]
     assert names == [AS_IT_WAS, GREY]
     assert [short.name for short in short_runs(Facts("sdxl", "<lora:one:1>"))] == [AS_IT_WAS, GREY]
+
+
+IN_LAYERS = {"foreground": "a cat in a forest <lora:two:1>", "background": "a forest <lora:three:1>", "blended": ""}
+
+
+def test_what_layers_say_of_their_own_is_changed_too() -> None:
+    facts = Facts("sd15", "<lora:one:1>", layers=IN_LAYERS)
+    assert facts.loras == "one, two, three"
+    runs = {short.name: short for short in short_runs(facts)}
+    assert list(runs) == [AS_IT_WAS, "without LoRAs", GREY, "no scene in the prompt"]
+    without = runs["without LoRAs"]
+    assert without.prompt(facts.prompt, facts.is_alone) == ""
+    assert without.layers(IN_LAYERS) == {"foreground": "a cat in a forest", "background": "a forest", "blended": ""}
+    place = runs["no scene in the prompt"]
+    assert place.prompt(facts.prompt) == facts.prompt
+    assert place.layers(IN_LAYERS) == IN_LAYERS | {"foreground": "a cat <lora:two:1>"}
+    both = together(list(runs.values()))
+    assert both.layers(IN_LAYERS) == {"foreground": "a cat", "background": "a forest", "blended": ""}
+    assert runs[AS_IT_WAS].layers(IN_LAYERS) == runs[GREY].layers(IN_LAYERS) == IN_LAYERS
+
+
+@pytest.mark.parametrize("frame", IN_LAYERS)
+def test_a_lora_of_one_layer_alone_is_tried_without(frame) -> None:
+    facts = Facts("sd15", "a cat", layers={frame: "<lora:one:1>"})
+    assert [short.name for short in short_runs(facts)] == [AS_IT_WAS, "without LoRAs", GREY]

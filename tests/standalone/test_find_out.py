@@ -49,6 +49,15 @@ def test_what_is_unusual_is_made_usual(name) -> None:
     assert made[name] == replace(made["as it was"], **usual)
 
 
+def test_layers_own_words_are_changed_too() -> None:
+    words = {"foreground_prompt": "fur in a forest <lora:one:1>", "background_prompt": "in a forest <lora:two:1>"}
+    made = runs(replace(ORDINARY, **words))
+    assert set(made) == {*ALWAYS, "without LoRAs", "no scene in the prompt"}
+    without = {"foreground_prompt": "fur in a forest", "background_prompt": "in a forest"}
+    assert made["without LoRAs"] == replace(made["as it was"], **without)
+    assert made["no scene in the prompt"] == replace(made["as it was"], foreground_prompt="fur <lora:one:1>")
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
     return tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))

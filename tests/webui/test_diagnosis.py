@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from fakes.running import layer_of, picture, run
 
 from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
@@ -26,6 +27,29 @@ def test_a_failed_alpha_is_told_once_with_its_causes(make_webui, flavour) -> Non
     comments = [line for line in outcome.processed.comments.splitlines() if "haze" in line]
     assert len(comments) == 1
     assert not any("haze" in image.info.get("parameters", "") for image in outcome.pictures)
+
+
+@pytest.mark.parametrize("layer", ["fg_additional_prompt", "bg_additional_prompt", "blend_additional_prompt"])
+def test_loras_of_layers_own_words_are_named(make_webui, layer) -> None:
+    webui = make_webui("a1111", "sd15")
+    outcome = run(webui, {"method": "sd15_joint", layer: "fur <lora:two:1>", "weight": 0.2}, steps=20)
+    assert "the prompt loads two" in outcome.note
+
+
+@pytest.mark.parametrize(("layer", "named"), [("fg_additional_prompt", True), ("bg_additional_prompt", False)])
+def test_a_chain_names_the_loras_of_the_step_that_painted_the_picture(make_webui, layer, named) -> None:
+    webui = make_webui("a1111", "sdxl")
+    outcome = run(webui, {"method": "xl_joint", layer: "fur <lora:two:1>", "weight": 0.2}, steps=20)
+    assert outcome.note.count("alpha is") == 1 and ("the prompt loads two" in outcome.note) == named
+
+
+def test_a_scene_is_one_of_the_transparent_layer(make_webui) -> None:
+    webui = make_webui("a1111", "sd15")
+    told = {
+        layer: run(webui, {"method": "sd15_joint", layer: "on a beach"}, steps=20).note
+        for layer in ("fg_additional_prompt", "bg_additional_prompt")
+    }
+    assert "beach" in told["fg_additional_prompt"] and "beach" not in told["bg_additional_prompt"]
 
 
 def test_a_page_in_another_language_tells_it_in_that_and_an_api_in_english(make_webui) -> None:
@@ -66,6 +90,22 @@ def test_a_checkpoint_far_from_its_base_is_told_how_far(make_webui, layers) -> N
         path.unlink()
     assert re.search(r"weights are 50% away from its base's", outcome.note)
     assert "its base's" not in run(webui, layer_of(FG), steps=20).note
+
+
+@pytest.mark.parametrize("layer", ["fg_additional_prompt", "bg_additional_prompt"])
+def test_forge_has_a_layers_lora_in_its_weights_and_they_are_not_compared(make_webui, layers, layer) -> None:
+    webui = make_webui("forge", "sd15")
+    unet = webui.sd_model.forge_objects.unet.model.diffusion_model
+    made = print_of("sd15", "one", [(name, 2 * value) for name, value in unet.named_parameters()])
+    path = layers / file_name("sd15")
+    path.write_text(made.to_json())
+    joint = {"method": "sd15_joint", layer: "fur"}
+    try:
+        plain = run(webui, joint, steps=20)
+        with_lora = run(webui, {**joint, layer: "fur <lora:two:1>"}, steps=20)
+    finally:
+        path.unlink()
+    assert "its base's" in plain.note and "its base's" not in with_lora.note
 
 
 def test_issue_145_a_picture_without_transparency_says_so(make_webui, monkeypatch) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.expanding import EachPrompt
+from fakes.prompts import loras_of
 from fakes.running import Snapshot, job, layer_of, picture, plainly, raising, run, same_pictures
 from fakes.selectable import Loop, SDUpscale, run_script
 
@@ -23,6 +25,7 @@ from lib_layerdiffuse.webui.finding import trial_jobs
 from lib_layerdiffuse.webui.finding.answers import for_api, for_page, last
 from lib_layerdiffuse.webui.finding.finding_out import find_out
 from lib_layerdiffuse.webui.finding.recipes import Recipes
+from lib_layerdiffuse.webui.finding.trial_jobs import trial_of
 from lib_layerdiffuse.webui.tile_scripts import selected
 
 FG, JOINT = find_method("sd15_fg"), find_method("sd15_joint")
@@ -164,6 +167,52 @@ def test_chains_are_run_as_a_whole(make_webui, recipes, jobs) -> None:
     jobs.clear()
     found = find_out(last(recipes, "", "txt2img"))
     assert len(jobs) == 3 * len(found) and found[0].figures and not webui.errors
+
+
+OWN_WORDS = ("fg_additional_prompt", "bg_additional_prompt", "blend_additional_prompt")
+
+
+def networks(jobs: list[Any], name: str, found: list[Any], steps: int = 1) -> list[Any]:
+    """What the jobs of one short run loaded."""
+    first = names(found).index(name) * steps
+    return [loras_of(p.extra_network_data) for p in jobs[first : first + steps]]
+
+
+@pytest.mark.parametrize("layer", OWN_WORDS)
+@pytest.mark.parametrize("main", ["a cat", "a cat <lora:one:1>", "<lora:one:1>"])
+def test_loras_of_layers_own_words_are_left_out_too(make_webui, flavour, recipes, jobs, layer, main) -> None:
+    webui = make_webui(flavour, "sd15")
+    run(webui, {**layer_of(JOINT), layer: "fur <lora:two:1>"}, steps=2, prompt=main, batch_size=3)
+    jobs.clear()
+    recipe = last(recipes, "", "txt2img")
+    found = find_out(recipe)
+    assert recipe.facts.loras == ("one, two" if "one" in main else "two") and not webui.errors
+    assert ("two", 1.0) in networks(jobs, AS_IT_WAS, found)[0] and networks(jobs, GREY, found)[0]
+    assert networks(jobs, "without LoRAs", found) == networks(jobs, TOGETHER, found) == [()]
+    assert trial_of(jobs[0]).arguments != trial_of(jobs[names(found).index("without LoRAs")]).arguments
+
+
+@pytest.mark.parametrize("layer", OWN_WORDS)
+def test_loras_of_layers_are_left_out_of_every_step_of_a_chain(make_webui, recipes, jobs, layer) -> None:
+    webui = make_webui("a1111", "sdxl")
+    run(webui, {"method": "xl_joint", layer: "fur <lora:two:1>"}, steps=1)
+    jobs.clear()
+    found = find_out(last(recipes, "", "txt2img"))
+    assert any(networks(jobs, AS_IT_WAS, found, 3)) and not any(networks(jobs, "without LoRAs", found, 3))
+
+
+def test_short_runs_have_the_words_that_a_script_chose_for_layers(make_webui, recipes, jobs) -> None:
+    webui = make_webui("a1111", "sd15")
+    webui.extra_scripts = [EachPrompt]
+    webui.reload_ui()
+    layer = {**layer_of(JOINT), "fg_additional_prompt": "{<lora:one:1>|<lora:two:1>|<lora:three:1>} {a|b|c|d|e|f}"}
+    outcome = run(webui, layer, steps=2, batch_size=3)
+    chosen = outcome.parameters["layerdiffusion_fg_additional_prompt"]
+    jobs.clear()
+    found = find_out(last(recipes, "", "txt2img"))
+    told = [trial_of(p).arguments.fg_additional_prompt for p in jobs]
+    assert told[0] == chosen and "{" not in chosen
+    assert told[names(found).index("without LoRAs")] == chosen[-1]
 
 
 def test_what_a_plot_set_counts_and_is_not_set_again(make_webui, recipes) -> None:

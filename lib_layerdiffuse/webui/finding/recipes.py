@@ -53,7 +53,7 @@ def recipe_of(job: Job) -> Recipe:
     place = next((case.place for case in job.outcome.cases if case.verdict), 0)
     fill(asked, job, place)
     arguments = request.arguments if request.chain is None else request.chain.arguments
-    return Recipe(asked, arguments, replace(facts_of(job), prompt=asked.prompt))
+    return Recipe(asked, arguments, replace(facts_of(job, place), prompt=asked.prompt, layers=job.own_words(place)))
 
 
 def fill(asked: Any, job: Job, place: int) -> None:

@@ -12,6 +12,7 @@ from ...diagnosis.diagnosis import Case
 from ...diagnosis.facts import Facts
 from ...diagnosis.trials import PICTURES, STEPS, ShortRun
 from ...form.arguments import LayerArguments
+from ...form.frames import FRAMES
 from ..host.modules import option
 
 ATTRIBUTE = "layerdiffuse_trial"
@@ -83,11 +84,12 @@ def trial_p(recipe: Recipe, short: ShortRun) -> tuple[Any, TrialJob]:
     p.enable_hr = p.restore_faces = False
     p._ad_disabled = True  # ADetailer works on the opaque picture, and saves some of its own
     p.n_iter, p.batch_size, p.steps = 1, min(asked.batch_size, PICTURES), min(asked.steps, STEPS)
-    p.prompt = short.prompt(asked.prompt)
+    p.prompt = short.prompt(asked.prompt, recipe.facts.is_alone)
     names = IN_P | {"guidance": guidance_name(recipe.facts.base)}
     for name in short.changes.keys() & names.keys():
         setattr(p, names[name], short.changes[name])
     changes = {IN_ARGUMENTS[name]: short.changes[name] for name in short.changes.keys() & IN_ARGUMENTS.keys()}
+    changes |= {FRAMES[frame].prompt: text for frame, text in short.layers(recipe.facts.layers).items()}
     trial = TrialJob(replace(recipe.arguments, **changes), recipe.facts.checkpoint)
     setattr(p, ATTRIBUTE, trial)
     return p, trial
