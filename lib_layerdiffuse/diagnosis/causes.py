@@ -13,6 +13,7 @@ HIGH_GUIDANCE = 1.6  # times the usual one
 FAR = 0.01  # drift: four tunings of the demo model kept their alpha at 0.004, three lost it at 0.025; 16 bits: < 0.002
 OF_NOISE = ("sd15", "sdxl")  # bases that predict noise, for which the published files were made
 ENGLISH: Mapping[str, str] = {}
+SAID = "{seen}: {remedy}"
 ANY = ("opaque", "empty", "haze")
 
 
@@ -28,8 +29,8 @@ class Cause:
 
     def text(self, facts: Facts, texts: Mapping[str, str] = ENGLISH) -> str:
         """What was seen in this job, and what to try; `texts` has translations of the templates."""
-        seen, remedy = (texts.get(template, template) for template in (self.seen, self.remedy))
-        return f"{seen}: {remedy}".format(facts=facts)
+        said, seen, remedy = (texts.get(template, template) for template in (SAID, self.seen, self.remedy))
+        return said.format(seen=seen, remedy=remedy).format(facts=facts)
 
 
 CAUSES = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..core.picture.verdicts import HAZE, AlphaFigures, Verdict
@@ -11,6 +12,7 @@ from .facts import Facts
 
 SHOWN = 3  # causes in a comment
 OF_MANY, KNOWN = "{failed} of {total} pictures:", "In this job {known}"
+LISTED, SENTENCES = "{first}; {second}", "{first} {second}"
 ADVICE = (
     "Try a plain neutral grey background in the prompt, another sampler, or the base model itself: "
     "some checkpoints, merged or tuned far away from it, never give transparency"
@@ -39,10 +41,16 @@ class Diagnosis:
         def in_language(text: str) -> str:
             return texts.get(text, text)
 
-        which = "" if self.total == 1 else in_language(OF_MANY).format(failed=self.failed, total=self.total) + " "
-        known = "; ".join(cause.text(self.facts, texts) for cause in self.causes[:SHOWN])
+        which = "" if self.total == 1 else in_language(OF_MANY).format(failed=self.failed, total=self.total)
+        known = joined([cause.text(self.facts, texts) for cause in self.causes[:SHOWN]], in_language(LISTED))
         why = in_language(KNOWN).format(known=known) if known else in_language(ADVICE)
-        return f"{which}{in_language(self.verdict.sentence)} {why}"
+        return joined([which, in_language(self.verdict.sentence), why], in_language(SENTENCES))
+
+
+def joined(texts: Iterable[str], pair: str) -> str:
+    """Texts, without empty ones, put together by a template of two neighbours; empty where there are none."""
+    found = list(filter(None, texts))
+    return functools.reduce(lambda first, second: pair.format(first=first, second=second), found) if found else ""
 
 
 @dataclass(frozen=True)

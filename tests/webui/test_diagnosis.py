@@ -55,7 +55,7 @@ def test_a_scene_is_one_of_the_transparent_layer(make_webui) -> None:
 def test_a_page_in_another_language_tells_it_in_that_and_an_api_in_english(make_webui) -> None:
     webui, layer = make_webui("a1111", "sd15"), {**layer_of(FG), "weight": 0.2}
     for language, is_api, told in (
-        ("zh_CN", False, "Weight 为 0.2"),
+        ("zh_CN", False, "权重为 0.2"),
         ("zh_CN", True, "Weight is 0.2"),
         ("None", False, "Weight is 0.2"),
         ("xx", False, "Weight is 0.2"),
@@ -64,6 +64,7 @@ def test_a_page_in_another_language_tells_it_in_that_and_an_api_in_english(make_
             outcome = run(webui, layer, steps=1, batch_size=2, is_api=is_api)
         assert told in outcome.note and told in outcome.processed.comments
         assert ("2 张图片中有 2 张" in outcome.note) == ("为" in told)
+        assert any(sign in outcome.note for sign in (": ", "; ")) == ("为" not in told)  # a language has its own
 
 
 def test_good_alpha_gets_no_comment(make_webui, monkeypatch) -> None:

@@ -284,6 +284,16 @@ def test_one_progress_bar(make_webui, recipes) -> None:
     assert sorted({number for number, _ in seen}) == list(range(len(NAMES)))
 
 
+@pytest.mark.parametrize(("is_api", "told"), [(True, GREY), (False, "提示词加 plain grey background")])
+def test_the_progress_bar_tells_the_runs_in_the_language_of_the_page(make_webui, recipes, is_api, told) -> None:
+    webui, seen = make_webui("a1111", "sd15"), []
+    webui.callbacks.lists["cfg_denoiser"].append(lambda _: seen.append(webui.state.textinfo))
+    with webui.settings(localization="zh_CN"):
+        asked(webui, is_api=is_api)
+        find_out(last(recipes, "", "txt2img"))
+    assert told in seen
+
+
 def page(**layer: Any) -> list[Any]:
     """What a page sends: all arguments, then its name."""
     values = {argument.name: argument.default for argument in ARGUMENTS} | {"enabled": True} | layer

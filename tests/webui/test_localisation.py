@@ -21,8 +21,8 @@ from lib_layerdiffuse.core.methods import BASES, BLENDED  # noqa: E402
 from lib_layerdiffuse.core.modes import MODES  # noqa: E402
 from lib_layerdiffuse.core.picture.verdicts import VERDICTS  # noqa: E402
 from lib_layerdiffuse.diagnosis import findings  # noqa: E402
-from lib_layerdiffuse.diagnosis.causes import CAUSES  # noqa: E402
-from lib_layerdiffuse.diagnosis.diagnosis import ADVICE, KNOWN, OF_MANY  # noqa: E402
+from lib_layerdiffuse.diagnosis.causes import CAUSES, SAID  # noqa: E402
+from lib_layerdiffuse.diagnosis.diagnosis import ADVICE, KNOWN, LISTED, OF_MANY, SENTENCES  # noqa: E402
 from lib_layerdiffuse.diagnosis.trials import AS_IT_WAS, TOGETHER, TRIALS  # noqa: E402
 from lib_layerdiffuse.form import findings_table  # noqa: E402
 from lib_layerdiffuse.form.accordion import build_accordion  # noqa: E402
@@ -155,7 +155,7 @@ def note_texts() -> Iterator[str]:
 
 def diagnosis_texts() -> Iterator[str]:
     """The parts of a comment on failed alpha, which is put together in the page's language."""
-    yield from (OF_MANY, KNOWN, ADVICE, *(verdict.sentence for verdict in VERDICTS))
+    yield from (OF_MANY, KNOWN, ADVICE, SAID, LISTED, SENTENCES, *(verdict.sentence for verdict in VERDICTS))
     for cause in CAUSES:
         yield from (cause.seen, cause.remedy)
 

@@ -16,6 +16,7 @@ from ...form.ways import steps_of
 from ..chains.steps import end, is_stopped
 from ..host.main_thread import in_main_thread
 from ..host.modules import host_module
+from ..localisation import texts_of_page
 from ..telling import ERROR_KEY
 from .trial_jobs import Recipe, trial_p
 
@@ -40,7 +41,8 @@ def find_out(recipe: Recipe) -> list[Finding]:
 
 def run(recipe: Recipe, short: ShortRun) -> Finding:
     """One short job; whatever happens is told."""
-    host_module("shared").state.textinfo = short.name
+    texts = {} if getattr(recipe.p, "is_api", False) else texts_of_page()
+    host_module("shared").state.textinfo = texts.get(short.name, short.name)
     p, trial = trial_p(recipe, short)
     try:
         made = host_module("processing").process_images(p)

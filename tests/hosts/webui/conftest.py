@@ -166,6 +166,17 @@ class WebUi:
         with Server(launch, self.data.parent / "plain.log") as server:
             yield server
 
+    @contextlib.contextmanager
+    def in_language(self, language: str, base: str) -> Iterator[Server]:
+        """A second server in this language, with the same checkpoints, this base's loaded, and our extension."""
+        settings = self.settings | {"localization": language}
+        launch = replace(self._launch(True, base), data=self.data.parent / language, settings=settings)
+        for name in ("models", "extensions"):
+            if not (launch.data / name).exists():
+                link_or_copy(self.data / name, launch.data / name)
+        with Server(launch, self.data.parent / f"{language}.log") as server:
+            yield server
+
     def close(self) -> None:
         """Stop the server, if it runs."""
         if self.server is not None:

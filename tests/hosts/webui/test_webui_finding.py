@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from client import layered
-from webui_page import PATIENCE, PREFIX, RECOMMENDED, SAMPLERS, SEED
+from webui_page import PATIENCE, PREFIX, RECOMMENDED, SAMPLERS, SEED, Page
+
+from lib_layerdiffuse.core.methods import find_method
 
 WEIGHT, AS_IT_WAS = "Weight and Stop At 1", "as it was"
 ROUTE = "/layerdiffuse/v1/find-out"
+LANGUAGES = {"zh_CN": ("权重为 0", "有帮助的改动"), "ja_JP": ("重みが 0 です", "効果があった変更")}
 BUTTON, TABLE = f"#{PREFIX}_find_out", f"#{PREFIX}_found table"
 
 
@@ -80,6 +84,42 @@ def test_the_api_asks_about_its_own_last_job(page, webui):
         assert rows[AS_IT_WAS]["pictures"][0]["verdict"] == "haze"
     assert saved(webui) == files
     assert np.array_equal(np.asarray(client.txt2img(**fields).images[0]), np.asarray(before))
+
+
+@pytest.mark.parametrize("base", ["sd15", "demo"])
+def test_loras_of_layers_own_prompts_are_named_and_left_out(host):
+    method = find_method(f"{host.base}_joint")
+    lora = host.lora if host.base != "demo" else "<lora:there_is_none:1>"
+    result = host.txt2img(batch_size=3, **layered(method, weight=0, bg_additional_prompt=f"a wall {lora}"))
+    assert result.error == "" and "bg_additional_prompt" in result.infotexts[0]
+    found = {row["name"]: row for row in host.client.post(ROUTE, {"tab": "txt2img"})["runs"]}
+    before, without = found[AS_IT_WAS], found["without LoRAs"]
+    assert not before["error"] and not without["error"]
+    if host.base != "demo":
+        assert before["pictures"] != without["pictures"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_comment_and_table_in_the_language_of_the_page(webui, browser, pytestconfig, language):
+    comment, helps = LANGUAGES[language]
+    if webui.full_size:
+        pytest.skip("a second server with a large model")
+    with webui.in_language(language, "demo") as server:
+        page = Page(browser, server.url, "demo", pytestconfig.getoption("--screenshots"))
+        tab = page.tab
+        broken(page)
+        tab.wait_for_function(f"() => document.querySelector('#txt2img_results').innerText.includes('{comment}')")
+        assert "In this job" not in tab.inner_text("#txt2img_results")
+        tab.locator("#html_log_txt2img").last.scroll_into_view_if_needed()
+        page.screenshot(f"webui-diagnosis-{language}")
+        tab.click(BUTTON)
+        tab.wait_for_selector(TABLE, timeout=5 * PATIENCE)
+        tab.wait_for_function(f"() => document.querySelector('#{PREFIX}_found').innerText.includes('{helps}')")
+        found = tab.inner_text(f"#{PREFIX}_found .layerdiffuse_findings")
+        tab.locator(TABLE).scroll_into_view_if_needed()
+        page.screenshot(f"webui-findings-{language}")
+        assert AS_IT_WAS not in found and "This helps" not in found
+        tab.close()
 
 
 def saved(webui) -> list[str]:
