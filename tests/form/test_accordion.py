@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from contextlib import contextmanager
 from dataclasses import fields
@@ -33,6 +34,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def build(base=None, **options) -> LayerAccordion:
+    """An accordion; the plain one of a base is built once, as nothing that a test asks it leaves a trace."""
+    return build_anew(base, **options) if options or callable(base) else build_plain(base)
+
+
+@functools.cache
+def build_plain(base: str | None) -> LayerAccordion:
+    return build_anew(base)
+
+
+def build_anew(base=None, **options) -> LayerAccordion:
     with gradio.Blocks() as blocks:
         accordion = build_accordion(gradio, base=base, **options)
     accordion.gradio_blocks = list(blocks.blocks.values())
