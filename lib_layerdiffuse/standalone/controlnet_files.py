@@ -66,7 +66,8 @@ def read_controlnet(path: str | Path, unet: UNet2DConditionModel) -> ControlNetM
     differences = state_differences(expected, {name: tuple(tensor.shape) for name, tensor in state.items()})
     if differences:
         raise _mismatch(path, state, unet, differences)
-    control.load_state_dict({name: tensor.to(unet.device, unet.dtype) for name, tensor in state.items()}, assign=True)
+    device, dtype = unet.device, unet.dtype  # asked once: diffusers looks through all modules for each
+    control.load_state_dict({name: tensor.to(device, dtype) for name, tensor in state.items()}, assign=True)
     return control.requires_grad_(False).eval()
 
 

@@ -58,7 +58,7 @@ def ready_decoder(run: Run) -> TransparencyCodec:
     """The transparency decoder where the WebUI computes."""
     codec = run.request.networks.decoder(run.files, run.method.base)
     device = run.host.device
-    size = sum(tensor.nbytes for tensor in codec.decoder.network.state_dict().values())
+    size = sum(weight.nbytes for weight in codec.decoder.network.parameters())
     run.host.make_room(2 * size)
     precision = None if run.request.options.precision == "auto" else getattr(torch, run.request.options.precision)
     return codec.to(device, precision or default_dtype(device))
