@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_configure(config: pytest.Config) -> None:
     """Look for garbage less often: large libraries make many objects, and most of what goes needs no collector."""
     config.addinivalue_line("markers", "long: slow, and quicker tests see nearly the same; runs with --long")
-    gc.set_threshold(5000)
+    gc.set_threshold(20_000)
 
 
 class Imported:

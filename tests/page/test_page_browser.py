@@ -239,7 +239,7 @@ def test_a_run_is_followed_again_after_the_page_was_loaded_again(browser, demo_s
 
 
 def test_the_files_and_uploads_of_a_visitor_who_leaves_are_removed(browser, demo_server, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo_server.visits, "grace", 3.0)
+    monkeypatch.setattr(demo_server.visits, "grace", 1.0)
     someone = Visitor(browser, demo_server)
     Image.new("RGB", (41, 31), "blue").save(tmp_path / "own-picture.png")
     someone.fill_in("banana", count=1, steps=1)
@@ -271,7 +271,9 @@ ELSEWHERE = "#page_gallery, #page_buttons, #page_words .gallery, .tab-wrapper"
 CONTROLS = "button:visible:enabled, input[type=checkbox]:visible, input[type=range]:visible, #page_files a:visible"
 
 
-@pytest.mark.parametrize("look", [pytest.param("desktop-light", marks=pytest.mark.long), "desktop-dark", "phone-light"])
+@pytest.mark.parametrize(
+    "look", [pytest.param(look, marks=[pytest.mark.long] * (look != "phone-light")) for look in LOOKS]
+)
 def test_every_control_can_be_clicked(chromium, demo_server, look, capfd):
     context = chromium.new_context(**LOOKS[look], accept_downloads=True)
     someone = Visitor(context, demo_server)

@@ -155,7 +155,8 @@ def test_every_field_with_hostile_values(page, pytestconfig, place, name):
     every = 1 if pytestconfig.getoption("--long") else EVERY.get(name, 12)
     for value in HOSTILE[place % every :: every]:
         page.check("demo_fg", (name, value), **{name: value})
-    page.check_fine("demo_fg")
+    if every < 12:  # the rare values of other fields: after all of them, in the tests below
+        page.check_fine("demo_fg")
 
 
 def test_broken_pictures_are_told_at_upload_and_at_generate(page):
