@@ -24,7 +24,7 @@ LAYER_FAULTS = (
         "self.p.n_iter * len(self.chain.chain.steps)",
         "self.p.n_iter",
         "one progress bar over all steps of a chain",
-        ("webui/test_chains.py",),
+        ("webui/test_chains_ending.py",),
     ),
     Fault(
         "webui/chains/results.py",
@@ -45,7 +45,7 @@ LAYER_FAULTS = (
         'bool(state.interrupted or getattr(state, "stopping_generation", False))',
         "bool(state.interrupted)",
         "a WebUI's stop after the picture at hand ends a chain too",
-        ("webui/test_chains.py",),
+        ("webui/test_chains_ending.py",),
     ),
     Fault(
         "webui/stack/painting.py",
