@@ -217,7 +217,7 @@ LAYER_FAULTS = (
     ),
     Fault(
         "diagnosis/trials.py",
-        "text = rewrite(text) or text",
+        'text = rewrite(text) or (text if alone else "")',
         "text = rewrite(text)",
         "a change that would leave nothing of a prompt is left out",
         ("diagnosis/test_findings.py",),
