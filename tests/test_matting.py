@@ -359,6 +359,7 @@ def test_groups_are_drawn_by_the_share_of_soft_alpha(tmp_path):
         matting_cases.see_through_stamps(tmp_path / "symbols", 1)
 
 
+@pytest.mark.long  # of a measurement alone: no user runs it
 def test_painted_cases_show_matting_what_it_would_see():
     """By the demo model: alone, the picture laid over backgrounds; in a set, the blended picture and its background."""
     host, scenes = load(), matting_cases.Scenes(1)

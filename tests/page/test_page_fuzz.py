@@ -143,19 +143,21 @@ def page(demo_server, capfd) -> Page:
     return Page(demo_server, capfd)
 
 
-# One of the form's own fields of each kind gets every value, one argument of each kind every second; the others, which
-# the same code reads, share them out: tests/form/test_parsers.py gives it any value. --long gives all values to all.
-FORM = {"prompt": 1, "seed": 1, "width": 1, "guidance": 1, "clear_haze": 1, "init": 1}
+# One text, one number and one picture of the form's own fields get every value, the other kinds and one argument of
+# each kind every fourth; the others, which the same code reads, share them out: tests/form/test_parsers.py gives it any
+# value. --long gives all values to all.
+FORM = {"prompt": 1, "width": 1, "init": 1, "seed": 4, "guidance": 4, "clear_haze": 4}
 KINDS = {argument.kind: argument.name for argument in visible_arguments(find_way("demo_fg"))}
-EVERY = dict.fromkeys(KINDS.values(), 2) | FORM
+SHARED = 18
+EVERY = dict.fromkeys(KINDS.values(), 4) | FORM
 
 
 @pytest.mark.parametrize(("place", "name"), enumerate([*NAMES, *BY_NAME]))
 def test_every_field_with_hostile_values(page, pytestconfig, place, name):
-    every = 1 if pytestconfig.getoption("--long") else EVERY.get(name, 12)
+    every = 1 if pytestconfig.getoption("--long") else EVERY.get(name, SHARED)
     for value in HOSTILE[place % every :: every]:
         page.check("demo_fg", (name, value), **{name: value})
-    if every < 12:  # the rare values of other fields: after all of them, in the tests below
+    if every < SHARED:  # the rare values of other fields: after all of them, in the tests below
         page.check_fine("demo_fg")
 
 
