@@ -16,7 +16,7 @@ import pytest
 import torch
 from cases import check_layers, check_refused, difference, for_bases, skip_without
 from checkpoints import FLUX_TWIN, RANK
-from client import HIRES, SIZE, Result, as_base64, layered, picture, same
+from client import HIRES, SIZE, HttpError, Result, as_base64, layered, picture, same
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from server import changed_settings
@@ -287,6 +287,8 @@ def test_a_checkpoint_that_lacks_layers_is_no_chroma_and_the_message_names_them(
     with loaded(host, host.relative("lacking", SOME_LAYERS, {})):
         refused(host, "lacks 3 of Flux.1's layers (", "double_blocks.0.img_mod.lin", "vector_in.in_layer")
         assert "Chroma" not in host.txt2img(**layered(FLUX)).error
+        with pytest.raises(HttpError, match="TypeError"):
+            host.plain()
 
 
 def test_kontext_sees_its_reference_and_gives_a_transparent_picture(host):
