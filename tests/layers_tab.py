@@ -70,7 +70,14 @@ class LayersTab:
     def picture(self) -> Image.Image:
         """The composite as the page shows it."""
         address = self.shown()
-        data = base64.b64decode(address.partition(",")[2]) if address.startswith("data:") else self.fetched(address)
+        from playwright.sync_api import Error
+
+        try:
+            data = base64.b64decode(address.partition(",")[2]) if address.startswith("data:") else self.fetched(address)
+        except Error:  # another one is shown by now, and the page's file of this one may be gone
+            if self.shown() == address:
+                raise
+            return self.picture()
         return Image.open(io.BytesIO(data))
 
     def fetched(self, address: str) -> bytes:
