@@ -30,11 +30,10 @@ from ..engine import check_tracker, processes, training_device
 from ..layer_sets.layer_sets import LayerSet
 from ..layers.layer_latents import Mixture, encode_mixture
 from ..options import read_options
-from ..pictures.captions import caption_variants
 from ..pictures.data import PreparedSet, load_captions, prepare
 from ..pictures.pack import pack
 from ..pictures.recipe import as_sources
-from ..pictures.vocabulary import Vocabulary
+from ..pictures.vocabulary import Vocabulary, things_to_learn
 from ..settings import DEMO_LAYERS, CodecOptions, DiffusionOptions, RunConfig, UNetShape, VaeOptions, VaeShape
 from .models import load_pipeline, model_to_tune, open_vae
 
@@ -142,13 +141,7 @@ def latents(arguments: argparse.Namespace) -> None:
     data, model = PreparedSet.load(arguments.set), open_vae(arguments.vae, arguments.config)
     trained = load_codec(arguments.codec, model, data).to(training_device()) if arguments.codec else None
     model.to(training_device())
-    if arguments.vocabulary:
-        vocabulary = Vocabulary.load(arguments.vocabulary)
-        data = vocabulary.chosen(data)
-        captions = vocabulary.captions_of(data)
-    else:
-        data = data.part(held_out=False)
-        captions = [caption_variants(caption) for caption in data.captions]
+    data, captions = things_to_learn(data, arguments.vocabulary)
     bar = partial(tqdm, desc="batches", unit="")
     if arguments.layers:
         made = _mixed_latents(arguments, model, (data, captions, arguments.views), bar)

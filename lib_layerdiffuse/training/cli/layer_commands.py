@@ -17,9 +17,8 @@ from ..layer_sets.layer_sources import read_layers
 from ..layers.layer_latents import LayerLatents, encode_layers
 from ..layers.layers import train_layers
 from ..options import read_options
-from ..pictures.captions import caption_variants
 from ..pictures.data import PreparedSet
-from ..pictures.vocabulary import Vocabulary
+from ..pictures.vocabulary import things_to_learn
 from ..settings import ComposeOptions, LayerOptions
 from .commands import _show, _written, run_config
 from .models import model_to_tune, open_vae
@@ -39,14 +38,7 @@ def compose_layers(arguments: argparse.Namespace) -> None:
 
 
 def _things(arguments: argparse.Namespace) -> Things:
-    data = PreparedSet.load(arguments.set)
-    if arguments.vocabulary:
-        vocabulary = Vocabulary.load(arguments.vocabulary)
-        data = vocabulary.chosen(data)
-        captions = vocabulary.captions_of(data)
-    else:
-        data = data.part(held_out=False)
-        captions = [caption_variants(caption) for caption in data.captions]
+    data, captions = things_to_learn(PreparedSet.load(arguments.set), arguments.vocabulary)
     return Things.of(data.to(training_device()), captions)
 
 

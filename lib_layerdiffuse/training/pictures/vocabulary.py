@@ -96,6 +96,19 @@ class Vocabulary:
         return [_variants(caption, by_caption) for caption in data.captions]
 
 
+def things_to_learn(data: PreparedSet, vocabulary: str | None) -> tuple[PreparedSet, list[list[str]]]:
+    """What of a set is learnt, and all ways to ask for each image: of a vocabulary's file, else all not held out.
+
+    InputError where nothing of the vocabulary is in the set.
+    """
+    if vocabulary:
+        words = Vocabulary.load(vocabulary)
+        data = words.chosen(data)
+        return data, words.captions_of(data)
+    data = data.part(held_out=False)
+    return data, [caption_variants(caption) for caption in data.captions]
+
+
 def _shows(concept: Concept, name: str) -> bool:
     return not (concept.still and FRAME in name)
 

@@ -7,6 +7,7 @@ loaded model has, never by a version number.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import sys
@@ -254,12 +255,15 @@ class FluxHost(ForgeFamily):
 
     name = "the Forge family with Flux"
 
+    @functools.cached_property
+    def _fault(self) -> str:
+        return fault_of(self.unet)  # which looks at each of its layers, and a job asks for its base again and again
+
     @property
     def base(self) -> str:
-        fault = fault_of(self.unet)
-        if fault:
+        if self._fault:
             wanted = "Flux.1 dev, schnell or a tune of their shape"
-            raise BaseMismatchError(fault, wanted, "load such a checkpoint, or switch LayerDiffuse off")
+            raise BaseMismatchError(self._fault, wanted, "load such a checkpoint, or switch LayerDiffuse off")
         return "flux"
 
     @property
