@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import torch
 
 from lib_layerdiffuse.training.diffusion.latents import VIEW_AMOUNT, encode_views
 from lib_layerdiffuse.training.pictures.augment import zoom
+from lib_layerdiffuse.training.pictures.captions import caption_variants
+from lib_layerdiffuse.training.pictures.vocabulary import things_to_learn
 
 from .toys import SIDE, toy_set, toy_vae
 
@@ -38,3 +42,13 @@ def test_what_a_zoom_brings_in_from_outside_is_transparent_and_has_the_colours_o
     assert (border[:, 3] == 0).any(dim=1).float().mean() > 0.5
     assert (seen[:, 0] > 0.999).all() and (seen[:, 1:3] == 0).all()
     assert (seen[:, 3, 12:20, 12:20] > 0.999).all()
+
+
+def test_what_is_held_out_is_not_learnt_and_a_vocabulary_takes_its_own(tmp_path) -> None:
+    data = toy_set(tmp_path / "discs", 6)
+    learnt, captions = things_to_learn(data, None)
+    assert learnt.names == data.names[:4] and captions == [caption_variants(text) for text in data.captions[:4]]
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps({"concepts": [{"concept": data.captions[5], "also": ["a dot"]}]}))
+    learnt, captions = things_to_learn(data, str(words))
+    assert set(learnt.captions) == {data.captions[5]} and all("a dot" in texts for texts in captions)
