@@ -10,7 +10,7 @@ LAYER_FAULTS = (
         "counted(first, seed - seeds[0])",
         "counted(first, seed)",
         "a layer's own seeds count on as those of the sets do",
-        ("webui/test_chains.py", "webui/test_script_prompts.py"),
+        ("webui/test_chains.py", "webui/test_script_infotexts.py"),
     ),
     Fault(
         "webui/chains/link.py",

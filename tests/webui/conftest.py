@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes.fixtures import a1111, before_image_saved, flavour, forge, layers, make_webui, sd15, sdxl
+from fakes.usable import Usable
 
 
 @pytest.fixture(autouse=True)
@@ -11,6 +12,12 @@ def no_diagnosis(request, monkeypatch):
     """Decoders of random numbers make hazes, of which only the diagnosis' own tests want to hear."""
     if "test_diagnosis" not in request.node.nodeid:
         monkeypatch.setattr("lib_layerdiffuse.webui.diagnosing.diagnose", lambda *_arguments: None)
+
+
+@pytest.fixture
+def usable(make_webui) -> Usable:
+    """AUTOMATIC1111 with an SD1.5 checkpoint."""
+    return Usable(make_webui("a1111", "sd15"))
 
 
 __all__ = ["a1111", "before_image_saved", "flavour", "forge", "layers", "make_webui", "sd15", "sdxl"]

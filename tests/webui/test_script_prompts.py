@@ -1,75 +1,20 @@
-"""Extra prompts are prompts: other scripts expand them with the main prompt, in any order; infotexts tell what was."""
+"""Extra prompts are prompts: other scripts expand them with the main prompt, in any order."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from fakes import expanding
+from fakes.prompt_jobs import BACKGROUND, EXTRAS, FOREGROUND, MAIN, NAMES, parameters, ran, told, with_script
 from fakes.running import Snapshot, job, layer_of, plainly, run, run_closing, same_pictures
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.form.arguments import from_infotext
 from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR, evened, is_template, spread
 
 SHARING = [method.id for method in METHODS if len(method.frames) > 1 and method.base == "sd15"]
-MAIN, FOREGROUND, BACKGROUND = "a {red|blue} car", "{one|two|three} cats", "in {rain|snow}"
-NAMES = {
-    "foreground": "fg_additional_prompt",
-    "background": "bg_additional_prompt",
-    "blended": "blend_additional_prompt",
-}
-EXTRAS = {NAMES["foreground"]: FOREGROUND, NAMES["background"]: BACKGROUND}
 EXPANDING = [expanding.EachPrompt, expanding.FirstPrompt, expanding.FixedSeed]
-
-
-def with_script(webui, script: type, first: bool = False):
-    """The WebUI with another always-on script, before or behind ours."""
-    webui.extra_scripts = [script]
-    webui.reload_ui()
-    if first:
-        for runner in webui.runners.values():
-            runner.scripts.reverse()
-    return webui
-
-
-@contextlib.contextmanager
-def learning(webui):
-    """Inside, the texts that the UNet is conditioned on are noted, but for the empty ones."""
-    texts: list[str] = []
-    model = webui.sd_model
-    embed = type(model).embed
-    model.__dict__["embed"] = lambda text: (texts.append(text) if text else None) or embed(model, text)
-    try:
-        yield texts
-    finally:
-        del model.__dict__["embed"]
-
-
-def ran(webui, layer: dict, **fields):
-    """A job of one step with the texts of its pictures, without marks of ours anywhere."""
-    with learning(webui) as texts:
-        outcome = run(webui, layer, steps=1, **fields)
-    assert outcome.error is None and not webui.errors
-    left = str([texts, vars(outcome.p), outcome.processed.infotexts, outcome.processed.js()])
-    assert MARK not in left and SEPARATOR not in left
-    assert not {"setup_prompts", "init", "parse_extra_network_prompts"} & set(vars(outcome.p))
-    return outcome, texts
-
-
-def told(outcome) -> list[str]:
-    """Infotexts of the pictures."""
-    return outcome.processed.infotexts[outcome.processed.index_of_first_image :]
-
-
-def parameters(text: str) -> dict[str, str]:
-    """The generation parameters of an infotext."""
-    pairs = re.findall(r'(\w[\w ]*): ("(?:\\.|[^"])*"|[^,]*)', text.split("\n")[-1])
-    return {key: json.loads(value) if value.startswith('"') else value for key, value in pairs}
 
 
 # --- expanded as the main prompt is
@@ -320,44 +265,7 @@ def test_networks_that_are_switched_off(a1111) -> None:
     assert "passed over" in outcome.note and texts[0].strip() == "cats, a red apple"
 
 
-# --- infotexts
-
-
-def test_infotexts_tell_what_each_result_used_and_what_was_typed(sd15) -> None:
-    with_script(sd15, expanding.FirstPrompt)
-    outcome, texts = ran(sd15, {"method": "sd15_joint", **EXTRAS}, prompt=MAIN, batch_size=6, n_iter=3)
-    for place, text in enumerate(told(outcome)):
-        main, found = text.split("\n")[0], parameters(text)
-        foreground, background, blended = texts[place // 3 * 3 : place // 3 * 3 + 3]
-        assert main == blended and found["Template"] == MAIN
-        assert f"{found['layerdiffusion_fg_additional_prompt']}, {main}" == foreground
-        assert f"{found['layerdiffusion_bg_additional_prompt']}, {main}" == background
-        assert found["layerdiffusion_fg_additional_prompt_template"] == FOREGROUND
-        assert "layerdiffusion_blend_additional_prompt" not in found
-    info = json.loads(outcome.processed.js())["extra_generation_params"]
-    assert len(info["layerdiffusion_fg_additional_prompt"]) == 18
-    grid = parameters(outcome.processed.infotexts[0])
-    assert outcome.processed.infotexts[0].startswith(MAIN) and grid["layerdiffusion_fg_additional_prompt"] == FOREGROUND
-
-
-def test_opaque_pictures_tell_what_their_result_used(a1111) -> None:
-    with_script(a1111, expanding.FirstPrompt)
-    layer = {"method": "sd15_joint", "output_origin": True, **EXTRAS}
-    outcome, _ = ran(a1111, layer, prompt=MAIN, batch_size=2, n_iter=3)
-    texts = told(outcome)
-    assert "rounded" in outcome.note and "rounded" not in str(texts), "files need not tell"
-    used = [{key: value for key, value in parameters(text).items() if "note" not in key} for text in texts]
-    assert len(texts) == 12 and used[9:] == used[0:9:3]
-
-
-def test_an_infotext_pasted_back_gives_the_same_pictures(sd15) -> None:
-    with_script(sd15, expanding.FirstPrompt)
-    outcome, texts = ran(sd15, {"method": "sd15_joint", **EXTRAS}, prompt=MAIN, batch_size=3, n_iter=3)
-    text = told(outcome)[6]
-    arguments = from_infotext(parameters(text))
-    layer = {name: getattr(arguments, name) for name in ("method", *NAMES.values())}
-    again, repeated = ran(sd15, layer, prompt=text.split("\n")[0], seed=int(parameters(text)["Seed"]))
-    assert repeated == texts[6:] and torch.equal(again.samples, outcome.samples)
+# --- templates
 
 
 @pytest.mark.parametrize(
@@ -372,64 +280,3 @@ def test_what_no_script_expands(text) -> None:
 )
 def test_what_a_script_may_expand(text) -> None:
     assert is_template(text)
-
-
-# --- seeds
-
-
-@pytest.mark.parametrize("extra", [{}, EXTRAS], ids=["plain", "extra prompts"])
-def test_any_frame_tells_the_seed_that_makes_its_set_again(sd15, extra) -> None:
-    layer = {"method": "sd15_joint", **extra}
-    both = run(sd15, layer, steps=1, batch_size=6)
-    assert [parameters(text)["Seed"] for text in told(both)] == ["11"] * 3 + ["14"] * 3
-    assert both.processed.all_seeds == [11] * 3 + [14] * 3 and "Seed" not in both.parameters
-    again = run(sd15, layer, steps=1, batch_size=3, seed=14)
-    pairs = zip(again.arrays, both.arrays[3:], strict=True)
-    assert all(abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
-    assert [parameters(text) for text in told(again)] == [parameters(text) for text in told(both)][3:]
-
-
-@pytest.mark.parametrize("own", [{}, {"bg_seed": 70}, {"fg_seed": 0, "blend_seed": 2**32 - 1}], ids=str)
-def test_what_a_set_with_seeds_of_layers_tells_makes_it_again(sd15, own) -> None:
-    both = run(sd15, {"method": "sd15_joint", **own}, steps=1, batch_size=6)
-    files = sorted(path.stem for path in Path(sd15.folder, "outputs", "txt2img-images").glob("*.png"))
-    assert [name.split("-")[1] for name in files] == [parameters(text)["Seed"] for text in told(both)]
-    text = parameters(told(both)[4])
-    typed = {name: int(text[f"layerdiffusion_{name}"]) for name in own}
-    assert {key for key in text if key.endswith("_seed") and key.startswith("layerdiffusion")} == {
-        f"layerdiffusion_{name}" for name in own
-    }
-    again = run(sd15, {"method": "sd15_joint", **typed}, steps=1, batch_size=3, seed=int(text["Seed"]))
-    pairs = zip(again.arrays, both.arrays[3:], strict=True)
-    assert all(abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
-    assert both.processed.seed == 11
-
-
-@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
-def test_every_file_of_a_set_is_named_by_its_seed(sd15, upscaler) -> None:
-    """That of a grid and of what is saved before the second pass, too; noise comes from each layer's own."""
-    for setting in ("save_images_before_highres_fix", "grid_extended_filename"):
-        sd15.opts.set(setting, True)
-    second = {"enable_hr": True, "hr_upscaler": upscaler, "hr_upscale_to_x": 128, "hr_upscale_to_y": 128}
-    outcome = run(sd15, {"method": "sd15_joint", "fg_seed": 70, "bg_seed": 80}, steps=1, batch_size=3, **second)
-    assert outcome.error is None and not sd15.errors and outcome.p.all_seeds == [70, 81, 13]
-    names = sorted(path.stem for path in Path(sd15.folder, "outputs").rglob("*.png"))
-    assert len(names) == 7 and all(name.split("-")[1] == "11" for name in names if "grid" not in name), names
-    assert [name for name in names if "grid" in name] == ["grid-0000-11"]
-    first = [name for name in names if "before" in name]
-    assert [name.rpartition("-")[2] for name in first] == ["foreground", "background", "blended"]
-    again = run(sd15, {"method": "sd15_joint", "fg_seed": 70, "bg_seed": 80}, steps=1, batch_size=3, **second)
-    assert same_pictures(again, outcome)
-
-
-def test_a_layers_own_seed_changes_its_noise_alone(sd15) -> None:
-    usual, own = (run(sd15, {"method": "sd15_joint", **seeds}, steps=1) for seeds in ({}, {"bg_seed": 70}))
-    assert (usual.p.all_seeds, own.p.all_seeds) == ([11, 12, 13], [11, 71, 13])
-    alike = run(sd15, {"method": "sd15_joint", "bg_seed": 11}, steps=1)
-    assert same_pictures(alike, usual), "it acts as that of the set"
-
-
-def test_seeds_of_somebody_elses_choice_are_told_as_they_are(sd15) -> None:
-    outcome = run(sd15, {"method": "sd15_joint"}, steps=1, batch_size=3, seed=[5, 9, 2])
-    assert [parameters(text)["Seed"] for text in told(outcome)] == ["5", "9", "2"]
-    assert outcome.processed.all_seeds == [5, 9, 2]
