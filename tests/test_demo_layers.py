@@ -13,7 +13,7 @@ from lib_layerdiffuse.standalone.settings import GenerateSettings
 from lib_layerdiffuse.training.layers.layers_report import SetPainter, held_out_prompts, report_on
 
 LAYERED = [method for method in methods_for("demo") if len(method.frames) > 1]
-SETS = 4
+SETS = 3
 # medians, dB, of a few sets in few steps; of 64 they are 24.3 and more, 26.4 and 23.3 (docs/demo-model.md)
 BARS = {"composite_psnr": 20, "background_kept_psnr": 22, "foreground_kept_psnr": 18}
 BETTER = 4  # dB than plain pictures of the same prompts and seeds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def jobs(monkeypatch) -> list[Any]:
     return seen
 
 
+@pytest.fixture
+def only(monkeypatch) -> Callable[..., None]:
+    """Leaves these of the runs beside the job as it was, and all together, where a test is not about the rows."""
+
+    def leave(*wanted: str) -> None:
+        monkeypatch.setattr(trials, "TRIALS", [trial for trial in trials.TRIALS if trial.name in wanted])
+
+    return leave
+
+
 def asked(webui: Any, **fields: Any) -> Any:
     """A job that fails, of the API."""
     return run(webui, {**layer_of(FG), **BROKEN}, **({"prompt": PROMPT, "steps": 2} | fields))
@@ -100,7 +111,8 @@ def test_the_job_is_run_again_with_one_thing_otherwise(make_webui, flavour, reci
     assert by_name[TOGETHER].prompt == f"a cat, {GREY}" and by_name[TOGETHER].steps == MANY
 
 
-def test_the_run_as_it_was_gives_the_same_alpha(make_webui, flavour, recipes) -> None:
+def test_the_run_as_it_was_gives_the_same_alpha(make_webui, flavour, recipes, only) -> None:
+    only(NAMES[1])
     webui = make_webui(flavour, "sd15")
     outcome = asked(webui, steps=FEW)
     found = find_out(last(recipes, "", "txt2img"))
@@ -108,7 +120,8 @@ def test_the_run_as_it_was_gives_the_same_alpha(make_webui, flavour, recipes) ->
     assert found[1].figures != found[0].figures
 
 
-def test_nothing_is_saved_and_nothing_is_left(make_webui, flavour, recipes) -> None:
+def test_nothing_is_saved_and_nothing_is_left(make_webui, flavour, recipes, only) -> None:
+    only("without LoRAs")
     webui = make_webui(flavour, "sd15")
     before, state = plainly(webui), Snapshot.of(webui)
     with webui.settings(save_images_before_highres_fix=True):
@@ -121,7 +134,8 @@ def test_nothing_is_saved_and_nothing_is_left(make_webui, flavour, recipes) -> N
 
 
 @pytest.mark.parametrize("before", [None, "the user's"])
-def test_the_history_is_as_it_was(make_webui, recipes, monkeypatch, before) -> None:
+def test_the_history_is_as_it_was(make_webui, recipes, only, monkeypatch, before) -> None:
+    only(NAMES[1])
     webui = make_webui("a1111", "sd15")
     asked(webui)
     path = Path(webui.folder, "params.txt")
@@ -139,7 +153,8 @@ def test_the_history_is_as_it_was(make_webui, recipes, monkeypatch, before) -> N
     assert (path.read_text(encoding="utf-8") if path.exists() else None) == before
 
 
-def test_start_pictures_are_taken_again_and_one_run_goes_without(make_webui, flavour, recipes, jobs) -> None:
+def test_start_pictures_are_taken_again_and_one_run_goes_without(make_webui, flavour, recipes, only, jobs) -> None:
+    only("no start picture")
     webui = make_webui(flavour, "sd15")
     start = picture(alpha=False)
     with webui.settings(save_init_img=True):
@@ -154,14 +169,16 @@ def test_start_pictures_are_taken_again_and_one_run_goes_without(make_webui, fla
         last(recipes, "", "txt2img")
 
 
-def test_several_frames_are_run_as_a_whole(make_webui, recipes, jobs) -> None:
+def test_several_frames_are_run_as_a_whole(make_webui, recipes, only, jobs) -> None:
+    only(GREY)
     webui = make_webui("a1111", "sd15")
     run(webui, {**layer_of(JOINT), "bg_additional_prompt": "a wall"}, steps=1, batch_size=3)
     found = find_out(last(recipes, "", "txt2img"))
     assert found[0].figures and all(len(p.all_prompts) == 3 for p in jobs) and not webui.errors
 
 
-def test_chains_are_run_as_a_whole(make_webui, recipes, jobs) -> None:
+def test_chains_are_run_as_a_whole(make_webui, recipes, only, jobs) -> None:
+    only(GREY)
     webui = make_webui("a1111", "sdxl")
     run(webui, {"method": "xl_joint"}, steps=1)
     jobs.clear()
@@ -180,7 +197,8 @@ def networks(jobs: list[Any], name: str, found: list[Any], steps: int = 1) -> li
 
 @pytest.mark.parametrize("layer", OWN_WORDS)
 @pytest.mark.parametrize("main", ["a cat", "a cat <lora:one:1>", "<lora:one:1>"])
-def test_loras_of_layers_own_words_are_left_out_too(make_webui, flavour, recipes, jobs, layer, main) -> None:
+def test_loras_of_layers_own_words_are_left_out_too(make_webui, flavour, recipes, only, jobs, layer, main) -> None:
+    only("without LoRAs", GREY)
     webui = make_webui(flavour, "sd15")
     run(webui, {**layer_of(JOINT), layer: "fur <lora:two:1>"}, steps=2, prompt=main, batch_size=3)
     jobs.clear()
@@ -193,7 +211,8 @@ def test_loras_of_layers_own_words_are_left_out_too(make_webui, flavour, recipes
 
 
 @pytest.mark.parametrize("layer", OWN_WORDS)
-def test_loras_of_layers_are_left_out_of_every_step_of_a_chain(make_webui, recipes, jobs, layer) -> None:
+def test_loras_of_layers_are_left_out_of_every_step_of_a_chain(make_webui, recipes, only, jobs, layer) -> None:
+    only("without LoRAs")
     webui = make_webui("a1111", "sdxl")
     run(webui, {"method": "xl_joint", layer: "fur <lora:two:1>"}, steps=1)
     jobs.clear()
@@ -201,7 +220,8 @@ def test_loras_of_layers_are_left_out_of_every_step_of_a_chain(make_webui, recip
     assert any(networks(jobs, AS_IT_WAS, found, 3)) and not any(networks(jobs, "without LoRAs", found, 3))
 
 
-def test_short_runs_have_the_words_that_a_script_chose_for_layers(make_webui, recipes, jobs) -> None:
+def test_short_runs_have_the_words_that_a_script_chose_for_layers(make_webui, recipes, only, jobs) -> None:
+    only("without LoRAs")
     webui = make_webui("a1111", "sd15")
     webui.extra_scripts = [EachPrompt]
     webui.reload_ui()
@@ -215,9 +235,10 @@ def test_short_runs_have_the_words_that_a_script_chose_for_layers(make_webui, re
     assert told[names(found).index("without LoRAs")] == chosen[-1]
 
 
-def test_what_a_plot_set_counts_and_is_not_set_again(make_webui, recipes) -> None:
+def test_what_a_plot_set_counts_and_is_not_set_again(make_webui, recipes, only) -> None:
+    only(NAMES[1])
     webui = make_webui("a1111", "sd15")
-    p = job(webui, {**layer_of(FG)}, steps=20, prompt="a cat")
+    p = job(webui, {**layer_of(FG)}, steps=FEW, prompt="a cat")
     p.layerdiffuse_axes = {"weight": 0.3}
     sys.modules["fakes.processing"].process_images(p)
     recipe = last(recipes, "", "txt2img")
@@ -226,7 +247,8 @@ def test_what_a_plot_set_counts_and_is_not_set_again(make_webui, recipes) -> Non
     assert names(found)[:2] == NAMES[:2] and found[0].figures != found[1].figures
 
 
-def test_what_is_kept_of_a_chosen_script_is_its_last_job(make_webui, recipes) -> None:
+def test_what_is_kept_of_a_chosen_script_is_its_last_job(make_webui, recipes, only) -> None:
+    only(NAMES[1])
     webui = make_webui("a1111", "sd15")
     webui.extra_scripts = [Loop]
     run_script(webui.reload_ui(), Loop, {**layer_of(FG), **BROKEN}, 2, init_images=[picture()], steps=1)
@@ -285,7 +307,8 @@ def test_one_progress_bar(make_webui, recipes) -> None:
 
 
 @pytest.mark.parametrize(("is_api", "told"), [(True, GREY), (False, "提示词加 plain grey background")])
-def test_the_progress_bar_tells_the_runs_in_the_language_of_the_page(make_webui, recipes, is_api, told) -> None:
+def test_the_progress_bar_tells_the_runs_in_the_language_of_the_page(make_webui, recipes, only, is_api, told) -> None:
+    only(GREY)
     webui, seen = make_webui("a1111", "sd15"), []
     webui.callbacks.lists["cfg_denoiser"].append(lambda _: seen.append(webui.state.textinfo))
     with webui.settings(localization="zh_CN"):
@@ -300,10 +323,11 @@ def page(**layer: Any) -> list[Any]:
     return [*values.values(), PAGE]
 
 
-def test_a_page_asks_for_its_own_last_job(make_webui, flavour, recipes) -> None:
+def test_a_page_asks_for_its_own_last_job(make_webui, flavour, recipes, only) -> None:
+    only(GREY, NAMES[1])
     webui = make_webui(flavour, "sd15")
-    run(webui, page(**layer_of(FG), **BROKEN), steps=20, prompt="a cat")
-    run(webui, layer_of(FG), steps=20, prompt="another's")
+    run(webui, page(**layer_of(FG), **BROKEN), steps=FEW, prompt="a cat")
+    run(webui, layer_of(FG), steps=FEW, prompt="another's")
     assert recipes.get(PAGE, "txt2img").facts.weight == 0.2 and recipes.get("", "txt2img").facts.weight == 1
     (told,) = for_page(recipes, "txt2img", PAGE)
     assert "<table>" in told and all(f"<span>{name}</span>" in told for name in (AS_IT_WAS, GREY, NAMES[1]))
@@ -312,7 +336,8 @@ def test_a_page_asks_for_its_own_last_job(make_webui, flavour, recipes) -> None:
     assert webui.runners[False].ours.last.get(PAGE, "foreground") is not None
 
 
-def test_short_runs_are_nobodys_last_results(make_webui, recipes) -> None:
+def test_short_runs_are_nobodys_last_results(make_webui, recipes, only) -> None:
+    only(NAMES[1])
     webui = make_webui("a1111", "sd15")
     run(webui, page(**layer_of(FG), **BROKEN), steps=2)
     ours = webui.runners[False].ours
