@@ -197,14 +197,13 @@ def networks(jobs: list[Any], name: str, found: list[Any], steps: int = 1) -> li
 
 @pytest.mark.parametrize("layer", OWN_WORDS)
 @pytest.mark.parametrize("main", ["a cat", "a cat <lora:one:1>", "<lora:one:1>"])
-def test_loras_of_layers_own_words_are_left_out_too(make_webui, flavour, recipes, only, jobs, layer, main) -> None:
+def test_loras_of_layers_own_words_are_left_out_too(sd15, recipes, only, jobs, layer, main) -> None:
     only("without LoRAs", GREY)
-    webui = make_webui(flavour, "sd15")
-    run(webui, {**layer_of(JOINT), layer: "fur <lora:two:1>"}, steps=2, prompt=main, batch_size=3)
+    run(sd15, {**layer_of(JOINT), layer: "fur <lora:two:1>"}, steps=2, prompt=main, batch_size=3)
     jobs.clear()
     recipe = last(recipes, "", "txt2img")
     found = find_out(recipe)
-    assert recipe.facts.loras == ("one, two" if "one" in main else "two") and not webui.errors
+    assert recipe.facts.loras == ("one, two" if "one" in main else "two") and not sd15.errors
     assert ("two", 1.0) in networks(jobs, AS_IT_WAS, found)[0] and networks(jobs, GREY, found)[0]
     assert networks(jobs, "without LoRAs", found) == networks(jobs, TOGETHER, found) == [()]
     assert trial_of(jobs[0]).arguments != trial_of(jobs[names(found).index("without LoRAs")]).arguments
