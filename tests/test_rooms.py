@@ -142,14 +142,14 @@ import modules, torch.nn
 from backend.x import y
 def f():
     import gradio as g
-    from ...webui import job
+    from ...webui import script
     from ...unet.images import read_image
     from ..sharing import sharing_unit
     from ..errors import InputError
     from .weights import read_header
     import lib_layerdiffuse.form.ranges
 """
-    ours = ["webui.job", "unet.images.read_image", "core.sharing.sharing_unit", "form.ranges"]
+    ours = ["webui.script", "unet.images.read_image", "core.sharing.sharing_unit", "form.ranges"]
     found = upward(source, "lib_layerdiffuse.core.files.layer_files")
     assert found == ["modules", "backend.x.y", "gradio", *(f"lib_layerdiffuse.{name}" for name in ours)]
 
@@ -157,8 +157,8 @@ def f():
 def test_rooms_of_one_storey_know_nothing_of_each_other():
     for other in ("page", "standalone", "cli"):
         assert upward(f"from ..{other} import x", "lib_layerdiffuse.webui.x")
-    assert upward("from ..webui import job", "lib_layerdiffuse.page.x")
-    assert not upward("from . import job\nfrom ..form import arguments", "lib_layerdiffuse.webui.x")
+    assert upward("from ..webui import script", "lib_layerdiffuse.page.x")
+    assert not upward("from . import script\nfrom ..form import arguments", "lib_layerdiffuse.webui.x")
     assert upward("from ..codec import vae", "lib_layerdiffuse.training.layer_sets.x")
     assert upward("from ..cli import commands\n", "lib_layerdiffuse.training.layers.x")
     assert not upward("from ..codec import vae\nfrom ..engine import train", "lib_layerdiffuse.training.diffusion.x")

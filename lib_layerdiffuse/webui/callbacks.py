@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import demo_tokenizer, last_word, layer_download, page_state, rest, saving, small_controlnet, stealth
-from .axes import register_axes
-from .files_table import TABLE
+from . import demo_tokenizer, rest, small_controlnet
 from .host.modules import host_module
-from .job import job_of
-from .options import register_options
+from .jobs.job import job_of
+from .layer_files.files_table import TABLE
+from .page import page_state
+from .page.axes import register_axes
+from .page.options import register_options
+from .saving import last_word, layer_download, saving, stealth
 from .stack.tab import TABS
 from .tile_scripts import runner
 

@@ -13,26 +13,28 @@ from PIL import Image
 from ..core.errors import InputError, LayerDiffuseError, unforeseen
 from ..form.accordion import build_accordion
 from ..form.arguments import ARGUMENTS, BY_NAME, INFOTEXT_PREFIX, parse_positional
-from . import beside, diagnosing, files, own_files
 from .chains.chain_run import chain_run
 from .chains.steps import chain_of
-from .downloads import HostLayerFiles
+from .finding import diagnosing
 from .finding.answers import button
 from .finding.recipes import Recipes
 from .finding.trial_jobs import asked_for, trial_of
-from .finishing import as_layer, cut_out, finished
-from .given_images import tell_about_images, tell_about_the_tab
-from .header import input_accordion_header
 from .host.host import computing_device, loaded_base, loaded_base_note
 from .host.modules import host_module, option
-from .job import ATTRIBUTE, Job, fresh, job_of
-from .keeping import with_alpha
-from .last_result import LastResults, visitor_in
-from .last_sets import LastSets
-from .networks import Networks
-from .options import read_options
-from .pictures import ClearLayer, check_latents, clear, decode_batch
-from .request import Request
+from .jobs.given_images import tell_about_images, tell_about_the_tab
+from .jobs.job import ATTRIBUTE, Job, fresh, job_of
+from .jobs.networks import Networks
+from .jobs.pictures import ClearLayer, check_latents, clear, decode_batch
+from .jobs.request import Request
+from .layer_files import own_files
+from .layer_files.downloads import HostLayerFiles
+from .page.header import input_accordion_header
+from .page.options import read_options
+from .saving import beside, files
+from .saving.finishing import as_layer, cut_out, finished
+from .saving.keeping import with_alpha
+from .saving.last_result import LastResults, visitor_in
+from .saving.last_sets import LastSets
 from .tile_scripts.selected import selected_of, way_of
 
 logger = logging.getLogger(__name__)

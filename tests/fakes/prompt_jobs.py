@@ -7,7 +7,7 @@ import json
 import re
 
 from fakes.running import run
-from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR
+from lib_layerdiffuse.webui.jobs.frame_prompts import MARK, SEPARATOR
 
 MAIN, FOREGROUND, BACKGROUND = "a {red|blue} car", "{one|two|three} cats", "in {rain|snow}"
 NAMES = {

@@ -10,8 +10,8 @@ from fakes import ui
 
 from lib_layerdiffuse.form.accordion import LayerAccordion, build_accordion
 from lib_layerdiffuse.form.arguments import ARGUMENTS
-from lib_layerdiffuse.webui.header import input_accordion_header
-from lib_layerdiffuse.webui.last_result import LastResults
+from lib_layerdiffuse.webui.page.header import input_accordion_header
+from lib_layerdiffuse.webui.saving.last_result import LastResults
 
 gradio = pytest.importorskip("gradio")
 

@@ -15,10 +15,10 @@ from PIL import Image
 from lib_layerdiffuse.core.methods import BASES, METHODS, methods_for
 from lib_layerdiffuse.form.accordion import LayerAccordion
 from lib_layerdiffuse.form.arguments import ARGUMENTS, LayerArguments, parse_positional, to_infotext
-from lib_layerdiffuse.webui.header import input_accordion_header
-from lib_layerdiffuse.webui.last_result import VISITORS, LastResults, visitor_in
-from lib_layerdiffuse.webui.options import PREFIX, Options
-from lib_layerdiffuse.webui.page_state import ADDRESS
+from lib_layerdiffuse.webui.page.header import input_accordion_header
+from lib_layerdiffuse.webui.page.options import PREFIX, Options
+from lib_layerdiffuse.webui.page.page_state import ADDRESS
+from lib_layerdiffuse.webui.saving.last_result import VISITORS, LastResults, visitor_in
 
 ROOT = Path(__file__).parents[2]
 

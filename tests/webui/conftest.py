@@ -11,7 +11,7 @@ from fakes.usable import Usable
 def no_diagnosis(request, monkeypatch):
     """Decoders of random numbers make hazes, of which only the diagnosis' own tests want to hear."""
     if "test_diagnosis" not in request.node.nodeid:
-        monkeypatch.setattr("lib_layerdiffuse.webui.diagnosing.diagnose", lambda *_arguments: None)
+        monkeypatch.setattr("lib_layerdiffuse.webui.finding.diagnosing.diagnose", lambda *_arguments: None)
 
 
 @pytest.fixture

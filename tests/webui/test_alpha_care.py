@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lib_layerdiffuse.core.picture.alpha import composite_on_grey
-from lib_layerdiffuse.webui import pictures
-from lib_layerdiffuse.webui.options import Options
+from lib_layerdiffuse.webui.jobs import pictures
+from lib_layerdiffuse.webui.page.options import Options
 
 SWITCHES = ("rescue_opacity", "fill_holes", "remove_fringe", "clear_haze")
 

@@ -10,7 +10,7 @@ from fakes import ui
 
 from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.form.ways import ways_for
-from lib_layerdiffuse.webui.axes import register_axes
+from lib_layerdiffuse.webui.page.axes import register_axes
 
 LABELS = ["[LayerDiffuse] Method", "[LayerDiffuse] Weight", "[LayerDiffuse] Stop At"]
 FILES = ["[LayerDiffuse] Method file", "[LayerDiffuse] Decoder file"]
@@ -37,7 +37,9 @@ def test_methods_are_offered_by_the_labels_users_know(axes):
 
 
 def test_files_are_offered_by_their_names_and_the_usual_one_too(axes, monkeypatch):
-    monkeypatch.setattr("lib_layerdiffuse.webui.own_files.offered", lambda catalogue, name, method: [f"my {name}"])
+    monkeypatch.setattr(
+        "lib_layerdiffuse.webui.layer_files.own_files.offered", lambda catalogue, name, method: [f"my {name}"]
+    )
     assert [axes[label].choices() for label in FILES] == [
         ["Automatic", "my method_file"],
         ["Automatic", "my decoder_file"],

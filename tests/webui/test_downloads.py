@@ -13,9 +13,9 @@ from fakes.hub import HubServer, serve, without_proxies
 from lib_layerdiffuse.core.bases import BASES, SD_HUB
 from lib_layerdiffuse.core.errors import OutputError, WeightsError
 from lib_layerdiffuse.files.demo_folder import DEMO_FOLDER
-from lib_layerdiffuse.webui import downloads
-from lib_layerdiffuse.webui.downloads import DownloadStopped, HostLayerFiles, amount
-from lib_layerdiffuse.webui.options import Options
+from lib_layerdiffuse.webui.layer_files import downloads
+from lib_layerdiffuse.webui.layer_files.downloads import DownloadStopped, HostLayerFiles, amount
+from lib_layerdiffuse.webui.page.options import Options
 
 STEM = "layer_sd15_joint"
 NAME = f"{STEM}.safetensors"

@@ -11,7 +11,7 @@ import pytest
 from fakes.running import picture
 from PIL import Image
 
-from lib_layerdiffuse.webui.options import Options
+from lib_layerdiffuse.webui.page.options import Options
 
 USER_COMMENT, EXIF_FOLDER = 0x9286, 0x8769
 
@@ -25,7 +25,7 @@ def webui(make_webui):
 @pytest.fixture
 def files(webui):
     """The module, which is imported with a WebUI running."""
-    from lib_layerdiffuse.webui import files as module
+    from lib_layerdiffuse.webui.saving import files as module
 
     return module
 

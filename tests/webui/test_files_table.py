@@ -12,8 +12,8 @@ gradio = pytest.importorskip("gradio")
 
 from lib_layerdiffuse.core.bases import BASES, SD_HUB  # noqa: E402
 from lib_layerdiffuse.core.methods import methods_for  # noqa: E402
-from lib_layerdiffuse.webui import files_table  # noqa: E402
-from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
+from lib_layerdiffuse.webui.layer_files import files_table  # noqa: E402
+from lib_layerdiffuse.webui.layer_files.transfers import TRANSFERS, Transfer  # noqa: E402
 
 NAME = "layer_sd15_joint.safetensors"
 

@@ -18,8 +18,8 @@ from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.sets.chains import FRAMES
 from lib_layerdiffuse.sets.gathering import gathered
 from lib_layerdiffuse.sets.reading import read_set
-from lib_layerdiffuse.webui import last_sets
-from lib_layerdiffuse.webui.layer_download import ADDRESS, NOTES
+from lib_layerdiffuse.webui.saving import last_sets
+from lib_layerdiffuse.webui.saving.layer_download import ADDRESS, NOTES
 
 fastapi = pytest.importorskip("fastapi", reason="every WebUI has it")
 testclient = pytest.importorskip("fastapi.testclient", exc_type=ImportError)

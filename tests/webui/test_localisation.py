@@ -31,12 +31,13 @@ from lib_layerdiffuse.form.stack.handlers import StackHandlers  # noqa: E402
 from lib_layerdiffuse.form.stack.layout import StackLayout  # noqa: E402
 from lib_layerdiffuse.form.stack.work import Watch  # noqa: E402
 from lib_layerdiffuse.form.ways import ways_for  # noqa: E402
-from lib_layerdiffuse.webui import files_table, given_images  # noqa: E402
-from lib_layerdiffuse.webui.axes import register_axes  # noqa: E402
-from lib_layerdiffuse.webui.header import input_accordion_header  # noqa: E402
 from lib_layerdiffuse.webui.host.host import loaded_base_note  # noqa: E402
-from lib_layerdiffuse.webui.localisation import FOLDER, TABLE, as_json, read_table  # noqa: E402
-from lib_layerdiffuse.webui.options import register_options  # noqa: E402
+from lib_layerdiffuse.webui.jobs import given_images  # noqa: E402
+from lib_layerdiffuse.webui.layer_files import files_table  # noqa: E402
+from lib_layerdiffuse.webui.page.axes import register_axes  # noqa: E402
+from lib_layerdiffuse.webui.page.header import input_accordion_header  # noqa: E402
+from lib_layerdiffuse.webui.page.localisation import FOLDER, TABLE, as_json, read_table  # noqa: E402
+from lib_layerdiffuse.webui.page.options import register_options  # noqa: E402
 from lib_layerdiffuse.webui.stack import tab  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from fakes import ui
 
-from lib_layerdiffuse.webui.options import PREFIX, SECTION, Options, inside, read_options, register_options
+from lib_layerdiffuse.webui.page.options import PREFIX, SECTION, Options, inside, read_options, register_options
 
 
 def read(monkeypatch, flags=None, **saved) -> Options:

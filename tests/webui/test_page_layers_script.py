@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlparse
 import pytest
 
 from lib_layerdiffuse.sets.save_options import KINDS
-from lib_layerdiffuse.webui.layer_download import ADDRESS, NOTES
+from lib_layerdiffuse.webui.saving.layer_download import ADDRESS, NOTES
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = (ROOT / "javascript/layerdiffuse_layers.js").read_text(encoding="utf-8")

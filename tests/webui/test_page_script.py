@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib_layerdiffuse.webui.page_state import ADDRESS
+from lib_layerdiffuse.webui.page.page_state import ADDRESS
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = (ROOT / "javascript/layerdiffuse.js").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ def webui(make_webui):
 @pytest.fixture
 def keeping():
     """The module, which is imported with a WebUI running."""
-    from lib_layerdiffuse.webui import keeping as module
+    from lib_layerdiffuse.webui.saving import keeping as module
 
     return module
 
@@ -28,7 +28,7 @@ def keeping():
 @pytest.fixture
 def pictures():
     """The module, which is imported with a WebUI running."""
-    from lib_layerdiffuse.webui import pictures as module
+    from lib_layerdiffuse.webui.jobs import pictures as module
 
     return module
 

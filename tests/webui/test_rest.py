@@ -24,7 +24,7 @@ from lib_layerdiffuse.core.bases import BASES, SD_HUB  # noqa: E402
 from lib_layerdiffuse.core.methods import METHODS  # noqa: E402
 from lib_layerdiffuse.form.arguments import BY_NAME  # noqa: E402
 from lib_layerdiffuse.form.ways import CHAINS, find_way, ways_for  # noqa: E402
-from lib_layerdiffuse.webui.transfers import TRANSFERS, Transfer  # noqa: E402
+from lib_layerdiffuse.webui.layer_files.transfers import TRANSFERS, Transfer  # noqa: E402
 
 ROOT = "/layerdiffuse/v1"
 
@@ -209,8 +209,8 @@ def test_one_download_at_a_time(a1111, monkeypatch) -> None:
         while not self._state.interrupted:
             time.sleep(0.01)
 
-    monkeypatch.setattr("lib_layerdiffuse.webui.downloads.HostLayerFiles.find", slowly)
-    monkeypatch.setattr("lib_layerdiffuse.webui.downloads.HostLayerFiles.present", lambda self, stem: None)
+    monkeypatch.setattr("lib_layerdiffuse.webui.layer_files.downloads.HostLayerFiles.find", slowly)
+    monkeypatch.setattr("lib_layerdiffuse.webui.layer_files.downloads.HostLayerFiles.present", lambda self, stem: None)
     assert client.post(f"{ROOT}/files/transfer", json={"names": names, "base": "sdxl"}).json()["running"]
     second = client.post(f"{ROOT}/files/transfer", json={})
     assert second.status_code == 409 and "one at a time" in second.json()["detail"]["expected"]

@@ -74,7 +74,7 @@ def test_the_settings_precision_is_what_the_decoder_is_asked_for(a1111, monkeypa
 
 def test_inpainting_blends_colours_by_their_alpha(a1111) -> None:
     """Half-way between a red picture and what is invisible and green there is no green, only less red."""
-    from lib_layerdiffuse.webui.keeping import blended
+    from lib_layerdiffuse.webui.saving.keeping import blended
 
     red, invisible = Image.new("RGBA", (4, 4), RED), Image.new("RGBA", (4, 4), (0, 255, 0, 0))
     half = Image.new("L", (4, 4), 128)

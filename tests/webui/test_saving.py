@@ -95,8 +95,8 @@ def test_our_own_fault_keeps_no_picture_from_being_saved(sd15, monkeypatch) -> N
     def broken(*_arguments) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("lib_layerdiffuse.webui.saving.files.before_saving", broken)
-    monkeypatch.setattr("lib_layerdiffuse.webui.saving.files.on_checkerboard", broken)
+    monkeypatch.setattr("lib_layerdiffuse.webui.saving.saving.files.before_saving", broken)
+    monkeypatch.setattr("lib_layerdiffuse.webui.saving.saving.files.on_checkerboard", broken)
     outcome = run(sd15, JOINT, batch_size=3, steps=1)
     assert outcome.modes == ["RGBA", "RGB", "RGB"] and len(files(sd15)) == 4
 

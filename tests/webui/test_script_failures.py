@@ -12,7 +12,7 @@ from fakes.usable import Usable
 
 from lib_layerdiffuse.core.codec import decoding
 from lib_layerdiffuse.core.codec.decoding import TransparencyDecoder
-from lib_layerdiffuse.webui.networks import Networks
+from lib_layerdiffuse.webui.jobs.networks import Networks
 
 
 def starving(monkeypatch, number: int) -> None:

@@ -23,10 +23,10 @@ from lib_layerdiffuse.core.methods import METHODS
 from lib_layerdiffuse.core.picture.alpha import to_tensor
 from lib_layerdiffuse.files.downloads import LayerFiles
 from lib_layerdiffuse.files.layer_choice import OwnFiles
-from lib_layerdiffuse.webui.downloads import HostLayerFiles
 from lib_layerdiffuse.webui.host.host import host_of, loaded_base, loaded_base_note
-from lib_layerdiffuse.webui.networks import Networks
-from lib_layerdiffuse.webui.options import read_options
+from lib_layerdiffuse.webui.jobs.networks import Networks
+from lib_layerdiffuse.webui.layer_files.downloads import HostLayerFiles
+from lib_layerdiffuse.webui.page.options import read_options
 from lib_layerdiffuse.webui.rest import pixels as pixels_of_routes
 
 STORAGES = (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn)

@@ -13,7 +13,7 @@ from lib_layerdiffuse.core.bases import CodecRule
 from lib_layerdiffuse.core.codec.codec import TransparencyCodec
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.core.picture.alpha import to_tensor
-from lib_layerdiffuse.webui.init_images import flattened
+from lib_layerdiffuse.webui.jobs.init_images import flattened
 
 SINGLE = {"method": "sd15_fg"}
 ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made
@@ -277,5 +277,5 @@ def test_a_start_picture_of_too_many_pixels_is_refused_with_the_limit(a1111, mon
 def test_a_picture_is_flattened_in_strips_as_in_one_piece(rule, encoder, monkeypatch) -> None:
     codec = TransparencyCodec(encoder.encoder, rule=CodecRule(rule))
     whole = flattened(picture(), codec)
-    monkeypatch.setattr("lib_layerdiffuse.webui.init_images.ROWS", 7)
+    monkeypatch.setattr("lib_layerdiffuse.webui.jobs.init_images.ROWS", 7)
     assert np.array_equal(np.asarray(flattened(picture(), codec)), np.asarray(whole))

@@ -12,7 +12,7 @@ from lib_layerdiffuse.core.offsets import merging
 from lib_layerdiffuse.core.sharing import sharing_unit
 
 METHODS = ["sd15_joint", "xl_fg_attn", "xl_bg2blend"]
-ROOMY = "lib_layerdiffuse.webui.networks.is_roomy"
+ROOMY = "lib_layerdiffuse.webui.jobs.networks.is_roomy"
 
 
 @pytest.fixture

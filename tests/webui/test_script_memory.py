@@ -14,15 +14,15 @@ from fakes.webui import WebUI
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.webui.frame_prompts import FramePrompts
 from lib_layerdiffuse.webui.host.host import WebuiHost
-from lib_layerdiffuse.webui.init_images import InitImages
-from lib_layerdiffuse.webui.job import Job
-from lib_layerdiffuse.webui.outcome import Outcome
-from lib_layerdiffuse.webui.pictures import Layer
-from lib_layerdiffuse.webui.request import Request
-from lib_layerdiffuse.webui.run import Run
-from lib_layerdiffuse.webui.second_pass import SecondPass
+from lib_layerdiffuse.webui.jobs.frame_prompts import FramePrompts
+from lib_layerdiffuse.webui.jobs.init_images import InitImages
+from lib_layerdiffuse.webui.jobs.job import Job
+from lib_layerdiffuse.webui.jobs.outcome import Outcome
+from lib_layerdiffuse.webui.jobs.pictures import Layer
+from lib_layerdiffuse.webui.jobs.request import Request
+from lib_layerdiffuse.webui.jobs.run import Run
+from lib_layerdiffuse.webui.jobs.second_pass import SecondPass
 
 OURS = (Job, Request, Run, Outcome, FramePrompts, InitImages, SecondPass, Layer, WebuiHost)
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Lanczos", "denoising_strength": 0.6}
@@ -137,7 +137,9 @@ def alive(kind: type) -> int:
 
 
 def test_many_jobs_leave_no_more_than_one(make_webui, flavour, monkeypatch, before_jobs) -> None:
-    monkeypatch.setattr("lib_layerdiffuse.webui.networks.is_roomy", lambda device: True)  # others use the machine too
+    monkeypatch.setattr(
+        "lib_layerdiffuse.webui.jobs.networks.is_roomy", lambda device: True
+    )  # others use the machine too
     webui = make_webui(flavour, "sd15")
     kinds = [text, frames, start_picture, masked, second_pass, refused, broken]
 

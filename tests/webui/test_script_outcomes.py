@@ -26,7 +26,7 @@ from fakes.webui import NansException
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.webui.changes import Changes
+from lib_layerdiffuse.webui.jobs.changes import Changes
 
 BASES = ("sd15", "sdxl")
 BOTH = pytest.mark.parametrize(("flavour", "base"), [("a1111", "sd15"), ("forge", "sdxl")])
@@ -57,7 +57,7 @@ def test_exception_in_the_unet(make_webui, flavour, method, fault) -> None:
 
 
 def test_memory_is_let_go_after_an_exception(sd15, monkeypatch) -> None:
-    monkeypatch.setattr("lib_layerdiffuse.webui.networks.is_roomy", lambda device: False)
+    monkeypatch.setattr("lib_layerdiffuse.webui.jobs.networks.is_roomy", lambda device: False)
     with raising(sd15, RuntimeError("boom"), at_call=2), contextlib.suppress(RuntimeError):
         run(sd15, {"method": "sd15_joint"}, batch_size=3)
     gc.collect()

@@ -11,7 +11,7 @@ from fakes.prompt_jobs import BACKGROUND, EXTRAS, FOREGROUND, MAIN, NAMES, param
 from fakes.running import Snapshot, job, layer_of, plainly, run, run_closing, same_pictures
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
-from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR, evened, is_template, spread
+from lib_layerdiffuse.webui.jobs.frame_prompts import MARK, SEPARATOR, evened, is_template, spread
 
 SHARING = [method.id for method in METHODS if len(method.frames) > 1 and method.base == "sd15"]
 EXPANDING = [expanding.EachPrompt, expanding.FirstPrompt, expanding.FixedSeed]

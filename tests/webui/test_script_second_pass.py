@@ -19,7 +19,7 @@ from lib_layerdiffuse.core.errors import InputError
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.core.picture.alpha import to_tensor
 from lib_layerdiffuse.webui.host.vae import adjusted_posterior
-from lib_layerdiffuse.webui.init_images import flattened, resized
+from lib_layerdiffuse.webui.jobs.init_images import flattened, resized
 
 HIRES = {"enable_hr": True, "steps": 1, "hr_upscaler": "Lanczos"}
 LAYER = {"method": "sd15_fg"}
@@ -121,7 +121,7 @@ def test_a_first_pass_that_cannot_be_decoded_is_told(sd15, monkeypatch) -> None:
     def broken(*_inputs) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("lib_layerdiffuse.webui.second_pass.decode_one", broken)
+    monkeypatch.setattr("lib_layerdiffuse.webui.jobs.second_pass.decode_one", broken)
     state = Snapshot.of(sd15)
     outcome = run(sd15, LAYER, **HIRES)
     assert "starts without the first one's transparency: boom" in outcome.note
@@ -131,8 +131,8 @@ def test_a_first_pass_that_cannot_be_decoded_is_told(sd15, monkeypatch) -> None:
 
 def test_a_failed_first_pass_is_not_decoded(sd15, monkeypatch) -> None:
     decoded = []
-    monkeypatch.setattr("lib_layerdiffuse.webui.second_pass.decode_one", lambda *inputs: decoded.append(inputs))
-    monkeypatch.setattr("lib_layerdiffuse.webui.run.UnetPass", failing)
+    monkeypatch.setattr("lib_layerdiffuse.webui.jobs.second_pass.decode_one", lambda *inputs: decoded.append(inputs))
+    monkeypatch.setattr("lib_layerdiffuse.webui.jobs.run.UnetPass", failing)
     outcome = run(sd15, LAYER, **HIRES)
     assert "no pass" in outcome.error and not outcome.pictures and not decoded
 

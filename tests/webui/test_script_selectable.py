@@ -29,7 +29,7 @@ from fakes.selectable import (
 from PIL import Image
 
 from lib_layerdiffuse.core.methods import find_method
-from lib_layerdiffuse.webui import init_images
+from lib_layerdiffuse.webui.jobs import init_images
 
 SINGLE = {"method": "sd15_fg"}
 ONE = {"steps": 2, "denoising_strength": 0.5}  # one step is made

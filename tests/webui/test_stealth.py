@@ -11,7 +11,7 @@ from fakes.running import picture
 from fakes.webui import make_module
 from PIL import Image
 
-from lib_layerdiffuse.webui import files, stealth
+from lib_layerdiffuse.webui.saving import files, stealth
 
 
 @pytest.fixture

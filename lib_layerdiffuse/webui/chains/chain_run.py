@@ -13,7 +13,7 @@ from ...core.methods import Method
 from ...form.arguments import BY_NAME, INFOTEXT_PREFIX, LayerArguments, to_infotext
 from ...form.frames import FRAMES
 from ...sets.chains import Chain, Step, check_given, counted, find_chain
-from ..telling import SEED_KEY, per_picture
+from ..jobs.telling import SEED_KEY, per_picture
 
 LAYER_KEY = f"{INFOTEXT_PREFIX}layer"  # in the text of each picture: which frame it is
 

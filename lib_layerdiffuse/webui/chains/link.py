@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ...form.arguments import INFOTEXT_PREFIX
-from ..frame_prompts import PER_PICTURE, FramePrompts
 from ..host.modules import host_module
-from ..request import Request
-from ..telling import ERROR_KEY, NOTE_KEY, SEED_KEY
+from ..jobs.frame_prompts import PER_PICTURE, FramePrompts
+from ..jobs.request import Request
+from ..jobs.telling import ERROR_KEY, NOTE_KEY, SEED_KEY
 from ..wrapping import once
 from .chain_run import ChainRun
 

@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from ...sets.chains import FRAMES
-from .. import files
 from ..host.modules import host_module, option
-from ..telling import ERROR_KEY, NOTE_KEY
+from ..jobs.telling import ERROR_KEY, NOTE_KEY
+from ..saving import files
 from ..tile_scripts.selected import selected_of
 from .chain_run import LAYER_KEY, ChainRun
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ...core.errors import LayerDiffuseError, unforeseen
 from ..host.modules import host_module
-from ..job import job_of
-from ..telling import ERROR_KEY
+from ..jobs.job import job_of
+from ..jobs.telling import ERROR_KEY
 from .chain_run import ChainRun
 from .results import Results
 

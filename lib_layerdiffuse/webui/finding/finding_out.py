@@ -16,8 +16,8 @@ from ...form.ways import steps_of
 from ..chains.steps import end, is_stopped
 from ..host.main_thread import in_main_thread
 from ..host.modules import host_module
-from ..localisation import texts_of_page
-from ..telling import ERROR_KEY
+from ..jobs.telling import ERROR_KEY
+from ..page.localisation import texts_of_page
 from .trial_jobs import Recipe, trial_p
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
-from ..diagnosing import facts_of
-from ..job import Job
-from ..last_sets import at
+from ..jobs.job import Job
+from ..saving.last_sets import at
 from ..tile_scripts import selected
+from .diagnosing import facts_of
 from .trial_jobs import Recipe
 
 MOST = 8  # jobs that are kept; they hold the pictures that were given to them

@@ -20,8 +20,8 @@ from ...core.picture.alpha import from_tensor, to_tensor
 from ...core.picture.alpha_care import care_for
 from ...form.arguments import BY_NAME
 from ..host.host import WebuiHost
-from ..init_images import flattened
-from ..options import read_options
+from ..jobs.init_images import flattened
+from ..page.options import read_options
 
 VAE_FACTOR = 8
 MOST_PIXELS = 4096 * 4096

@@ -24,13 +24,13 @@ from ...form.arguments import describe
 from ...form.values import image_to_base64
 from ...form.ways import Way, steps_of, ways_for
 from ...sets.chains import FRAMES, Chain
-from ..downloads import HostLayerFiles
 from ..finding import answers
 from ..host.host import WebuiHost, computing_device, host_name, host_of, loaded_base, loaded_model
 from ..host.modules import host_module
-from ..networks import Networks
-from ..options import read_options
-from ..transfers import TRANSFERS, Busy, checked_stems, listed
+from ..jobs.networks import Networks
+from ..layer_files.downloads import HostLayerFiles
+from ..layer_files.transfers import TRANSFERS, Busy, checked_stems, listed
+from ..page.options import read_options
 from . import layers, pixels, schemas
 from .access import guards
 

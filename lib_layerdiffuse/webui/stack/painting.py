@@ -18,7 +18,7 @@ from ...sets.stack import PaintRequest, Stopped
 from ..host.host import loaded_base, loaded_base_note
 from ..host.main_thread import in_main_thread
 from ..host.modules import host_module, option
-from ..telling import ERROR_KEY
+from ..jobs.telling import ERROR_KEY
 
 logger = logging.getLogger(__name__)
 

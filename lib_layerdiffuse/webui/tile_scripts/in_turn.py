@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import InputError, LayerDiffuseError
-from ..pictures import ClearLayer
+from ..jobs.pictures import ClearLayer
 from .joining import enlarged
 
 SMALL = (16, 16)  # pixels at which pictures are compared

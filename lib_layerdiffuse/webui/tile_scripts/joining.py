@@ -14,8 +14,8 @@ from PIL import Image
 
 from ...core.errors import InputError
 from ...core.picture.alpha import pad_rgb, rgba_array
-from ..keeping import with_alpha
-from ..pictures import ClearLayer
+from ..jobs.pictures import ClearLayer
+from ..saving.keeping import with_alpha
 
 ROWS = 256
 ROUNDING = 3  # of 255, in premultiplied colours: what joining in 8 bits may change

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...core.errors import InputError
-from ..pictures import ClearLayer
+from ..jobs.pictures import ClearLayer
 
 SIDES = (("left", "right"), ("up", "down"))  # by axis, in the script's order
 MULTIPLE = 64  # of the script's canvas

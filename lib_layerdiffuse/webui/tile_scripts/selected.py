@@ -18,13 +18,13 @@ from ...core.picture.hidden import with_hidden_colours
 from ...core.picture.verdicts import HAZE, AlphaFigures
 from ...diagnosis.diagnosis import ADVICE
 from ...form.arguments import LayerArguments
-from .. import files
-from ..changes import Changes
 from ..host.modules import host_module
-from ..job import Job
-from ..options import read_options
-from ..pictures import ClearLayer
-from ..telling import NOTE_KEY
+from ..jobs.changes import Changes
+from ..jobs.job import Job
+from ..jobs.pictures import ClearLayer
+from ..jobs.telling import NOTE_KEY
+from ..page.options import read_options
+from ..saving import files
 from ..wrapping import until_removed
 from .in_turn import InTurn
 from .joining import enlarged, joined, on_canvas, start_layer

@@ -15,7 +15,7 @@ from texts import STYLE, STYLE_NAME
 
 from lib_layerdiffuse.core.methods import METHODS, find_method
 from lib_layerdiffuse.form.frames import FRAMES, PROMPT_SETTINGS
-from lib_layerdiffuse.webui.frame_prompts import MARK, SEPARATOR
+from lib_layerdiffuse.webui.jobs.frame_prompts import MARK, SEPARATOR
 
 SHARING = tuple(method.id for method in METHODS if len(method.frames) > 1)
 MAIN = "a {red|green|blue} __thing__"

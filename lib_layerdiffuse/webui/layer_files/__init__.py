@@ -1,0 +1,1 @@
+"""The published and own files of layer methods in a WebUI: found, downloaded, listed."""
