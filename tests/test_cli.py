@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -248,18 +250,31 @@ def test_somebody_elses_folder_is_left_alone(demo, tmp_path, capsys):
     assert (tmp_path / "out/beach-unfinished.layers/mine.png").read_bytes() == b"mine"
 
 
+def work(words: list[str], printed: Path) -> None:
+    """A command in a process of its own, which ends with its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests' own process was started with
+    with (
+        printed.open("w", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        sys.exit(main(words))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_leaves_whole_files_only(demo, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "lib_layerdiffuse", "generate", "a red apple", "--demo", str(demo)]
-    command += ["--out", str(out), "-n", "1000", "--batch", "1", "--steps", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = ["generate", "a red apple", "--demo", str(demo), "--out", str(out), "-n", "1000", "--batch", "1"]
+    printed = tmp_path / "printed.txt"
+    process = multiprocessing.get_context("fork").Process(target=work, args=([*command, "--steps", "2"], printed))
+    process.start()  # forked, so that nothing heavy is imported anew
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not list(out.glob("*.png")):
+    while time.monotonic() < deadline and process.is_alive() and not list(out.glob("*.png")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    os.kill(process.pid, signal.SIGINT)
+    process.join(120)
+    errors = printed.read_text(encoding="utf-8")
+    assert process.exitcode == 130 and "interrupted" in errors and "Traceback" not in errors
     files = list(out.iterdir())
     assert files and all(path.suffix == ".png" and not path.name.startswith(".") for path in files)
     for path in files:

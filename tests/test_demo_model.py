@@ -38,9 +38,16 @@ def figures() -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def paint() -> Callable[..., Image.Image]:
-    """Paints one picture with the demo model, which is loaded once."""
-    host = load()
-    return lambda prompt, **more: generate(prompt, pipeline=host, count=1, seed=1, passes=1, **more)[0].image
+    """Paints one picture with the demo model, which is loaded once; the picture of a prompt alone is painted once."""
+    host, painted = load(), {}
+
+    def paint(prompt: str, **more) -> Image.Image:
+        if more or prompt not in painted:
+            image = generate(prompt, pipeline=host, count=1, seed=1, passes=1, **more)[0].image
+            return image if more else painted.setdefault(prompt, image)
+        return painted[prompt]
+
+    return paint
 
 
 def alpha_of(image: Image.Image) -> np.ndarray:

@@ -80,7 +80,7 @@ def place(tmp_path_factory) -> Path:
     """A folder with what the values above name."""
     place = tmp_path_factory.mktemp("hostile")
     tiny.write_demo_folder(place / "demo")
-    toy_set(place, 4).save(place / "set.safetensors")
+    toy_set(4).save(place / "set.safetensors")
     toy_vae().save_pretrained(place / "vae")
     (place / "folder").mkdir()
     Image.new("RGBA", (8, 8)).save(place / "fine.png")

@@ -43,8 +43,9 @@ def test_single_changes_of_a_line() -> None:
     }
 
 
-def test_a_fault_that_tests_see_and_one_that_they_do_not(tmp_path) -> None:
-    """In a made-up library with one rule and one test."""
+def test_a_fault_that_tests_see_and_one_that_they_do_not(tmp_path, monkeypatch) -> None:
+    """In a made-up library with one rule and one test, which need no plugins of pytest."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     for name, text in {
         "lib_layerdiffuse/__init__.py": "",
         "lib_layerdiffuse/rule.py": "def least(a, b):\n    return a if a < b else b\n",

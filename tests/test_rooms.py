@@ -5,11 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 import lib_layerdiffuse
 
@@ -64,14 +62,20 @@ def full_name(path: Path) -> str:
 
 
 @functools.cache
-def imported(source: str, module: str) -> tuple[str, ...]:
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """All of a module's syntax, read once for all tests."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
     """The full names of what a module imports, inside functions too."""
-    return tuple(imports_of(source, module))
+    return tuple(imports_of(nodes_of(path), full_name(path)))
 
 
-def imports_of(source: str, module: str) -> Iterator[str]:
-    """The same, one after the other."""
-    for node in ast.walk(ast.parse(source)):
+def imports_of(nodes: Iterable[ast.AST], module: str) -> Iterator[str]:
+    """The full names in the import statements of a module."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -80,9 +84,14 @@ def imports_of(source: str, module: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def upward(source: str, module: str) -> list[str]:
-    """What a module imports and may not."""
-    return [name for name in imported(source, module) if not allowed(module.split("."), name.split("."))]
+def upward(imports: Iterable[str], module: str) -> list[str]:
+    """What of its imports a module may not import."""
+    return [name for name in imports if not allowed(module.split("."), name.split("."))]
+
+
+def upward_in(source: str, module: str) -> list[str]:
+    """The same of a module's text."""
+    return upward(imports_of(ast.walk(ast.parse(source)), module), module)
 
 
 def allowed(module: list[str], name: list[str]) -> bool:
@@ -96,24 +105,23 @@ def allowed(module: list[str], name: list[str]) -> bool:
     return inner is None or name[2] == module[2] or inner[name[2]] < inner[module[2]]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_imports_upward(path):
-    assert upward(path.read_text(encoding="utf-8"), full_name(path)) == []
+def test_nothing_imports_upward():
+    found = {full_name(path): upward(imported(path), full_name(path)) for path in MODULES}
+    assert {module: names for module, names in found.items() if names} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_library_imports_itself_relatively(path):
+def test_the_library_imports_itself_relatively():
     """One way for all, that works under whatever name a WebUI loads the folder."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
-    assert [node.module for node in nodes if (node.module or "").startswith("lib_layerdiffuse")] == []
+    nodes = [(path, node) for path in MODULES for node in nodes_of(path) if isinstance(node, ast.ImportFrom)]
+    named = [(full_name(path), node.module) for path, node in nodes if node.module]
+    assert [one for one in named if one[1].startswith("lib_layerdiffuse")] == []
 
 
 @functools.cache
 def defined(path: Path, passed_on: bool) -> set[str]:
     """What a module itself defines, and what it says that it passes on (`__all__`, a package's own file) or imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {child.stem for child in path.parent.iterdir()} if path.name == "__init__.py" else set()
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -123,17 +131,20 @@ def defined(path: Path, passed_on: bool) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_names_are_imported_from_where_they_are(path):
+@functools.cache
+def offered(module: str) -> set[str]:
+    """What other modules may import from a module, by its full name."""
+    place = PACKAGE.parent.joinpath(*module.split("."))
+    source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    passed_on = "__all__" in source.read_text(encoding="utf-8")
+    return defined(source, passed_on or source.name == "__init__.py")
+
+
+def test_names_are_imported_from_where_they_are():
     """A name that another module merely passes on is gone when that module has no use for it any more."""
-    for name in imported(path.read_text(encoding="utf-8"), full_name(path)):
-        module, _, attribute = name.rpartition(".")
-        if not name.startswith("lib_layerdiffuse."):
-            continue
-        place = PACKAGE.parent.joinpath(*module.split("."))
-        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-        passed_on = "__all__" in source.read_text(encoding="utf-8")
-        assert attribute in defined(source, passed_on or source.name == "__init__.py"), f"{attribute} in {module}"
+    names = [(full_name(path), *name.rpartition(".")[::2]) for path in MODULES for name in imported(path)]
+    ours = [(path, module, name) for path, module, name in names if module.split(".")[0] == "lib_layerdiffuse"]
+    assert [f"{path}: {name} in {module}" for path, module, name in ours if name not in offered(module)] == []
 
 
 def test_the_check_sees_every_way_to_import():
@@ -150,18 +161,18 @@ def f():
     import lib_layerdiffuse.form.ranges
 """
     ours = ["webui.script", "unet.images.read_image", "core.sharing.sharing_unit", "form.ranges"]
-    found = upward(source, "lib_layerdiffuse.core.files.layer_files")
+    found = upward_in(source, "lib_layerdiffuse.core.files.layer_files")
     assert found == ["modules", "backend.x.y", "gradio", *(f"lib_layerdiffuse.{name}" for name in ours)]
 
 
 def test_rooms_of_one_storey_know_nothing_of_each_other():
     for other in ("page", "standalone", "cli"):
-        assert upward(f"from ..{other} import x", "lib_layerdiffuse.webui.x")
-    assert upward("from ..webui import script", "lib_layerdiffuse.page.x")
-    assert not upward("from . import script\nfrom ..form import arguments", "lib_layerdiffuse.webui.x")
-    assert upward("from ..codec import vae", "lib_layerdiffuse.training.layer_sets.x")
-    assert upward("from ..cli import commands\n", "lib_layerdiffuse.training.layers.x")
-    assert not upward("from ..codec import vae\nfrom ..engine import train", "lib_layerdiffuse.training.diffusion.x")
+        assert upward_in(f"from ..{other} import x", "lib_layerdiffuse.webui.x")
+    assert upward_in("from ..webui import script", "lib_layerdiffuse.page.x")
+    assert not upward_in("from . import script\nfrom ..form import arguments", "lib_layerdiffuse.webui.x")
+    assert upward_in("from ..codec import vae", "lib_layerdiffuse.training.layer_sets.x")
+    assert upward_in("from ..cli import commands\n", "lib_layerdiffuse.training.layers.x")
+    assert not upward_in("from ..codec import vae\nfrom ..engine import train", "lib_layerdiffuse.training.diffusion.x")
 
 
 def test_no_module_needs_itself():
@@ -169,10 +180,7 @@ def test_no_module_needs_itself():
     names = {full_name(path) for path in MODULES}
     needs = {
         full_name(path): {
-            module
-            for name in imported(path.read_text(encoding="utf-8"), full_name(path))
-            for module in (name, name.rpartition(".")[0])
-            if module in names
+            module for name in imported(path) for module in (name, name.rpartition(".")[0]) if module in names
         }
         for path in MODULES
     }

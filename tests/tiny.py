@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import string
+import tempfile
 from pathlib import Path
 
 import torch
@@ -117,6 +119,25 @@ def write_offsets(folder: Path, unet: UNet2DConditionModel, stem: str, size: flo
 
 def write_demo_folder(folder: Path, seed: int = 0) -> Path:
     """A whole demo model folder with random weights: checkpoint, yaml, tokenizer, layer files, vocabulary."""
+    files, after = demo_files(seed)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    torch.set_rng_state(after)
+    return folder
+
+
+@functools.cache
+def demo_files(seed: int) -> tuple[dict[str, bytes], torch.Tensor]:
+    """Content by name of a demo folder, which is made once, and how torch's chance stands thereafter."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = make_demo_folder(Path(place), seed)
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return files, torch.get_rng_state()
+
+
+def make_demo_folder(folder: Path, seed: int) -> Path:
+    """`write_demo_folder`, from the networks on."""
     torch.manual_seed(seed)
     size = write_tokenizer(folder / "tokenizer")
     unet = lively(demo_unet())
@@ -124,6 +145,11 @@ def write_demo_folder(folder: Path, seed: int = 0) -> Path:
     write_codec(folder, "demo_")
     write_offsets(folder, unet, "layer_demo_transparent")
     write_demo_sharing(folder)
+    return write_vocabulary(folder)
+
+
+def write_vocabulary(folder: Path) -> Path:
+    """The file of the words that a demo model knows, in its folder."""
     entries = [{"concept": concept, "also": [concept.split()[-1]]} for concept in CONCEPTS]
     scenes = [{"scene": name, "captions": [f"a {name}"], "phrases": [f"on a {name}"]} for name in SCENES]
     (folder / "vocabulary.json").write_text(json.dumps({"concepts": entries, "scenes": scenes}))

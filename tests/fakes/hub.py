@@ -80,7 +80,7 @@ class HubServer(ThreadingHTTPServer):
 def serve(file_name: str, content: bytes, repository: str = SD_HUB.repository) -> Iterator[HubServer]:
     """A running hub that has one file of a repository, by default that of the layer files."""
     server = HubServer(file_name, content, repository)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

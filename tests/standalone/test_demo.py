@@ -12,7 +12,17 @@ import torch
 import yaml
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from tiny import CONCEPTS, demo_unet, lively, load_tokenizer, text_model, vae_model, write_demo_folder, write_tokenizer
+from tiny import (
+    CONCEPTS,
+    demo_unet,
+    lively,
+    load_tokenizer,
+    text_model,
+    vae_model,
+    write_demo_folder,
+    write_tokenizer,
+    write_vocabulary,
+)
 
 from lib_layerdiffuse.core.errors import InputError, WeightsError
 from lib_layerdiffuse.standalone.demo import load_demo
@@ -151,14 +161,14 @@ def test_no_demo_folder(tmp_path):
 
 
 def test_vocabulary_lists_concepts_and_their_other_names(tmp_path):
-    words = read_vocabulary(write_demo_folder(tmp_path))
+    words = read_vocabulary(write_vocabulary(tmp_path))
     assert set(CONCEPTS) < set(words["concepts"]) and "bubbles" in words["concepts"]
     (tmp_path / "vocabulary.json").write_text('{"food": ["red apple"], "things": ["bell"]}')
     assert read_vocabulary(tmp_path) == {"food": ["red apple"], "things": ["bell"]} and read_scenes(tmp_path) == []
 
 
 def test_vocabulary_lists_scenes_beside_things(tmp_path):
-    folder = write_demo_folder(tmp_path)
+    folder = write_vocabulary(tmp_path)
     assert read_scenes(folder)[0] == Scene("beach", ("a beach",), ("on a beach",))
     assert read_vocabulary(folder)["scenes"] == ["a beach", "on a beach", "a meadow", "on a meadow"]
     assert list(read_things(folder)) == ["concepts"]
@@ -167,7 +177,7 @@ def test_vocabulary_lists_scenes_beside_things(tmp_path):
 
 
 def test_colours_and_styles_are_known_words(tmp_path):
-    folder = write_demo_folder(tmp_path)
+    folder = write_vocabulary(tmp_path)
     row = '{"concept": "automobile", "also": ["car"], "noun": "car", "colours": ["red", "blue"]}'
     (folder / "vocabulary.json").write_text(f'{{"concepts": [{row}], "styles": ["flat drawing of"]}}')
     words = read_vocabulary(folder)
@@ -182,14 +192,14 @@ def test_colours_and_styles_are_known_words(tmp_path):
     ['"sea"', "[3]", '[{"captions": []}]', '[{"scene": "sea", "phrases": 1}]', '{"sea": 1}', '[{"captions": 3}]'],
 )
 def test_scenes_in_a_wrong_form_are_named(tmp_path, scenes):
-    folder = write_demo_folder(tmp_path)
+    folder = write_vocabulary(tmp_path)
     (folder / "vocabulary.json").write_text(f'{{"concepts": ["bell"], "scenes": {scenes}}}')
     with pytest.raises(WeightsError, match=r"vocabulary.json"):
         read_scenes(folder)
 
 
 def test_hints_know_scenes(tmp_path):
-    captions = [name for names in read_vocabulary(write_demo_folder(tmp_path)).values() for name in names]
+    captions = [name for names in read_vocabulary(write_vocabulary(tmp_path)).values() for name in names]
     assert unknown_word_hints(["a red apple on a beach", "a meadow"], captions) == []
     (hint,) = unknown_word_hints(["a red apple on a meadov"], captions)
     assert "'meadov'; near it: meadow" in hint

@@ -171,7 +171,7 @@ class Listener(http.server.BaseHTTPRequestHandler):
 def hub():
     Listener.asked.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import tiny
 import torch
@@ -27,23 +31,30 @@ def layers_unet(context: int = tiny.CONTEXT) -> UNet2DConditionModel:
     )
 
 
-def layers_pipeline(folder: Path) -> StableDiffusionPipeline:
+def layers_pipeline() -> StableDiffusionPipeline:
     """A random pipeline around `layers_unet`, of the demo model's latent space."""
     torch.manual_seed(0)
-    size = tiny.write_tokenizer(folder / "tokenizer")
-    pipeline = StableDiffusionPipeline(
-        vae=tiny.lively(tiny.vae_model()),
-        text_encoder=tiny.lively(tiny.text_model(size)),
-        tokenizer=tiny.load_tokenizer(folder / "tokenizer"),
-        unet=tiny.lively(layers_unet()),
-        scheduler=DDPMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    return StableDiffusionPipeline(
+        **copy.deepcopy(layers_parts()), safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
-    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
-        part.requires_grad_(False).eval()
-    return pipeline
+
+
+@functools.cache
+def layers_parts() -> dict[str, Any]:
+    """The parts of `layers_pipeline`, made once."""
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        size, tokenizer = tiny.write_tokenizer(Path(folder)), tiny.load_tokenizer(Path(folder))
+    parts = {
+        "vae": tiny.lively(tiny.vae_model()),
+        "text_encoder": tiny.lively(tiny.text_model(size)),
+        "tokenizer": tokenizer,
+        "unet": tiny.lively(layers_unet()),
+        "scheduler": DDPMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction"),
+    }
+    for name in ("vae", "text_encoder", "unet"):
+        parts[name].requires_grad_(False).eval()
+    return parts
 
 
 def toy_layers(sets: int = 10) -> LayerLatents:

@@ -91,6 +91,17 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
     run(capsys, *"train diffusion clear.safetensors --model shipped --out again".split(), *tune, *RUN)
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """A folder with a set, a VAE, and what should be one."""
+    folder = tmp_path_factory.mktemp("started")
+    toy_set().save(folder / "set.safetensors")
+    toy_vae().save_pretrained(folder / "vae")
+    (folder / "broken").mkdir()
+    (folder / "broken/config.json").write_text("{}")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -130,19 +141,16 @@ def test_from_pictures_to_a_transparent_model(tmp_path, capsys, monkeypatch):
         ("harmlessness set.safetensors --vae vae --codec nowhere", 3, "exactly one"),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_code(tmp_path, capsys, monkeypatch, words, code, said):
-    monkeypatch.chdir(tmp_path)
-    toy_set(tmp_path).save("set.safetensors")
-    toy_vae().save_pretrained("vae")
-    Path("broken").mkdir()
-    Path("broken/config.json").write_text("{}")
+def test_bad_input_is_one_line_and_an_exit_code(started, capsys, monkeypatch, words, code, said):
+    monkeypatch.chdir(started)
+    before = sorted(started.rglob("*"))
     try:
         result = main(words.split())
     except SystemExit as stopped:  # argparse's own way to refuse
         result = stopped.code
     message = capsys.readouterr().err.strip()
     assert result == code and said in message
-    assert len(message.splitlines()) == 1 and not Path("run").exists()
+    assert len(message.splitlines()) == 1 and sorted(started.rglob("*")) == before
 
 
 def test_a_tracker_that_is_not_installed_is_told_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
@@ -194,7 +202,7 @@ def test_files_have_the_mode_that_the_users_files_have(tmp_path, capsys, monkeyp
     monkeypatch.chdir(tmp_path)
     before = os.umask(0o027)
     try:
-        toy_set(tmp_path).save("set.safetensors")
+        toy_set().save("set.safetensors")
         run(capsys, *"train vae set.safetensors --out vae --channels 32 32 --latent-channels 4".split(), *RUN)
         run(capsys, *"train whiten set.safetensors --vae vae/vae --images 8 --out white".split())
         run(capsys, *"train latents set.safetensors --vae white --views 1 --out latents.safetensors".split())
@@ -222,7 +230,7 @@ def test_help_names_every_command(capsys):
 
 @ALONE
 def test_two_processes_train_and_resume(tmp_path, monkeypatch):
-    toy_set(tmp_path, 6).save(tmp_path / "set.safetensors")
+    toy_set(6).save(tmp_path / "set.safetensors")
     toy_vae().save_pretrained(tmp_path / "vae")
     words = ["train", "codec", "set.safetensors", "--vae", "vae", "--out", "run", *SMALL_CODEC, *RUN]
     words += ["--adversarial-from", "0.3", "--steps"]

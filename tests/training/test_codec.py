@@ -31,8 +31,8 @@ from .toys import CODEC, SIDE, short_run, toy_set, toy_vae
 
 
 @pytest.fixture
-def data(tmp_path) -> PreparedSet:
-    return toy_set(tmp_path)
+def data() -> PreparedSet:
+    return toy_set()
 
 
 def lively_codec(vae, data: PreparedSet, unit: str = "posterior") -> Codec:

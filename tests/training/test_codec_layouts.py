@@ -28,8 +28,8 @@ FILE = "TransparentVAE.safetensors"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toy_set(tmp_path_factory.mktemp("set"), 6)
+def data():
+    return toy_set(6)
 
 
 @pytest.fixture(scope="module")

@@ -67,13 +67,13 @@ def test_lines_of_layers_are_those_of_the_picture_or_of_the_thing_alone():
     assert thick.sum() > 2 * own[0].sum()
 
 
-def test_a_prepared_set_is_shown_on_backgrounds_and_joins_others(tmp_path):
-    prepared = from_prepared(toy_set(tmp_path, 4), views=2)
+def test_a_prepared_set_is_shown_on_backgrounds_and_joins_others():
+    prepared = from_prepared(toy_set(4), views=2)
     assert len(prepared) == 8 and len(prepared.subjects) == 8 and prepared.size == (SIDE, SIDE)
     both = joined([layer_sets(), prepared])
     assert len(both) == 14 and both.subject.tolist() == [0, 1, 2, 0, 1, 2, *range(3, 11)]
     assert torch.equal(both.subjects[3], prepared.subjects[0])
-    other = from_prepared(toy_set(tmp_path / "again", 4), views=1)
+    other = from_prepared(toy_set(4), views=1)
     other.pictures = other.pictures[..., :16]
     with pytest.raises(InputError, match="one size"):
         joined([prepared, other])
@@ -86,7 +86,7 @@ def pipeline(tmp_path):
 
 
 def test_it_learns_and_the_model_stays_as_it_is(tmp_path, pipeline):
-    data = from_prepared(toy_set(tmp_path, 4), views=2)
+    data = from_prepared(toy_set(4), views=2)
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     run = short_run(tmp_path / "run", steps=30, batch=8, learning_rate=3e-3)
     figures = train_controlnet(pipeline, (data, data), run, OPTIONS)
@@ -104,14 +104,14 @@ def test_it_learns_and_the_model_stays_as_it_is(tmp_path, pipeline):
 
 
 def test_a_run_goes_on_where_it_was_left(tmp_path, pipeline):
-    data = from_prepared(toy_set(tmp_path, 4), views=1)
+    data = from_prepared(toy_set(4), views=1)
     train_controlnet(pipeline, (data, data), short_run(tmp_path / "run", steps=2), OPTIONS)
     train_controlnet(pipeline, (data, data), short_run(tmp_path / "run", steps=3), OPTIONS)
     assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 4
 
 
 def test_a_model_of_sdxls_shape_is_trained(tmp_path):
-    data = from_prepared(toy_set(tmp_path, 4), views=1)
+    data = from_prepared(toy_set(4), views=1)
     data.pictures, data.subjects = data.pictures.repeat(1, 1, 2, 2), data.subjects.repeat(1, 1, 2, 2)
     pipeline = tiny.sdxl_pipeline(tmp_path)
     train_controlnet(pipeline, (data, data), short_run(tmp_path / "run", steps=2), OPTIONS)
@@ -120,7 +120,7 @@ def test_a_model_of_sdxls_shape_is_trained(tmp_path):
 
 def test_latents_are_in_the_samplers_scale(tmp_path):
     vae = tiny.sd15_pipeline(tmp_path).vae
-    pictures = from_prepared(toy_set(tmp_path, 4), views=1).pictures
+    pictures = from_prepared(toy_set(4), views=1).pictures
     latents = encode_pictures(vae, pictures)
     whole = vae.encode(pictures.float().div(127.5).sub(1)).latent_dist.mean * vae.config.scaling_factor
     assert latents.dtype == torch.float16 and torch.allclose(latents.float(), whole, atol=1e-2)
@@ -136,7 +136,7 @@ def test_the_share_of_lines_that_are_followed():
 
 def test_the_command(tmp_path, capsys):
     tiny.write_demo_folder(tmp_path / "demo")
-    toy_set(tmp_path, 12).save(tmp_path / "set.safetensors")
+    toy_set(12).save(tmp_path / "set.safetensors")
     words = f"train controlnet {tmp_path}/set.safetensors --model {tmp_path}/demo --views 1 --out {tmp_path}/run"
     short = "--steps 2 --batch 2 --sample-steps 2 --measured 2 --name control_mine"
     assert main([*words.split(), *short.split()]) == 0
@@ -146,7 +146,7 @@ def test_the_command(tmp_path, capsys):
 
 def test_layer_sets_and_prepared_sets_go_together_and_held_out_pictures_are_measured(tmp_path, capsys, monkeypatch):
     tiny.write_demo_folder(tmp_path / "demo")
-    toy_set(tmp_path, 4).save(tmp_path / "set.safetensors")  # two of the four are held out
+    toy_set(4).save(tmp_path / "set.safetensors")  # two of the four are held out
     layers = torch.randint(0, 255, (3, 10, SIDE, SIDE), dtype=torch.uint8)
     captions = [[["a"], ["b"], ["a on b", "a"]]] * 3
     parts = LayerSet(layers[:, :4], layers[:, 4:7], layers[:, 7:], captions, list("abc"), [False, False, True])
@@ -184,7 +184,7 @@ def test_bad_input(words, code, said, tmp_path, monkeypatch, capsys):
 
 
 def test_a_size_that_the_model_cannot_take(tmp_path, pipeline):
-    data = from_prepared(toy_set(tmp_path, 4), views=1)
+    data = from_prepared(toy_set(4), views=1)
     data.pictures = data.pictures[..., :30, :30]
     with pytest.raises(InputError, match="multiples of 8"):
         train_controlnet(pipeline, (data, data), short_run(tmp_path / "run"), OPTIONS)

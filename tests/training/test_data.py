@@ -81,7 +81,7 @@ def test_missing_captions_are_an_error(tmp_path):
 
 
 def test_a_set_survives_its_file(tmp_path):
-    data = toy_set(tmp_path, 4)
+    data = toy_set(4)
     data.save(tmp_path / "set.safetensors")
     loaded = PreparedSet.load(tmp_path / "set.safetensors")
     assert torch.equal(loaded.rgba, data.rgba)
@@ -91,8 +91,8 @@ def test_a_set_survives_its_file(tmp_path):
         PreparedSet.load(tmp_path / "other.safetensors")
 
 
-def test_statistics_count_soft_alpha(tmp_path):
-    data = toy_set(tmp_path, 2)
+def test_statistics_count_soft_alpha():
+    data = toy_set(2)
     data.rgba[0, 3], data.rgba[1, 3] = 255, 128
     figures = data.statistics()
     assert (figures["soft_share"], figures["opaque_share"], figures["transparent_share"]) == (0.5, 0.5, 0.0)
@@ -108,7 +108,7 @@ def test_kept_captions_are_never_held_out():
 
 
 def test_vocabulary_softens_and_names(tmp_path):
-    data = toy_set(tmp_path, 3)
+    data = toy_set(3)
     data.captions = ["cloud", "stone", "other"]
     path = tmp_path / "words.json"
     path.write_text(json.dumps({"concepts": [{"concept": "cloud", "also": ["mist"], "look": "mist"}, "stone"]}))
@@ -141,7 +141,7 @@ def test_a_set_that_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_set_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    data, path = toy_set(tmp_path, 3), tmp_path / "set.safetensors"
+    data, path = toy_set(3), tmp_path / "set.safetensors"
     data.save(path)
     before = path.read_bytes()
 

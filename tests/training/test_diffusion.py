@@ -37,9 +37,9 @@ SHAPE = UNetShape((32, 32), 1, 16, 32)
 
 
 @pytest.fixture
-def made(tmp_path):
+def made():
     """VAE, set and captions at toy size."""
-    data = toy_set(tmp_path, 4)
+    data = toy_set(4)
     return toy_vae(), data, [caption_variants(caption) for caption in data.captions]
 
 

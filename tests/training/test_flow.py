@@ -60,7 +60,7 @@ def some_latents(channels: int = 16, size: tuple[int, int] = (4, 4), **changes) 
 
 
 def test_latents_of_a_vae_with_a_shift_come_in_the_samplers_scale(tmp_path):
-    data, vae = toy_set(tmp_path, 4), flux_vae()
+    data, vae = toy_set(4), flux_vae()
     made = encode_views(vae, data, [["a"]] * 4, 2)
     made.save(tmp_path / "latents.safetensors")
     read = LatentSet.load(tmp_path / "latents.safetensors")

@@ -22,7 +22,7 @@ from .toys import CODEC, SIDE, short_run, toy_set, toy_vae
 def folder(tmp_path_factory):
     """A prepared set, a VAE, a codec, and layer sets that the command composed of the set."""
     folder = tmp_path_factory.mktemp("layers")
-    data, vae = toy_set(folder), toy_vae()
+    data, vae = toy_set(), toy_vae()
     data.save(folder / "set.safetensors")
     vae.save_pretrained(folder / "vae")
     train_codec(vae, data, short_run(folder / "codec", steps=1), CODEC)
@@ -75,8 +75,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
         LayerLatents.load(tmp_path / "file")
 
 
-def test_an_ordinary_model_learns_things_scenes_and_both_in_their_shares(folder, layers):
-    data = toy_set(folder / "again")
+def test_an_ordinary_model_learns_things_scenes_and_both_in_their_shares(layers):
+    data = toy_set()
     captions = [[name] for name in data.captions]
     made = encode_mixture(toy_vae(), (data, captions, 5), layers, Mixture(0.5, 0.2))
     assert len(made) == 60 + 100 + 40 and len(made.latents) == len(made.image)
@@ -88,9 +88,9 @@ def test_an_ordinary_model_learns_things_scenes_and_both_in_their_shares(folder,
     assert not made.transparent
 
 
-def test_a_mixture_shows_the_pictures_that_its_captions_name(folder, layers):
+def test_a_mixture_shows_the_pictures_that_its_captions_name(layers):
     """Without mirroring by chance, each latent is that of a set with that caption."""
-    data, vae = toy_set(folder / "third"), toy_vae()
+    data, vae = toy_set(), toy_vae()
     made = encode_mixture(vae, (data, [[name] for name in data.captions], 1), layers, Mixture(0.5, 0.0))
     train = layers.part(held_out=False)
     with torch.no_grad():
@@ -101,11 +101,11 @@ def test_a_mixture_shows_the_pictures_that_its_captions_name(folder, layers):
         assert train.captions[nearest][2] == made.captions[number]
 
 
-def test_shares_that_leave_nothing_for_things_are_refused(folder, layers):
+def test_shares_that_leave_nothing_for_things_are_refused(layers):
     with pytest.raises(InputError, match="less than 1 together"):
         Mixture(0.8, 0.2).counts(10)
     small = layers.select([i for i, held in enumerate(layers.held_out) if held])
-    data = toy_set(folder / "fourth")
+    data = toy_set()
     with pytest.raises(InputError, match="0 layer sets"):
         encode_mixture(toy_vae(), (data, [[name] for name in data.captions], 1), small, Mixture())
 

@@ -33,7 +33,7 @@ METHODS = ("joint", "fg2bg", "bg2fg")
 
 @pytest.fixture
 def pipeline(tmp_path):
-    return layers_pipeline(tmp_path)
+    return layers_pipeline()
 
 
 def trained(pipeline, method: str, steps: int = 3) -> LayerRun:

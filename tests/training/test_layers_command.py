@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,22 @@ RUN = "--batch 2 --log-every 1 --warmup 1 --rank 4 --control-channels 16 --sampl
 TRAIN = "train layers layers.safetensors --model model --out run".split()
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Latents, a pipeline's folder and a codec's."""
-    monkeypatch.chdir(tmp_path)
-    toy_layers().save("layers.safetensors")
-    layers_pipeline(tmp_path).save_pretrained("model")
-    Path("codec").mkdir()
-    tiny.write_codec(Path("codec"))
-    return tmp_path
+    folder = tmp_path_factory.mktemp("made")
+    toy_layers().save(folder / "layers.safetensors")
+    layers_pipeline().save_pretrained(folder / "model")
+    (folder / "codec").mkdir()
+    tiny.write_codec(folder / "codec")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of them, which is the working folder."""
+    monkeypatch.chdir(shutil.copytree(made, tmp_path / "folder"))
+    return tmp_path / "folder"
 
 
 def steps_in(folder: Path) -> list[str]:

@@ -141,5 +141,5 @@ def test_a_method_that_a_base_does_not_have_is_refused(pipeline, tmp_path):
     with pytest.raises(BaseMismatchError, match=r"joint for SDXL.*fg2blend, bg2blend"):
         train_layers(pipeline, sdxl_layers(), run, OPTIONS)
     with pytest.raises(BaseMismatchError, match=r"fg2blend for the demo model.*joint, fg2bg, bg2fg"):
-        train_layers(layers_pipeline(tmp_path), toy_layers(), run, replace(OPTIONS, method="fg2blend"))
+        train_layers(layers_pipeline(), toy_layers(), run, replace(OPTIONS, method="fg2blend"))
     assert not (tmp_path / "run").exists()

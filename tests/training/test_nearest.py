@@ -20,24 +20,24 @@ def views(rgba: torch.Tensor) -> torch.Tensor:
     return rgba.flip(-1).roll(2, dims=-1)
 
 
-def test_a_moved_and_mirrored_copy_is_found(tmp_path):
-    training = toy_set(tmp_path, 8).rgba
+def test_a_moved_and_mirrored_copy_is_found():
+    training = toy_set(8).rgba
     training[:, 3, :16, :16] = 0  # no two sides alike
     found = find_nearest(views(training), training)
     assert found.index.tolist() == list(range(8))
     assert (found.psnr > 35).all() and (found.iou > 0.97).all()
 
 
-def test_another_picture_is_further_away(tmp_path):
-    training = toy_set(tmp_path, 8).rgba
+def test_another_picture_is_further_away():
+    training = toy_set(8).rgba
     far = find_nearest(training[:4], training[4:])
     assert far.psnr.max() < find_nearest(training[:4], training).psnr.min()
     excluded = torch.eye(8, dtype=torch.bool)
     assert not (find_nearest(training, training, excluded).index == torch.arange(8)).any()
 
 
-def test_size_and_place_do_not_count(tmp_path):
-    rgba = toy_set(tmp_path, 2).rgba
+def test_size_and_place_do_not_count():
+    rgba = toy_set(2).rgba
     large = torch.zeros(2, 4, 3 * SIDE, 3 * SIDE, dtype=torch.uint8)
     large[:, :, 5 : 5 + 2 * SIDE, 20 : 20 + 2 * SIDE] = rgba.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert (cut_out(large)[:, 3] - cut_out(rgba)[:, 3]).abs().mean() < 0.03
@@ -48,7 +48,7 @@ def test_size_and_place_do_not_count(tmp_path):
 
 def test_the_command_tells_copies_from_others(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    data = toy_set(tmp_path, 8)
+    data = toy_set(8)
     data.save("set.safetensors")
     for folder, index in (("copies", range(3)), ("others", range(6, 8))):  # the last two are held out
         (tmp_path / folder).mkdir()

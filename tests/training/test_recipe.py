@@ -99,7 +99,7 @@ def test_soft_and_clear_pictures_can_be_asked_for(tmp_path):
 
 
 def test_a_packed_set_comes_back(tmp_path):
-    data = toy_set(tmp_path, 4)
+    data = toy_set(4)
     data.names[1] = data.names[0]  # two frames of one name
     data.captions = ["red disc", "blue disc", "flat drawing of a cloud", "stone"]
     data.rgba[3, 3] = 255

@@ -25,9 +25,9 @@ class Watching:
         return vae.encode(argb[:, 1:] * 2 - 1).latent_dist.mean
 
 
-def test_the_transparency_encoder_is_given_alpha_first(tmp_path) -> None:
+def test_the_transparency_encoder_is_given_alpha_first() -> None:
     """Channels A,R,G,B, as the published encoder wants them."""
-    data, codec = toy_set(tmp_path, 3), Watching()
+    data, codec = toy_set(3), Watching()
     encode_views(toy_vae(), data, [["a"]] * 3, 1, codec)
     (argb,) = codec.given
     views = zoom(data.rgba.float() / 255, torch.Generator().manual_seed(0), VIEW_AMOUNT)
@@ -45,7 +45,7 @@ def test_what_a_zoom_brings_in_from_outside_is_transparent_and_has_the_colours_o
 
 
 def test_what_is_held_out_is_not_learnt_and_a_vocabulary_takes_its_own(tmp_path) -> None:
-    data = toy_set(tmp_path / "discs", 6)
+    data = toy_set(6)
     learnt, captions = things_to_learn(data, None)
     assert learnt.names == data.names[:4] and captions == [caption_variants(text) for text in data.captions[:4]]
     words = tmp_path / "words.json"

@@ -52,7 +52,7 @@ def test_noise_is_measured_in_each_channels_own_deviation():
 @pytest.mark.parametrize("noise", [(0.1,), (0.1, 0.1, 0.1, -1.0)])
 def test_noise_that_does_not_fit_is_refused(tmp_path, noise):
     with pytest.raises(InputError, match=r"latent.noise"):
-        train_vae(toy_set(tmp_path), short_run(tmp_path / "run", 1), VaeShape((32, 32)), VaeOptions(latent_noise=noise))
+        train_vae(toy_set(), short_run(tmp_path / "run", 1), VaeShape((32, 32)), VaeOptions(latent_noise=noise))
 
 
 @torch.no_grad()
@@ -91,7 +91,7 @@ def test_training_goes_on_from_an_autoencoder_in_its_own_shape(tmp_path):
     before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
     config = short_run(tmp_path / "run", 1)
     config.learning_rate = 1e-6
-    train_vae(toy_set(tmp_path), config, start, VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0))
+    train_vae(toy_set(), config, start, VaeOptions(latent_noise=(0.0,) * start.config.latent_channels, crop=0))
     after = load_vae(tmp_path / "run" / "vae").state_dict()
     assert after.keys() == before.keys()
     moved = torch.cat([(after[name] - tensor).abs().flatten() for name, tensor in before.items()])
@@ -101,7 +101,7 @@ def test_training_goes_on_from_an_autoencoder_in_its_own_shape(tmp_path):
 def moved_parts(start, options, folder):
     """Which parts of an autoencoder two steps of training change."""
     before = {name: tensor.clone() for name, tensor in start.state_dict().items()}
-    train_vae(toy_set(folder), short_run(folder / "run", 2), start, options)
+    train_vae(toy_set(), short_run(folder / "run", 2), start, options)
     after = load_vae(folder / "run" / "vae").state_dict()
     return {name.split(".")[0] for name in before if not torch.equal(after[name], before[name])}, after
 

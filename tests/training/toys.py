@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
+import tempfile
 from pathlib import Path
 
 import torch
@@ -28,6 +31,7 @@ def disc(number: int, side: int = SIDE) -> Image.Image:
     return Image.fromarray(pixels.numpy(), "RGBA")
 
 
+@functools.cache
 def png(number: int) -> bytes:
     """`disc` as a PNG file's content."""
     buffer = io.BytesIO()
@@ -44,9 +48,16 @@ def write_discs(folder: Path, count: int = 12) -> Path:
     return folder
 
 
-def toy_set(folder: Path, count: int = 12) -> PreparedSet:
+def toy_set(count: int = 12) -> PreparedSet:
     """A prepared set with the last two images held out."""
-    data = prepare(write_discs(folder, count), SIDE)
+    return copy.deepcopy(prepared_discs(count))
+
+
+@functools.cache
+def prepared_discs(count: int) -> PreparedSet:
+    """`toy_set`, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = prepare(write_discs(Path(folder), count), SIDE)
     data.held_out = [number >= count - 2 for number in range(count)]
     return data
 

@@ -64,7 +64,9 @@ def test_golden_offset_of_a_picture(golden):
     torch.testing.assert_close(TransparencyCodec(published_encoder()).offset(rgba), expected, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_golden_png(golden, published_decoder):
+    """Eight passes (test_decoding.py) and the preview of these very levels (test_alpha.py) are always compared."""
     image, latent = golden_256()
     codec = TransparencyCodec(decoder=TransparencyDecoder(published_decoder))
     rgba = codec.decode(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255, VaeLatent(latent))
