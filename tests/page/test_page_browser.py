@@ -272,9 +272,8 @@ ELSEWHERE = "#page_gallery, #page_buttons, #page_words .gallery, .tab-wrapper"
 CONTROLS = "button:visible:enabled, input[type=checkbox]:visible, input[type=range]:visible, #page_files a:visible"
 
 
-@pytest.mark.parametrize(
-    "look", [pytest.param(look, marks=[pytest.mark.long] * (look != "phone-light")) for look in LOOKS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("look", LOOKS)
 def test_every_control_can_be_clicked(chromium, demo_server, look, capfd):
     context = chromium.new_context(**LOOKS[look], accept_downloads=True)
     someone = Visitor(context, demo_server)

@@ -93,6 +93,7 @@ def test_a_signal_that_was_chosen_to_be_ignored_does_not_end_it():
 
 
 @posix
+@pytest.mark.long
 def test_it_ends_by_sigterm_during_a_run_where_sigint_is_ignored(model, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "listen_to_interrupts", ignore_interrupts)
     with started(model, tmp_path) as (process, url):
