@@ -50,3 +50,9 @@ def file_value(stem: str, key: str, shape: Sequence[int]) -> torch.Tensor:
 def file_state(stem: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
     """All tensors of the layer file `stem` with these keys and shapes, float16."""
     return {key: file_value(stem, key, shape) for key, shape in shapes.items()}
+
+
+def decoder_inputs(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the golden decoder was given: a picture [1,3,H,W] in [0,1] and a VAE-space latent [1,4,H/8,W/8]."""
+    pixel = torch.sigmoid(randn_for(f"golden/decoder/pixel/{height}x{width}", (1, 3, height, width)))
+    return pixel, randn_for(f"golden/decoder/latent/{height}x{width}", (1, 4, height // 8, width // 8))

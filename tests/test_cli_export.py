@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from commands import exit_code
 from PIL import Image
 
 from lib_layerdiffuse import api
@@ -74,10 +75,7 @@ def test_options_reach_the_file(frames, tmp_path, capsys):
 )
 def test_what_cannot_be_exported_is_one_line(frames, tmp_path, capsys, words, reason):
     words = [word.replace("IN", str(frames)) for word in words]
-    try:
-        code = main(["export", *words, "--out", str(tmp_path / "out")])
-    except SystemExit as leaving:
-        code = leaving.code
+    code = exit_code(["export", *words, "--out", str(tmp_path / "out")])
     told = capsys.readouterr().err
     assert code == 2 and told.count("error:") == 1 and reason in told and not (tmp_path / "out").exists()
 

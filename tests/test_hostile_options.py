@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 import tiny
+from commands import exit_code
 from PIL import Image
 from training.toys import toy_set, toy_vae
 
 from lib_layerdiffuse import api
 from lib_layerdiffuse.cli import main as main_module
-from lib_layerdiffuse.cli.main import COMMANDS, build_parser, main
+from lib_layerdiffuse.cli.main import COMMANDS, build_parser
 from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.training.cli import commands as training_commands
@@ -140,10 +141,7 @@ def options_of(command: str) -> Iterator[argparse.Action]:
 def tried(capsys, command: str, words: list[str]) -> str:
     """What a command says of `words`, after checks that it says one thing and leaves nothing."""
     before = sorted(Path.cwd().iterdir())
-    try:
-        code = main([*command.split(), *words])
-    except SystemExit as leaving:  # argparse leaves by itself
-        code = leaving.code
+    code = exit_code([*command.split(), *words])
     captured = capsys.readouterr()
     shown = re.sub(r"\r[^\n]*?\|", "", captured.err).strip()
     assert code in CODES, (words, shown)

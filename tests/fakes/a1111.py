@@ -13,10 +13,10 @@ from torch import nn
 
 from fakes import prompts
 from fakes.compositing import around_the_mask
+from fakes.engines import Denoiser, Engine
 from fakes.lora import BuiltInLora
 from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, fill, state_of
-from fakes.sampling import SAMPLERS, alphas_cumprod, timestep_of
-from fakes.webui import InterruptedException
+from fakes.sampling import alphas_cumprod, timestep_of
 
 
 @dataclass(frozen=True)
@@ -102,20 +102,11 @@ class Model(nn.Module):
         return self.first_stage_model.decode(latents / self.scale_factor)
 
 
-class CFGDenoiser:
+class CFGDenoiser(Denoiser):
     """Guidance; calls the UNet once or several times a step, in the order of its rows."""
 
-    step, steps, total_steps = 0, 0, 0
-    sampler = p = mask = nmask = init_latent = None
-
-    def __init__(self, engine: A1111, timesteps: bool):
-        self.engine, self.webui, self.timesteps = engine, engine.webui, timesteps
-
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, cond: Any, uncond: Any, cond_scale: float):
-        if self.webui.state.interrupted or self.webui.state.skipped:
-            raise InterruptedException
-        if self.engine.apply_refiner(self):
-            cond, uncond = self.sampler.sampler_extra_args["cond"], self.sampler.sampler_extra_args["uncond"]
+        cond, uncond = self.begun(cond, uncond)
         if self.timesteps and self.mask is not None:
             x = around_the_mask(self, self.p, x)
         denoised = self.guided(x, sigma, (cond, uncond), cond_scale)
@@ -195,10 +186,10 @@ class CFGDenoiser:
         return denoised
 
 
-class A1111:
+class A1111(Engine):
     """The engine of AUTOMATIC1111; `keeps_models` is its setting for models in memory, `storage` that of weights."""
 
-    name = "AUTOMATIC1111"
+    name, denoiser = "AUTOMATIC1111", CFGDenoiser
 
     def __init__(self, webui: Any, storage: torch.dtype = torch.float32):
         self.webui, self.lora, self.storage = webui, BuiltInLora(), storage
@@ -273,18 +264,6 @@ class A1111:
         self.lora.assign_names(model.model.diffusion_model)
         return model
 
-    def apply_refiner(self, denoiser: CFGDenoiser) -> bool:
-        """Switch the checkpoint in the midst of a pass."""
-        p = denoiser.p
-        if p.refiner is None or self.sd_model.sd_checkpoint_info == p.refiner:
-            return False
-        if denoiser.step / denoiser.total_steps < p.refiner_switch_at:
-            return False
-        self.reload_model_weights(p.refiner)
-        p.setup_conds()
-        denoiser.sampler.sampler_extra_args["cond"], denoiser.sampler.sampler_extra_args["uncond"] = p.get_conds()
-        return True
-
     # --- jobs
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
@@ -295,10 +274,6 @@ class A1111:
         """Around a pass; nothing is loaded for it here."""
         self.merged_at.append(self.merging)
         return self.autocast()
-
-    def create_sampler(self, name: str) -> Any:
-        """A sampler with its denoiser."""
-        return SAMPLERS[name](self.webui, CFGDenoiser(self, timesteps=name == "DDIM"))
 
     def activate(self, networks: tuple[tuple[str, float], ...]) -> None:
         """Choose the networks of the coming pass; weights change when layers are used."""

@@ -14,11 +14,12 @@ from torch import nn
 from fakes import forge_flux, prompts
 from fakes.a1111 import CheckpointInfo
 from fakes.compositing import around_the_mask
+from fakes.engines import Denoiser, Engine
 from fakes.forge_layers import forge_unet
-from fakes.forge_patcher import LoraLoader, Patcher, TokenMerging, network_patches
+from fakes.forge_patcher import NetworkModel, Patcher, TokenMerging, network_patches
 from fakes.networks import CONTEXT, POOL, SCALE_FACTOR, VECTOR, Autoencoder, build_unet, fill
-from fakes.sampling import SAMPLERS, SIGMAS, alphas_cumprod, timestep_of
-from fakes.webui import InterruptedException, make_module
+from fakes.sampling import SIGMAS, alphas_cumprod, timestep_of
+from fakes.webui import make_module
 
 COND, UNCOND = 0, 1
 
@@ -33,14 +34,10 @@ class Predictor:
         return float(SIGMAS[round(999 * (1 - percent))])
 
 
-class KModel(nn.Module):
+class KModel(NetworkModel):
     """The UNet with its predictor."""
 
-    def __init__(self, unet: nn.Module, storage: torch.dtype):
-        super().__init__()
-        self.diffusion_model, self.predictor = unet, Predictor()
-        self.storage_dtype, self.computation_dtype = storage, torch.float32
-        self.lora_loader = LoraLoader(self)
+    predictor_kind = Predictor
 
     def apply_model(self, x: torch.Tensor, t: torch.Tensor, c_crossattn: Any, y: Any, transformer_options: Any):
         """A picture without noise."""
@@ -148,24 +145,15 @@ class Flux(Model):
 MODELS = dict.fromkeys(forge_flux.SHAPES, Flux)
 
 
-class CFGDenoiser:
+class CFGDenoiser(Denoiser):
     """Guidance: each chunk of a UNet call is the whole batch with one of its prompts, or unconditional."""
 
-    step, steps, total_steps = 0, 0, 0
-    sampler = p = mask = nmask = init_latent = None
-
-    def __init__(self, engine: Forge, timesteps: bool):
-        self.engine, self.webui, self.timesteps = engine, engine.webui, timesteps
-
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, cond: Any, uncond: Any, cond_scale: float):
-        if self.webui.state.interrupted or self.webui.state.skipped:
-            raise InterruptedException
+        cond, uncond = self.begun(cond, uncond)
         source = x
         if self.timesteps:  # as Forge estimates eps for these samplers
             sigma = SIGMAS[sigma.long()]
             x = x * (sigma[:, None, None, None] ** 2 + 1) ** 0.5
-        if self.engine.apply_refiner(self):
-            cond, uncond = self.sampler.sampler_extra_args["cond"], self.sampler.sampler_extra_args["uncond"]
         denoised = self.guided(x, sigma, (cond, uncond), cond_scale)
         if self.mask is not None:
             denoised = around_the_mask(self, self.p, denoised)
@@ -231,10 +219,10 @@ def concatenated(conds: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor
     return joined, {name: torch.cat([cond[key] for cond in conds]) for key, name in told.items()} or {"y": None}
 
 
-class Forge:
+class Forge(Engine):
     """The engine of Forge; `storage` is the precision of stored weights."""
 
-    name = "Forge"
+    name, denoiser = "Forge", CFGDenoiser
 
     def __init__(self, webui: Any, storage: torch.dtype = torch.float32):
         self.webui, self.storage = webui, storage
@@ -278,19 +266,6 @@ class Forge:
             self.model_data.sd_model = MODELS.get(info.base, Model)(info, self.storage)
             self.webui.callbacks.fire("model_loaded", self.sd_model)
 
-    def apply_refiner(self, denoiser: CFGDenoiser) -> bool:
-        """Switch the checkpoint in the midst of a pass."""
-        p = denoiser.p
-        if p.refiner is None or self.sd_model.sd_checkpoint_info == p.refiner:
-            return False
-        if denoiser.step / denoiser.total_steps < p.refiner_switch_at:
-            return False
-        self.reload_model_weights(p.refiner)
-        self._prepare()
-        p.setup_conds()
-        denoiser.sampler.sampler_extra_args["cond"], denoiser.sampler.sampler_extra_args["uncond"] = p.get_conds()
-        return True
-
     # --- jobs
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
@@ -300,16 +275,13 @@ class Forge:
     @contextlib.contextmanager
     def loaded(self, x: torch.Tensor) -> Iterator[None]:
         """Around a pass: the model is loaded, with a user's networks merged."""
-        self._prepare()
+        self.prepare()
         yield
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Merge a user's networks, or take them out again."""
         patcher = self.sd_model.forge_objects.unet
         patcher.model.lora_loader.refresh(patcher.lora_patches)
-
-    def create_sampler(self, name: str) -> Any:
-        """A sampler with its denoiser."""
-        return SAMPLERS[name](self.webui, CFGDenoiser(self, timesteps=name == "DDIM"))
 
     def activate(self, networks: tuple[tuple[str, float], ...]) -> None:
         """Patches of the chosen networks on a clone of the original patcher."""

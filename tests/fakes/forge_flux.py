@@ -17,7 +17,7 @@ from torch import nn
 from fakes.a1111 import CheckpointInfo
 from fakes.flux import FluxShape, FluxTransformer, flux_value
 from fakes.forge_layers import ForgeLinear, store
-from fakes.forge_patcher import LoraLoader
+from fakes.forge_patcher import NetworkModel
 from fakes.networks import AUTOENCODER, POOL, fill
 from fakes.prompts import TOKENS_PER_CHUNK
 
@@ -85,14 +85,10 @@ class Schedule:
         return (1 - level) * latent + level * noise
 
 
-class FluxKModel(nn.Module):
+class FluxKModel(NetworkModel):
     """The transformer with its predictor."""
 
-    def __init__(self, network: nn.Module, storage: torch.dtype):
-        super().__init__()
-        self.diffusion_model, self.predictor = network, FluxPredictor()
-        self.storage_dtype, self.computation_dtype = storage, torch.float32
-        self.lora_loader = LoraLoader(self)
+    predictor_kind = FluxPredictor
 
     def apply_model(self, x: torch.Tensor, t: torch.Tensor, c_crossattn: Any, transformer_options: Any, **conds: Any):
         """A picture without noise."""

@@ -36,6 +36,18 @@ class LoraLoader:
         self.loaded_hash = wanted
 
 
+class NetworkModel(nn.Module):
+    """A network with its predictor and the precisions in which it is kept and computes."""
+
+    predictor_kind: type
+
+    def __init__(self, network: nn.Module, storage: torch.dtype):
+        super().__init__()
+        self.diffusion_model, self.predictor = network, self.predictor_kind()
+        self.storage_dtype, self.computation_dtype = storage, torch.float32
+        self.lora_loader = LoraLoader(self)
+
+
 def get_parameter(model: nn.Module, key: str) -> nn.Parameter:
     """A parameter by name; ValueError as Forge words it."""
     path, _, name = key.rpartition(".")

@@ -13,6 +13,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_diffusers_host import assert_untouched, difference, unet_identity
+from tiny_hosts import demo_host, sd15_host, sdxl_host
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, LayerDiffuseError, WeightsError
 from lib_layerdiffuse.core.picture.edges import edge_maps
@@ -36,34 +37,23 @@ def square(side: int = 64) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> DiffusersHost:
-    folder = tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))
-    pipeline = load_demo(folder)
-    tiny.write_controlnet(folder, pipeline.unet, "demo_control_lines")
-    return DiffusersHost(pipeline, "demo", LayerFiles([folder], offline=True), captions=tiny.CONCEPTS)
+    host = demo_host(tmp_path_factory.mktemp("demo"))
+    tiny.write_controlnet(host.files.folders[0], host.pipeline.unet, "demo_control_lines")
+    return host
 
 
 @pytest.fixture(scope="module")
 def sd15(tmp_path_factory) -> DiffusersHost:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("sd15")
-    tiny.write_sharing(folder, "layer_sd15_joint", 3)
-    tiny.write_sharing(folder, "layer_sd15_fg2bg", 2, control=True)
-    tiny.write_codec(folder, "layer_sd15_")
-    host = DiffusersHost(tiny.sd15_pipeline(folder), "sd15", LayerFiles([folder], offline=True))
-    tiny.write_controlnet(folder, host.pipeline.unet)
+    host = sd15_host(tmp_path_factory.mktemp("sd15"), {"layer_sd15_joint": 3, "layer_sd15_fg2bg": 2})
+    tiny.write_controlnet(host.files.folders[0], host.pipeline.unet)
     return host
 
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory) -> DiffusersHost:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("sdxl")
-    pipeline = tiny.sdxl_pipeline(folder)
-    tiny.write_offsets(folder, pipeline.unet, "layer_xl_transparent_attn")
-    tiny.write_wide_offsets(folder, pipeline.unet, "layer_xl_fg2ble", 1)
-    tiny.write_codec(folder)
-    tiny.write_controlnet(folder, pipeline.unet)
-    return DiffusersHost(pipeline, "sdxl", LayerFiles([folder], offline=True))
+    host = sdxl_host(tmp_path_factory.mktemp("sdxl"), {"layer_xl_fg2ble": 1})
+    tiny.write_controlnet(host.files.folders[0], host.pipeline.unet)
+    return host
 
 
 def own(host: DiffusersHost) -> Path:

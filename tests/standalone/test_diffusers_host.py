@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
+from tiny_hosts import demo_host, sd15_host, sdxl_host
 
 from lib_layerdiffuse.core.errors import BaseMismatchError, InputError, WeightsError
 from lib_layerdiffuse.core.methods import find_method
 from lib_layerdiffuse.files.downloads import LayerFiles
-from lib_layerdiffuse.standalone.demo import load_demo
 from lib_layerdiffuse.standalone.diffusers_host import DiffusersHost
 from lib_layerdiffuse.standalone.pictures import Watchers
 from lib_layerdiffuse.standalone.settings import GenerateSettings
@@ -24,32 +23,18 @@ BASE = GenerateSettings("a red apple", seed=5, steps=2, count=1, passes=1)
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> DiffusersHost:
-    folder = tiny.write_demo_folder(tmp_path_factory.mktemp("demo"))
-    return DiffusersHost(load_demo(folder), "demo", LayerFiles([folder], offline=True), captions=tiny.CONCEPTS)
+    return demo_host(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="module")
 def sd15(tmp_path_factory) -> DiffusersHost:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("sd15")
-    tiny.write_sharing(folder, "layer_sd15_transparent_attn", 1)
-    tiny.write_sharing(folder, "layer_sd15_joint", 3)
-    tiny.write_sharing(folder, "layer_sd15_fg2bg", 2, control=True)
-    tiny.write_sharing(folder, "layer_sd15_bg2fg", 2, control=True)
-    tiny.write_codec(folder, "layer_sd15_")
-    return DiffusersHost(tiny.sd15_pipeline(folder), "sd15", LayerFiles([folder], offline=True))
+    stems = {"layer_sd15_transparent_attn": 1, "layer_sd15_joint": 3, "layer_sd15_fg2bg": 2, "layer_sd15_bg2fg": 2}
+    return sd15_host(tmp_path_factory.mktemp("sd15"), stems)
 
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory) -> DiffusersHost:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("sdxl")
-    pipeline = tiny.sdxl_pipeline(folder)
-    tiny.write_offsets(folder, pipeline.unet, "layer_xl_transparent_attn")
-    tiny.write_wide_offsets(folder, pipeline.unet, "layer_xl_fg2ble", 1)
-    tiny.write_wide_offsets(folder, pipeline.unet, "layer_xl_bgble2fg", 2)
-    tiny.write_codec(folder)
-    return DiffusersHost(pipeline, "sdxl", LayerFiles([folder], offline=True))
+    return sdxl_host(tmp_path_factory.mktemp("sdxl"), {"layer_xl_fg2ble": 1, "layer_xl_bgble2fg": 2})
 
 
 @pytest.fixture(scope="module")

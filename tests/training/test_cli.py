@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from commands import exit_code
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -144,10 +145,7 @@ def started(tmp_path_factory):
 def test_bad_input_is_one_line_and_an_exit_code(started, capsys, monkeypatch, words, code, said):
     monkeypatch.chdir(started)
     before = sorted(started.rglob("*"))
-    try:
-        result = main(words.split())
-    except SystemExit as stopped:  # argparse's own way to refuse
-        result = stopped.code
+    result = exit_code(words.split())
     message = capsys.readouterr().err.strip()
     assert result == code and said in message
     assert len(message.splitlines()) == 1 and sorted(started.rglob("*")) == before

@@ -7,6 +7,7 @@ import json
 import pytest
 import tiny
 import torch
+from commands import exit_code
 from diffusers import ControlNetModel
 from safetensors.torch import load_file
 
@@ -176,10 +177,7 @@ def test_layer_sets_and_prepared_sets_go_together_and_held_out_pictures_are_meas
 )
 def test_bad_input(words, code, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    try:
-        assert main(words.split()) == code
-    except SystemExit as stopped:  # argparse
-        assert stopped.code == code
+    assert exit_code(words.split()) == code
     assert said in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from commands import exit_code
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
@@ -118,11 +119,8 @@ def test_sets_that_do_not_fit_are_refused_in_one_line(folder, capsys, damage, sa
     ],
 )
 def test_options_that_cannot_be_used_are_refused_in_one_line(folder, capsys, words, code, said):
-    try:
-        result = main([*TRAIN, *RUN, *words.split()])
-    except SystemExit as stopped:
-        result = stopped.code
-    assert result == code and said in capsys.readouterr().err.strip().splitlines()[-1]
+    assert exit_code([*TRAIN, *RUN, *words.split()]) == code
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
     assert not Path("run").exists()
 
 

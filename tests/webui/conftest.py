@@ -20,4 +20,10 @@ def usable(make_webui) -> Usable:
     return Usable(make_webui("a1111", "sd15"))
 
 
+@pytest.fixture
+def webui(make_webui):
+    """AUTOMATIC1111 with an SDXL checkpoint."""
+    return make_webui("a1111", "sdxl")
+
+
 __all__ = ["a1111", "before_image_saved", "flavour", "forge", "layers", "make_webui", "sd15", "sdxl"]

@@ -38,13 +38,6 @@ from lib_layerdiffuse.form.arguments import from_infotext
 from lib_layerdiffuse.form.ways import find_way
 from lib_layerdiffuse.sets.chains import FRAMES
 
-
-@pytest.fixture
-def webui(make_webui) -> Any:
-    """AUTOMATIC1111 with an SDXL checkpoint."""
-    return make_webui("a1111", "sdxl")
-
-
 # --- what comes out
 
 

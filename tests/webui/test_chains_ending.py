@@ -24,13 +24,6 @@ from fakes.webui import NansException
 
 from lib_layerdiffuse.form.ways import CHAINS
 
-
-@pytest.fixture
-def webui(make_webui) -> Any:
-    """AUTOMATIC1111 with an SDXL checkpoint."""
-    return make_webui("a1111", "sdxl")
-
-
 # --- how it ends
 
 

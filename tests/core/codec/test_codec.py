@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rule import file_state, randn_for
+from rule import decoder_inputs, file_state, randn_for
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.core.bases import CodecRule
@@ -81,8 +81,7 @@ def test_golden_png(golden, published_decoder):
 @pytest.mark.parametrize("scale_factor", [0.18215, 0.13025])
 def test_golden_latents_are_vae_space(golden, published_decoder, scale_factor):
     """Fails if the sampler's latents reach the network undivided, at either base's scale."""
-    pixel = torch.sigmoid(randn_for("golden/decoder/pixel/128x128", (1, 3, 128, 128)))
-    vae_latent = randn_for("golden/decoder/latent/128x128", (1, 4, 16, 16))
+    pixel, vae_latent = decoder_inputs(128, 128)
     sampler_latent = vae_latent * scale_factor
     codec = TransparencyCodec(decoder=TransparencyDecoder(published_decoder))
     expected = load_file(golden / "decoder_128x128.safetensors")["single"].clamp(0, 1)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from rule import randn_for
+from rule import decoder_inputs
 from safetensors.torch import load_file
 
 from lib_layerdiffuse.core.codec.decoder import TransparencyUNet, decoder_shape
@@ -26,9 +26,7 @@ def test_keys_and_shapes_are_the_published_ones(golden):
     ((192, 320), "decoder_192x320_every_third", 3),
 ], ids=["128x128", "192x320"])  # fmt: skip
 def test_golden_single_pass(golden, published_decoder, size, file, step):
-    height, width = size
-    pixel = torch.sigmoid(randn_for(f"golden/decoder/pixel/{height}x{width}", (1, 3, *size)))
-    latent = randn_for(f"golden/decoder/latent/{height}x{width}", (1, 4, height // 8, width // 8))
+    pixel, latent = decoder_inputs(*size)
     with torch.no_grad():
         argb = published_decoder(pixel, latent)[:, :, ::step, ::step]
     torch.testing.assert_close(argb, load_file(golden / f"{file}.safetensors")["single"], atol=2e-4, rtol=1e-4)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rule import randn_for
+from rule import decoder_inputs
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -51,9 +51,7 @@ def argb(rgba: torch.Tensor) -> torch.Tensor:
     pytest.param((192, 320), "decoder_192x320_every_third", 3, marks=pytest.mark.long),
 ], ids=["128x128", "192x320"])  # fmt: skip
 def test_golden_median_of_eight(golden, published_decoder, size, file, step):
-    height, width = size
-    pixel = torch.sigmoid(randn_for(f"golden/decoder/pixel/{height}x{width}", (1, 3, *size)))
-    latent = randn_for(f"golden/decoder/latent/{height}x{width}", (1, 4, height // 8, width // 8))
+    pixel, latent = decoder_inputs(*size)
     result = TransparencyDecoder(published_decoder).decode(pixel, latent)
     expected = load_file(golden / f"{file}.safetensors")["augmented"]
     torch.testing.assert_close(argb(result)[:, :, ::step, ::step], expected, atol=2e-4, rtol=1e-4)
