@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from commands import started
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -250,24 +249,12 @@ def test_somebody_elses_folder_is_left_alone(demo, tmp_path, capsys):
     assert (tmp_path / "out/beach-unfinished.layers/mine.png").read_bytes() == b"mine"
 
 
-def work(words: list[str], printed: Path) -> None:
-    """A command in a process of its own, which ends with its exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests' own process was started with
-    with (
-        printed.open("w", encoding="utf-8") as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
-        sys.exit(main(words))
-
-
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_leaves_whole_files_only(demo, tmp_path):
     out = tmp_path / "out"
     command = ["generate", "a red apple", "--demo", str(demo), "--out", str(out), "-n", "1000", "--batch", "1"]
     printed = tmp_path / "printed.txt"
-    process = multiprocessing.get_context("fork").Process(target=work, args=([*command, "--steps", "2"], printed))
-    process.start()  # forked, so that nothing heavy is imported anew
+    process = started([*command, "--steps", "2"], printed)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.is_alive() and not list(out.glob("*.png")):
         time.sleep(0.05)
