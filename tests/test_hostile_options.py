@@ -27,6 +27,7 @@ from lib_layerdiffuse.core.errors import LayerDiffuseError
 from lib_layerdiffuse.standalone import loading
 from lib_layerdiffuse.training.cli import commands as training_commands
 from lib_layerdiffuse.training.cli import control_commands, layer_commands, nearest
+from lib_layerdiffuse.training.layers import layers_report
 from lib_layerdiffuse.training.pictures import captions
 from lib_layerdiffuse.training.pictures.sources import Limits, iterate_files
 
@@ -100,6 +101,8 @@ def place(tmp_path_factory) -> Path:
 def nothing_heavy(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr(main_module, "build_parser", cached_parser)
+    monkeypatch.setattr(main_module, "prepare_logging", prepared_logging)
+    monkeypatch.setattr(layers_report, "held_out_prompts", cached_prompts)
     monkeypatch.setattr(loading, "load_checkpoint", reached)
     monkeypatch.setattr(loading, "_demo_host", reached)
     monkeypatch.setattr("lib_layerdiffuse.page.model.PageModel.load", lambda settings, *_more: api.load(settings))
@@ -120,6 +123,8 @@ def nothing_heavy(place, monkeypatch):
 
 
 cached_parser = functools.cache(build_parser)
+prepared_logging = functools.cache(main_module.prepare_logging)
+cached_prompts = functools.cache(layers_report.held_out_prompts)
 CACHED = {name: functools.cache(getattr(training_commands, name)) for name in ("open_vae", "load_vae", "load_pipeline")}
 
 
