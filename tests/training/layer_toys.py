@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import tiny
 import torch
@@ -34,27 +32,31 @@ def layers_unet(context: int = tiny.CONTEXT) -> UNet2DConditionModel:
 def layers_pipeline() -> StableDiffusionPipeline:
     """A random pipeline around `layers_unet`, of the demo model's latent space."""
     torch.manual_seed(0)
-    return StableDiffusionPipeline(
-        **copy.deepcopy(layers_parts()), safety_checker=None, feature_extractor=None, requires_safety_checker=False
-    )
-
-
-@functools.cache
-def layers_parts() -> dict[str, Any]:
-    """The parts of `layers_pipeline`, made once."""
-    torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         size, tokenizer = tiny.write_tokenizer(Path(folder)), tiny.load_tokenizer(Path(folder))
-    parts = {
-        "vae": tiny.lively(tiny.vae_model()),
-        "text_encoder": tiny.lively(tiny.text_model(size)),
-        "tokenizer": tokenizer,
-        "unet": tiny.lively(layers_unet()),
-        "scheduler": DDPMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction"),
-    }
-    for name in ("vae", "text_encoder", "unet"):
-        parts[name].requires_grad_(False).eval()
-    return parts
+    pipeline = StableDiffusionPipeline(
+        vae=tiny.lively(tiny.vae_model()),
+        text_encoder=tiny.lively(tiny.text_model(size)),
+        tokenizer=tokenizer,
+        unet=tiny.lively(layers_unet()),
+        scheduler=DDPMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        part.requires_grad_(False).eval()
+    return pipeline
+
+
+def lent(pipeline: StableDiffusionPipeline) -> Iterator[StableDiffusionPipeline]:
+    """A pipeline that tests share: each has torch's chance as at the first, and must take off what it puts on."""
+    torch.manual_seed(0)
+    before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
+    yield pipeline
+    for module in pipeline.unet.modules():
+        assert "forward" not in module.__dict__ and not module._forward_hooks and not module._forward_pre_hooks
+    assert all(torch.equal(tensor, before[name]) for name, tensor in pipeline.unet.state_dict().items())
 
 
 def toy_layers(sets: int = 10) -> LayerLatents:

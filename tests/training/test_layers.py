@@ -24,16 +24,21 @@ from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
 
-from .layer_toys import SIDE, layers_pipeline, layers_unet, toy_layers
+from .layer_toys import SIDE, layers_pipeline, layers_unet, lent, toy_layers
 from .toys import short_run
 
 OPTIONS = LayerOptions(rank=4, control_channels=16, average=0.0, sample_steps=2, sample_sets=2)
 METHODS = ("joint", "fg2bg", "bg2fg")
 
 
-@pytest.fixture
-def pipeline(tmp_path):
+@pytest.fixture(scope="module")
+def shared():
     return layers_pipeline()
+
+
+@pytest.fixture
+def pipeline(shared):
+    yield from lent(shared)
 
 
 def trained(pipeline, method: str, steps: int = 3) -> LayerRun:
@@ -203,7 +208,8 @@ def low_rank_offsets(unet: torch.nn.Module) -> dict[str, tuple[torch.Tensor, tor
     return pairs
 
 
-def test_the_foreground_begins_as_a_single_transparent_picture(pipeline, tmp_path):
+def test_the_foreground_begins_as_a_single_transparent_picture(tmp_path):
+    pipeline = layers_pipeline()
     unet, path = pipeline.unet, tmp_path / "single.safetensors"
     pairs = low_rank_offsets(unet)
     write_offsets(path, make_lora(pairs))

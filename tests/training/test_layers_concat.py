@@ -20,7 +20,7 @@ from lib_layerdiffuse.unet.images import on_grey, open_image
 from lib_layerdiffuse.unet.ldm_keys import unet_modules
 from lib_layerdiffuse.unet.method_kinds import Conditions, read_method
 
-from .layer_toys import SIDE, layers_pipeline, toy_layers
+from .layer_toys import SIDE, layers_pipeline, lent, toy_layers
 from .toys import short_run
 
 OPTIONS = LayerOptions(rank=4, average=0.0, sample_steps=2, sample_sets=2)
@@ -28,13 +28,18 @@ METHODS = {"fg2blend": 8, "bg2blend": 8, "fgblend2bg": 12, "bgblend2fg": 12}
 SDXL_SCALE = 0.13025
 
 
-@pytest.fixture
-def pipeline(tmp_path):
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
     torch.manual_seed(0)
-    pipeline = tiny.sdxl_pipeline(tmp_path)
+    pipeline = tiny.sdxl_pipeline(tmp_path_factory.mktemp("sdxl"))
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2):
         part.requires_grad_(False).eval()
     return pipeline
+
+
+@pytest.fixture
+def pipeline(shared):
+    yield from lent(shared)
 
 
 def sdxl_layers():
