@@ -6,7 +6,6 @@ import http.cookiejar
 import io
 import json
 import secrets
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,14 +27,6 @@ def read_png(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
-
-
-def wait_until(condition, seconds: float = 20) -> bool:
-    """Whether a condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return bool(condition())
 
 
 class Visitor:

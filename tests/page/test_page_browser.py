@@ -8,7 +8,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from page_visitor import Visitor, read_png, wait_until
+from layers_tab import wait_until
+from page_visitor import Visitor, read_png
 from PIL import Image
 
 gradio = pytest.importorskip("gradio", minversion="6.0")

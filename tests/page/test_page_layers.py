@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from layers_tab import LINES, PLACE, LayersTab, cut_out, give
-from page_visitor import Visitor, wait_until
+from layers_tab import LINES, PLACE, LayersTab, cut_out, give, wait_until
+from page_visitor import Visitor
 
 gradio = pytest.importorskip("gradio", minversion="6.0")
 pytest.importorskip("tiny", reason="needs the standalone extra")

@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from page_visitor import settings, wait_until
+from layers_tab import wait_until
+from page_visitor import settings
 from PIL import Image
 
 gradio = pytest.importorskip("gradio", minversion="6.0")
