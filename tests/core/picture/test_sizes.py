@@ -94,9 +94,9 @@ print(most() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the most memory since a moment")
 def test_a_small_text_with_a_large_picture_costs_little():
-    """What is unpacked is 95 MB, in one copy."""
+    """What is unpacked is 95 MB, in one copy, and what it is scaled down to; a second copy would be 95 MB more."""
     shown = subprocess.run([sys.executable, "-c", MEASURED, "RGBA"], capture_output=True, text=True, check=True)
-    assert int(shown.stdout) < 200 * 1024
+    assert int(shown.stdout) < 175 * 1024
 
 
 @pytest.mark.parametrize("mode", MODES)
