@@ -57,7 +57,7 @@ def browser(chromium):
     return chromium.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo_server(demo) -> Iterator:
     from lib_layerdiffuse.page.server import Server, ServerSettings
 
@@ -66,9 +66,9 @@ def demo_server(demo) -> Iterator:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_page(browser, demo_server) -> Iterator[Visitor]:
-    """One tab for all tests of the demo model's page: loading the page costs more than any of them."""
+    """One tab for a file's tests of the demo model's page: loading it costs more than any of them, and so does rest."""
     someone = Visitor(browser, demo_server)
     yield someone
     someone.tab.close()

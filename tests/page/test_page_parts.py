@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -348,6 +349,14 @@ def test_a_port_in_use_is_a_clear_error(demo):
         taken.listen()
         with pytest.raises(InputError, match="port"):
             Server(demo, ServerSettings(port=taken.getsockname()[1]))
+
+
+def test_a_page_at_rest_rests(demo_server, monkeypatch):
+    queue = demo_server.blocks._queue
+    looks = []
+    monkeypatch.setattr(type(queue), "__len__", lambda queue: looks.append(1) or 0)
+    time.sleep(0.5)
+    assert 1 <= len(looks) < 100, "gradio's own queue looks for events some 450 times in that time"
 
 
 def test_the_command_line_has_the_page():

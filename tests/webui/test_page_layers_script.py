@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlparse
 
@@ -40,11 +41,11 @@ parent.postMessage("done", "*");
 class Page:
     """A tab with the page; what it asks for is kept, and answered with `answer`."""
 
-    def __init__(self, context):
+    def __init__(self, tab):
         self.asked: list[dict[str, str]] = []
         told = f"attachment; filename*=UTF-8''{quote(NAME)}"
         self.answer = {"body": b"layers", "headers": {"Content-Disposition": told, NOTES: quote("to 30.0 dB")}}
-        self.tab = context.new_page()
+        self.tab = tab
         self.tab.set_default_timeout(PATIENCE)
         page = PAGE.replace("{style}", STYLE).replace("{script}", SCRIPT)
         self.tab.route("**/*", lambda route: route.fulfill(body=page, content_type="text/html"))
@@ -67,10 +68,9 @@ class Page:
 
 
 @pytest.fixture
-def page(chromium):
-    context = chromium.new_context()
-    yield Page(context)
-    context.close()
+def page(tabs) -> Iterator[Page]:
+    yield Page(tabs.lend())
+    tabs.give_back()
 
 
 def test_the_buttons_are_there_only_while_the_box_is_ticked(page):

@@ -8,11 +8,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_tabs import Tabs
 from PIL import Image
 
 from lib_layerdiffuse.webui.page.page_state import ADDRESS
@@ -85,15 +86,14 @@ def png(size: tuple[int, int]) -> str:
 class WebUiPage:
     """A tab with the page, which says what checkpoint is loaded and counts how often it is asked."""
 
-    def __init__(self, context, theme: str = "", size: str = "square", extension: bool = True):
+    def __init__(self, tab, theme: str = "", size: str = "square", extension: bool = True):
         self.asked, self.state = 0, "sd15"
-        self.tab = context.new_page()
+        self.tab = tab
         self.tab.set_default_timeout(PATIENCE)
         sources = {"script": SCRIPT, "style": STYLE} if extension else {"script": "", "style": ""}
         page = PAGE.format(theme=theme, picture=png(SIZES[size]), address=ADDRESS, **sources)
         self.tab.route("**/*", lambda route: route.fulfill(body=page, content_type="text/html"))
         self.tab.route(f"**{ADDRESS}", self.answer)
-        self.tab.add_init_script(QUICK)
         self.tab.goto(URL)
 
     def answer(self, route) -> None:
@@ -133,23 +133,15 @@ class WebUiPage:
 
 
 @pytest.fixture(scope="module")
-def context(chromium) -> Iterator:
-    made = chromium.new_context(viewport={"width": 700, "height": 1600})
-    yield made
-    made.close()
+def quick_tabs(tabs) -> Tabs:
+    tabs.context.add_init_script(QUICK)
+    return tabs
 
 
 @pytest.fixture
-def open_page(context) -> Iterator:
-    pages = []
-
-    def build(*arguments, **named) -> WebUiPage:
-        pages.append(WebUiPage(context, *arguments, **named))
-        return pages[-1]
-
-    yield build
-    for page in pages:
-        page.tab.close()
+def open_page(quick_tabs) -> Iterator[Callable[..., WebUiPage]]:
+    yield lambda *arguments, **named: WebUiPage(quick_tabs.lend(), *arguments, **named)
+    quick_tabs.give_back()
 
 
 @pytest.mark.parametrize("theme", ["", "dark"])

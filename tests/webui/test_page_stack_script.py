@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,21 +36,20 @@ document.querySelector("button").onclick = () => {
 
 
 @pytest.fixture
-def opened(chromium):
+def opened(tabs) -> Iterator:
     """`opened(script, when the app listens at first)` is a tab with the page."""
-    context = chromium.new_context()
 
     def open_page(name: str, ready: str):
         script = (ROOT / "javascript" / name).read_text(encoding="utf-8")
         page = PAGE.replace("SCRIPT", script).replace("WHEN", ready)
-        tab = context.new_page()
+        tab = tabs.lend()
         tab.set_default_timeout(PATIENCE)
         tab.route("**/*", lambda route: route.fulfill(body=page, content_type="text/html"))
         tab.goto("http://webui.test/")
         return tab
 
     yield open_page
-    context.close()
+    tabs.give_back()
 
 
 @pytest.mark.parametrize("ready", ["true", "false"], ids=["listens", "listens_later"])
