@@ -16,6 +16,8 @@ from .visits import GRACE_SECONDS, TEMPORARY, Visits
 # gradio reads these when it is imported, so they are set before.
 ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 WAITING_LIMIT = 64  # events in gradio's queue, hints among them; runs have a limit of their own
+# between two looks for new events; gradio's own 0.001 (but on Windows) takes 2 % of a core for a page at rest
+LOOK_SECONDS = 0.02
 # gradio looks every hour for uploads and copies that are older than a day.
 DELETE_CACHE = (3600, 86_400)
 
@@ -99,7 +101,10 @@ def build_page(model: PageModel, visits: Visits) -> Any:
         handlers.connect(blocks)
         stack_tab.connect(blocks, handlers)
     blocks.close_endpoints()
-    return blocks.queue(max_size=WAITING_LIMIT, api_open=False)
+    blocks.queue(max_size=WAITING_LIMIT, api_open=False)
+    blocks._queue.sleep_when_free = LOOK_SECONDS
+    blocks._queue.progress_update_sleep_when_free = 5 * LOOK_SECONDS  # the page's runs tell theirs themselves
+    return blocks
 
 
 def start(model: PageModel, visits: Visits, settings: ServerSettings) -> Any:
