@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -72,6 +73,19 @@ def open_page(browser, demo_server) -> Iterator[Visitor]:
     someone = Visitor(browser, demo_server)
     yield someone
     someone.tab.close()
+
+
+@pytest.fixture
+def slow(demo, monkeypatch) -> None:
+    """Steps that take a while, as those of a model of use do: nobody who stops a run comes too late."""
+    unet = demo.pipeline.pipeline.unet
+    usual = unet.forward
+
+    def forward(*arguments, **named):
+        time.sleep(0.05)
+        return usual(*arguments, **named)
+
+    monkeypatch.setattr(unet, "forward", forward)
 
 
 @pytest.fixture

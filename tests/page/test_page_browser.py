@@ -99,7 +99,7 @@ def test_the_box_is_the_next_stop_of_the_keyboard_after_the_buttons(visitor):
     raise AssertionError("more than two tabs from Generate to the box")
 
 
-def test_stop_keeps_what_is_finished_and_the_page_goes_on(visitor):
+def test_stop_keeps_what_is_finished_and_the_page_goes_on(visitor, slow):
     tab = visitor.tab
     visitor.fill_in("banana", count=16, steps=100)
     assert tab.is_disabled("#page_stop")
@@ -119,7 +119,7 @@ def test_stop_keeps_what_is_finished_and_the_page_goes_on(visitor):
     visitor.wait_for_pictures(1)
 
 
-def test_enter_during_a_run_starts_no_second_one_and_stop_ends_all(visitor, demo_server):
+def test_enter_during_a_run_starts_no_second_one_and_stop_ends_all(visitor, demo_server, slow):
     tab = visitor.tab
     visitor.fill_in("banana", count=16, steps=100)
     tab.click("#page_generate")
@@ -228,7 +228,7 @@ def test_a_page_that_is_loaded_again_keeps_prompt_fields_and_pictures(someone):
     assert name.startswith("banana-") and read_png(data).mode == "RGBA"
 
 
-def test_a_run_is_followed_again_after_the_page_was_loaded_again(someone):
+def test_a_run_is_followed_again_after_the_page_was_loaded_again(someone, slow):
     tab = someone.tab
     someone.fill_in("banana", count=16, steps=100)
     tab.click("#page_generate")

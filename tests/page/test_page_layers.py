@@ -147,7 +147,7 @@ def test_wrong_input_is_told_and_nothing_is_lost(layers):
     assert layers.names() == ["Picture"]
 
 
-def test_stop(layers):
+def test_stop(layers, slow):
     layers.number("setting_steps", 100)
     layers.tab.keyboard.press("Tab")
     layers.paint("beach", "paint_background")
