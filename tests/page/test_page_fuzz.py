@@ -8,6 +8,8 @@ import struct
 import time
 import urllib.error
 import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,24 +106,36 @@ GOOD_FILES = {
 class Page:
     """The page of a model and somebody who sends it anything."""
 
-    def __init__(self, server: Server, capfd):
-        self.caller, self.capfd = Caller(server.url), capfd
+    def __init__(self, callers: list[Caller], capfd):
+        self.callers, self.caller, self.capfd = callers, callers[0], capfd
         accordion = self.caller.fields(*GENERATE)[len(NAMES) :]
         assert accordion == [f"layerdiffuse_{argument.name}" for argument in ARGUMENTS]
 
-    def send(self, usual: str, **values) -> tuple[str, dict]:
+    def send(self, usual: str, caller: Caller | None = None, **values) -> tuple[str, dict]:
         """What a visitor reads after Generate with these raw values beside the usual ones, and the answer."""
+        caller = caller or self.caller
         layers = {argument.name: argument.default for argument in ARGUMENTS} | {"enabled": True, "method": usual}
         raw = settings() | layers | values
-        answer = self.caller.call(*GENERATE, list(raw.values()))
-        return self.caller.said(answer, *GENERATE), answer
+        answer = caller.call(*GENERATE, list(raw.values()))
+        return caller.said(answer, *GENERATE), answer
 
-    def check(self, usual: str, what: object, **values) -> None:
-        """Pictures, or a typed message; nothing in the log."""
-        text, answer = self.send(usual, **values)
-        painted = answer["success"] and answer["output"].get("data", [{}])[self.files_place].get("visible") is True
-        assert painted or typed(text), (what, text)
-        self.check_log(what)
+    def check(self, usual: str, name: str, values: Sequence[object]) -> None:
+        """Pictures, or a typed message, for each value of a field (bytes are uploaded); nothing in the log.
+
+        By all visitors at once.
+        """
+        with ThreadPoolExecutor(len(self.callers)) as visitors:
+            shares = [values[place :: len(self.callers)] for place in range(len(self.callers))]
+            list(visitors.map(lambda caller, share: self._check(caller, usual, name, share), self.callers, shares))
+        self.check_log((name, values))
+
+    def _check(self, caller: Caller, usual: str, name: str, values: Sequence[object]) -> None:
+        for value in values:
+            if isinstance(value, bytes):
+                value = caller.upload("picture.png", value)
+            text, answer = self.send(usual, caller, **{name: value})
+            painted = answer["success"] and answer["output"].get("data", [{}])[self.files_place].get("visible") is True
+            assert painted or typed(text), (name, value, text)
 
     @property
     def files_place(self) -> int:
@@ -138,9 +152,17 @@ class Page:
         assert answer["success"] and answer["output"]["data"][self.files_place]["visible"] is True, text
 
 
+VISITORS = 4  # each waits for answers most of the time
+
+
+@pytest.fixture(scope="module")
+def callers(demo_server) -> list[Caller]:
+    return [Caller(demo_server.url) for _ in range(VISITORS)]
+
+
 @pytest.fixture
-def page(demo_server, capfd) -> Page:
-    return Page(demo_server, capfd)
+def page(callers, capfd) -> Page:
+    return Page(callers, capfd)
 
 
 # One text, one number and one picture of the form's own fields get every value, the other kinds and one argument of
@@ -155,8 +177,7 @@ EVERY = dict.fromkeys(KINDS.values(), 4) | FORM
 @pytest.mark.parametrize(("place", "name"), enumerate([*NAMES, *BY_NAME]))
 def test_every_field_with_hostile_values(page, pytestconfig, place, name):
     every = 1 if pytestconfig.getoption("--long") else EVERY.get(name, SHARED)
-    for value in HOSTILE[place % every :: every]:
-        page.check("demo_fg", (name, value), **{name: value})
+    page.check("demo_fg", name, HOSTILE[place % every :: every])
     if every < SHARED:  # the rare values of other fields: after all of them, in the tests below
         page.check_fine("demo_fg")
 
@@ -192,19 +213,20 @@ def test_odd_but_whole_pictures_are_taken(page):
 def test_pictures_with_flipped_bytes(page):
     chance = random.Random(7)
     wholes = [png((40, 40)), png((40, 40), "RGB", "JPEG"), png((40, 40), "RGBA", "WEBP"), png((40, 40), "RGB", "TIFF")]
-    for number in range(24):
+    files = []
+    for _ in range(24):
         data = bytearray(chance.choice(wholes))
         for _ in range(chance.choice([1, 5, 40])):
             data[chance.randrange(len(data))] = chance.randrange(256)
-        page.check("demo_fg", number, init=page.caller.upload(f"flipped-{number}.png", bytes(data)))
+        files.append(bytes(data))
+    page.check("demo_fg", "init", files)
     page.check_fine("demo_fg")
 
 
 def test_other_pictures_of_layer_methods(layered, capfd):
     with Server(layered, ServerSettings(port=0)) as server:
-        page = Page(server, capfd)
-        for value in HOSTILE:
-            page.check("sd15_fg2bg", value, fg_image=value)
+        page = Page([Caller(server.url) for _ in range(VISITORS)], capfd)
+        page.check("sd15_fg2bg", "fg_image", HOSTILE)
         for name in ("bomb.png", "text.png", "truncated.png"):
             text, _ = page.send("sd15_fg2bg", fg_image=page.caller.upload(name, FILES[name]))
             assert typed(text) and name in text

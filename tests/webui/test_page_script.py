@@ -24,8 +24,8 @@ STYLE = (ROOT / "style.css").read_text(encoding="utf-8")
 PATIENCE = 20_000
 URL = "http://webui.test/"
 SIZES = {"wide": (240, 60), "tall": (60, 240), "square": (128, 128)}
-PERIOD = 1.0  # seconds, in which the script has asked again
-QUICK = """const usual = setInterval; setInterval = (call, period) => usual(call, period / 5);"""
+PERIOD = 0.5  # seconds, in which the script has asked again
+QUICK = """const usual = setInterval; setInterval = (call, period) => usual(call, period / 20);"""
 CONTROLS = (
     "#txt2img_gallery .icons a, #txt2img_gallery .icons button, #txt2img_gallery .thumbnails button, #tools button"
 )
