@@ -13,6 +13,12 @@ class Tabs:
         self.free: list[Any] = []
         self.lent: list[Any] = []
 
+    def hurry(self, times: int) -> None:
+        """Let the timers of all pages run so many times faster."""
+        for name in ("setTimeout", "setInterval"):
+            quick = f"(call, period) => usual(call, period / {times})"
+            self.context.add_init_script(f"(() => {{ const usual = {name}; {name} = {quick}; }})()")
+
     def lend(self) -> Any:
         """A tab with an empty page, for one test."""
         tab = self.free.pop() if self.free else self.context.new_page()

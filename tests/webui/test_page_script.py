@@ -25,7 +25,6 @@ PATIENCE = 20_000
 URL = "http://webui.test/"
 SIZES = {"wide": (240, 60), "tall": (60, 240), "square": (128, 128)}
 PERIOD = 0.5  # seconds, in which the script has asked again
-QUICK = """const usual = setInterval; setInterval = (call, period) => usual(call, period / 20);"""
 CONTROLS = (
     "#txt2img_gallery .icons a, #txt2img_gallery .icons button, #txt2img_gallery .thumbnails button, #tools button"
 )
@@ -134,7 +133,7 @@ class WebUiPage:
 
 @pytest.fixture(scope="module")
 def quick_tabs(tabs) -> Tabs:
-    tabs.context.add_init_script(QUICK)
+    tabs.hurry(20)
     return tabs
 
 

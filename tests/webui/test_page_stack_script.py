@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser_tabs import Tabs
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 10_000
@@ -35,21 +36,27 @@ document.querySelector("button").onclick = () => {
 </script><script>SCRIPT</script><script>loaded.forEach((call) => call());</script></body>"""
 
 
+@pytest.fixture(scope="module")
+def quick_tabs(tabs) -> Tabs:
+    tabs.hurry(10)
+    return tabs
+
+
 @pytest.fixture
-def opened(tabs) -> Iterator:
+def opened(quick_tabs) -> Iterator:
     """`opened(script, when the app listens at first)` is a tab with the page."""
 
     def open_page(name: str, ready: str):
         script = (ROOT / "javascript" / name).read_text(encoding="utf-8")
         page = PAGE.replace("SCRIPT", script).replace("WHEN", ready)
-        tab = tabs.lend()
+        tab = quick_tabs.lend()
         tab.set_default_timeout(PATIENCE)
         tab.route("**/*", lambda route: route.fulfill(body=page, content_type="text/html"))
         tab.goto("http://webui.test/")
         return tab
 
     yield open_page
-    tabs.give_back()
+    quick_tabs.give_back()
 
 
 @pytest.mark.parametrize("ready", ["true", "false"], ids=["listens", "listens_later"])
