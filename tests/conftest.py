@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +17,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import selection  # noqa: E402
-from rule import file_state  # noqa: E402
 
-from lib_layerdiffuse.core.codec.decoder import TransparencyUNet  # noqa: E402
+if TYPE_CHECKING:
+    from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = [
@@ -95,5 +96,9 @@ def golden() -> Path:
 @pytest.fixture(scope="session")
 def published_decoder(golden: Path) -> TransparencyUNet:
     """The decoder in its published size, 104 million made-up weights, loaded as from its file."""
+    from rule import file_state  # the process that hands out the tests needs no torch
+
+    from lib_layerdiffuse.core.codec.decoder import TransparencyUNet
+
     shapes = json.loads(gzip.decompress((golden / "manifest_decoder.json.gz").read_bytes()))
     return TransparencyUNet.from_state_dict(file_state("layer_sd15_vae_transparent_decoder", shapes))
