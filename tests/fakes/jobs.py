@@ -111,7 +111,7 @@ class Txt2Img(Processing):
         """The pictures of the first pass."""
         for place, picture in enumerate(decoded):
             pixels = (255.0 * (picture / 2 + 0.5).clamp(0, 1).numpy().transpose(1, 2, 0)).astype(np.uint8)
-            named = {"info": create_infotext(self, self.prompts, self.seeds, place), "p": self}
+            named = {"info": create_infotext(self, [*self.prompts], self.seeds, place), "p": self}
             save, kind = host("images").save_image, self.webui.opts.samples_format
             where = (self.outpath_samples, "", seeds[place], texts[place], kind)
             save(Image.fromarray(pixels), *where, suffix="-before-highres-fix", **named)

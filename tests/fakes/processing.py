@@ -147,7 +147,10 @@ class Processed:
 
 
 def create_infotext(p: Processing, all_prompts: list[str], all_seeds: list[int], index: int, main: bool = False) -> str:
-    """Prompt and settings as text; `main` is that of a grid."""
+    """Prompt and settings as text; `main` is that of a grid.
+
+    The job hands out other lists of prompts than it keeps, as reForge does, and its batch's own list of seeds.
+    """
     values = {"Steps": p.steps, "Sampler": p.sampler_name, "Seed": all_seeds[index], "Size": f"{p.width}x{p.height}"}
     values["Model"] = p.sd_model.sd_checkpoint_info.name
     values.update(p.extra_generation_params)
@@ -261,7 +264,7 @@ class Job:
         image = apply_overlay(self.webui, image, p.paste_to, told.overlay_image)
         image = self._hooked("postprocess_image_after_composite", image, place)
         self._save(image, place)
-        self.infotexts.append(create_infotext(p, p.prompts, p.seeds, place))
+        self.infotexts.append(create_infotext(p, [*p.prompts], p.seeds, place))
         if opts.enable_pnginfo:
             image.info["parameters"] = self.infotexts[-1]
         self.images.append(image)
@@ -297,7 +300,7 @@ class Job:
     def _save(self, image: Image.Image, place: int, suffix: str = "", wanted: bool = True) -> None:
         p = self.p
         if p.save_samples() and wanted:
-            text, kind = create_infotext(p, p.prompts, p.seeds, place), self.webui.opts.samples_format
+            text, kind = create_infotext(p, [*p.prompts], p.seeds, place), self.webui.opts.samples_format
             save = host("images").save_image
             save(image, p.outpath_samples, "", p.seeds[place], p.prompts[place], kind, info=text, p=p, suffix=suffix)
 
@@ -328,7 +331,7 @@ class Job:
         """The grid with its text, saved if it is to be; None where the gallery does not get it."""
         p, opts, images = self.p, self.webui.opts, self.webui.images
         grid = images.image_grid(self.images, p.batch_size)
-        text = create_infotext(p, p.prompts, p.seeds, 0, main=True)
+        text = create_infotext(p, [*p.prompts], p.seeds, 0, main=True)
         if opts.grid_save:
             names = {"seed": p.all_seeds[0], "extension": "png", "grid": True}
             names["short_filename"] = not opts.grid_extended_filename

@@ -83,9 +83,12 @@ class PerPicture:
     def __init__(self, texts: list[str], template: str):
         self.texts, self.template = texts, template
 
-    def __call__(self, p: Any, index: int, all_prompts: Any, use_main_prompt: bool = False, **_: Any) -> str | None:
-        """The text of a picture; `index` counts within the batch while the batch is at hand."""
+    def __call__(self, p: Any, index: int, all_seeds: Any, use_main_prompt: bool = False, **_: Any) -> str | None:
+        """The text of a picture; `index` counts within the batch where the seeds are those of the batch.
+
+        By the prompts it cannot be told: reForge, and Neo for prompts with comments, hand out other lists of them.
+        """
         if use_main_prompt:  # of a grid
             return self.template
-        place = index + (p.iteration * p.batch_size if all_prompts is p.prompts else 0)
+        place = index + (p.iteration * p.batch_size if all_seeds is p.seeds else 0)
         return self.texts[place] or None
