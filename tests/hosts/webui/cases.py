@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from client import SIZE, HttpError, Result, is_transparent
+from client import SIZE, Client, HttpError, Result, is_transparent
 from PIL import Image
 
 from lib_layerdiffuse.core.bases import NETWORKS
@@ -63,9 +63,19 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 def skip_without(host, upscaler: str) -> None:
     """Skip what needs an upscaler that this WebUI does not have (Neo enlarges pixels only)."""
-    lists = [host.client.get(f"/sdapi/v1/{name}") for name in ("upscalers", "latent-upscale-modes")]
-    if upscaler not in {entry["name"] for known in lists for entry in known}:
+    if upscaler not in upscalers(host.client):
         pytest.skip(f"this WebUI has no upscaler {upscaler}")
+
+
+def some_upscaler(client: Client) -> str:
+    """For tests that are not about the upscaler: Latent, or what this WebUI has in its place."""
+    return next(name for name in ("Latent", "Lanczos", "None") if name in upscalers(client))
+
+
+def upscalers(client: Client) -> set[str]:
+    """Names of all upscalers of a WebUI."""
+    lists = [client.get(f"/sdapi/v1/{name}") for name in ("upscalers", "latent-upscale-modes")]
+    return {entry["name"] for known in lists for entry in known}
 
 
 def skip_without_infotexts(host) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import for_methods
+from cases import for_methods, some_upscaler
 from client import HIRES, SIZE, HttpError, as_base64, is_transparent, layered, picture, same
 from PIL import Image
 from server import changed_settings
@@ -81,7 +81,7 @@ def test_before_hires_fix(host, method, upscaler):
 @pytest.mark.parametrize("seeds", [{}, {"fg_seed": 70, "blend_seed": 90}], ids=["the set's", "their own"])
 def test_every_name_and_text_of_a_set_tells_its_seed(host, base, joint, seeds):
     """That of a grid and of what was saved before the second pass, too; by one method, and by a chain."""
-    more = {"hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 2, "save_images": True}
+    more = {"hr_scale": 2, "hr_upscaler": some_upscaler(host.client), "hr_second_pass_steps": 2, "save_images": True}
     fields = HIRES | more | {"batch_size": 1 if base == "sdxl" else 3, "seed": 40}
     settings = {"save_images_before_highres_fix": True, "grid_save": True, "grid_extended_filename": True}
     layer = {"alwayson_scripts": {"LayerDiffuse": {"args": [{"method": joint, **seeds}]}}}

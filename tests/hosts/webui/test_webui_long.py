@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import some_upscaler
 from client import HIRES, SIZE, Client, HttpError, layered, picture, same
 
 from lib_layerdiffuse.core.methods import Method, methods_for
@@ -64,7 +65,7 @@ def from_picture(host: Client, task: Task, ticked: bool) -> None:
 
 
 def in_two_passes(host: Client, task: Task, ticked: bool) -> None:
-    host.txt2img(**HIRES, hr_scale=1.5, hr_upscaler="Latent", **task.fields(ticked))
+    host.txt2img(**HIRES, hr_scale=1.5, hr_upscaler=some_upscaler(host), **task.fields(ticked))
 
 
 def interrupted(host: Client, task: Task, ticked: bool) -> None:

@@ -9,7 +9,7 @@ import json
 import re
 
 import pytest
-from cases import check_layers, check_refused, for_bases, for_methods
+from cases import check_layers, check_refused, for_bases, for_methods, some_upscaler
 from client import HIRES, TITLE, Result, arguments, layered, same
 from texts import STYLE, STYLE_NAME
 
@@ -89,7 +89,7 @@ def test_every_combination_is_a_whole_result(host, method, expander, most):
 
 @for_methods("sd15_joint")
 def test_the_second_pass_beside_the_real_extension(host, method, expander):
-    fields = HIRES | {"hr_scale": 2, "hr_upscaler": "Latent", "hr_second_pass_steps": 2}
+    fields = HIRES | {"hr_scale": 2, "hr_upscaler": some_upscaler(host.client), "hr_second_pass_steps": 2}
     result = host.txt2img(prompt=MAIN, batch_size=3, **fields, **layered(method, **TEMPLATES))
     assert "Hires prompt" not in result.infotexts[0]
     check_told(host, result, method, expander, **fields)
