@@ -118,6 +118,13 @@ class Model:
         return self.forge_objects.vae.decode(latents / self.scale).movedim(-1, 1) * 2 - 1
 
 
+def tear_down(model: Model) -> None:
+    """What reForge does to a model that is loaded no more: whoever still has it finds its networks without layers."""
+    empty = nn.Module()
+    empty.register_module("input_blocks", None)
+    model.forge_objects.unet.model.diffusion_model = empty
+
+
 class Flux(Model):
     """`shared.sd_model` with a Flux checkpoint; it has no table of noise levels."""
 
@@ -220,7 +227,7 @@ def concatenated(conds: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor
 
 
 class Forge(Engine):
-    """The engine of Forge; `storage` is the precision of stored weights."""
+    """The engine of Forge; `storage` is the precision of stored weights, `tears_down` makes it reForge in that."""
 
     name, denoiser = "Forge", CFGDenoiser
 
@@ -229,7 +236,7 @@ class Forge(Engine):
         self.checkpoints: dict[str, CheckpointInfo] = {}
         self.model_data = SimpleNamespace(sd_model=SimpleNamespace())
         self.at_step: dict[int, Callable[[Any], None]] = {}
-        self.chunks_together = 4
+        self.chunks_together, self.tears_down = 4, False
         self.freed: list[int] = []
 
     @property
@@ -263,6 +270,8 @@ class Forge(Engine):
         """Load the chosen checkpoint, or another; always into a new model."""
         info = info or self.checkpoints[self.webui.opts.sd_model_checkpoint]
         if getattr(self.sd_model, "sd_checkpoint_info", None) != info:
+            if self.tears_down:
+                tear_down(self.sd_model)
             self.model_data.sd_model = MODELS.get(info.base, Model)(info, self.storage)
             self.webui.callbacks.fire("model_loaded", self.sd_model)
 

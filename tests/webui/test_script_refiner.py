@@ -9,13 +9,14 @@ from fakes.running import Snapshot, layer_of, load, plainly, run
 from lib_layerdiffuse.core.methods import find_method
 
 METHODS = ("sd15_joint", "xl_fg2blend")
-LOADING = {"a1111": 1, "a1111 keeping models": 2, "forge": 1}
+LOADING = {"a1111": 1, "a1111 keeping models": 2, "forge": 1, "forge tearing models down": 1}
 
 
 def start(make_webui, loading: str, base: str):
     """A WebUI with a third checkpoint that has the first one's weights."""
     webui = make_webui(loading.split()[0], base)
     webui.engine.keeps_models = LOADING[loading]
+    webui.engine.tears_down = "tearing" in loading
     webui.engine.add_checkpoint("twin", base, weights=f"{base}-one")
     return webui
 

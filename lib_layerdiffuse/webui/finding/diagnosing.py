@@ -35,7 +35,7 @@ def cases_of(job: Job, picture: Image.Image) -> list[Case]:
     p = job.p
     place = p.iteration * p.batch_size + p.batch_index
     if figures.verdict is None:  # nobody looks at the job, whose start pictures take time to measure
-        return [Case(figures, Facts(job.run.host.base), place)]
+        return [Case(figures, Facts(job.run.method.base), place)]
     return [Case(figures, replace(facts_of(job, place), start_alpha=start_alpha(job)), place)]
 
 
@@ -51,18 +51,18 @@ def tell(job: Job) -> None:
 def facts_of(job: Job, place: int) -> Facts:
     """What a job does, with the words of the transparent picture at a place; but for its start pictures."""
     run, p = job.run, job.p
-    host, arguments = run.host, run.arguments
+    base, arguments = run.method.base, run.arguments
     sampler = str(getattr(p, "sampler_name", "") or "")
     return Facts(
-        host.base,
+        base,
         own_prompt(job.own_words(place).get(FOREGROUND, ""), prompt_at(p, place)),
         weight=arguments.weight,
         stop_at=arguments.ending_step,
-        guidance=getattr(p, guidance_name(host.base), None),
+        guidance=getattr(p, guidance_name(base), None),
         steps=getattr(p, "steps", None),
         sampler=sampler,
-        other_sampler=other_sampler(host.base, sampler),
-        prediction=host.prediction,
+        other_sampler=other_sampler(base, sampler),
+        prediction=run.host.prediction,
         checkpoint=checkpoint_name(p.sd_model),
         method_file=arguments.method_file,
         decoder_file=arguments.decoder_file,
@@ -103,7 +103,7 @@ def drift(job: Job) -> float | None:
     if isinstance(host, ForgeFamily) and loads_networks(job):
         return None  # they are in the weights
     folders = [*job.request.files.choice_folders(), DEMO_FOLDER]
-    return drift_of(dict(host.unet.named_modules()), host.base, folders)
+    return drift_of(dict(host.unet.named_modules()), job.run.method.base, folders)
 
 
 def loads_networks(job: Job) -> bool:

@@ -74,9 +74,8 @@ def decode_one(run: Run, codec: TransparencyCodec, picture: tuple[torch.Tensor, 
 
     try:
         device = codec.decoder.device
-        rgba = codec.decode(
-            pixels.float().to(device), run.host.vae_space(latent.to(device)), passes_of(run), progress=progress
-        )
+        space = run.host.vae_space(latent.to(device), run.method.base)
+        rgba = codec.decode(pixels.float().to(device), space, passes_of(run), progress=progress)
     except (LayerDiffuseError, RuntimeError) as error:
         if not isinstance(error, LayerDiffuseError) and not is_out_of_memory(error):
             raise
