@@ -24,7 +24,7 @@ STYLE = (ROOT / "style.css").read_text(encoding="utf-8")
 PATIENCE = 20_000
 URL = "http://webui.test/"
 SIZES = {"wide": (240, 60), "tall": (60, 240), "square": (128, 128)}
-PERIOD = 0.5  # seconds, in which the script has asked again
+PERIOD = 1.0  # seconds, in which the script has asked again
 CONTROLS = (
     "#txt2img_gallery .icons a, #txt2img_gallery .icons button, #txt2img_gallery .thumbnails button, #tools button"
 )
@@ -133,7 +133,7 @@ class WebUiPage:
 
 @pytest.fixture(scope="module")
 def quick_tabs(tabs) -> Tabs:
-    tabs.hurry(20)
+    tabs.hurry(5)
     return tabs
 
 
