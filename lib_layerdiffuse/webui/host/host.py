@@ -116,12 +116,12 @@ class WebuiHost:
         """The time, as the UNet is told it, at and below which the UNet is the plain one."""
         return stop_timestep(stop_at)
 
-    def vae_space(self, latents: torch.Tensor, base: str | None = None) -> VaeLatent:
-        """The sampler's latents [B,4,h,w] as the VAE has them.
+    def vae_space(self, latents: torch.Tensor, base: str) -> VaeLatent:
+        """The sampler's latents [B,4,h,w] of a base as the VAE has them.
 
-        Where a refiner took the model's place, reForge took its networks apart, which tell no base any more: name it.
+        Not of `self.base`: where a refiner took the model's place, reForge took its networks apart, which tell none.
         """
-        space = BASES[base or self.base].latents
+        space = BASES[base].latents
         return to_vae_space(latents.float(), self.scale_factor or space.scale_factor, space.shift_factor)
 
     def encode_mean(self, image: torch.Tensor) -> torch.Tensor:

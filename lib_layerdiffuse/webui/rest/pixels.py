@@ -89,7 +89,8 @@ def decode(host: WebuiHost, codec: TransparencyCodec, latents: torch.Tensor, pas
 
     InputError for another number of passes.
     """
-    passes = BASES[host.base].orientations if passes is None else passes
+    base = host.base
+    passes = BASES[base].orientations if passes is None else passes
     if passes not in RANKS:
         raise InputError(f"{passes} passes", "1, 2, 4 or 8", "choose one of them")
     codec.to(host.device)
@@ -97,7 +98,7 @@ def decode(host: WebuiHost, codec: TransparencyCodec, latents: torch.Tensor, pas
     pictures = []
     for latent in latents.split(1):
         pixels = host.decode(latent)
-        rgba = codec.decode(pixels.float().to(host.device), host.vae_space(latent.to(host.device)), passes)
+        rgba = codec.decode(pixels.float().to(host.device), host.vae_space(latent.to(host.device), base), passes)
         pictures += from_tensor(care_for(rgba, pixels.to(rgba), care))
     return pictures
 

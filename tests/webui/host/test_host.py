@@ -42,7 +42,7 @@ def test_a_loaded_model(make_webui, flavour, base) -> None:
 @pytest.mark.parametrize("base", ["sd15", "sdxl"])
 def test_latents_lose_the_scale(make_webui, flavour, base) -> None:
     host = host_of(make_webui(flavour, base).sd_model)
-    values = host.vae_space(torch.ones(1, 4, 2, 2, dtype=torch.float16)).values
+    values = host.vae_space(torch.ones(1, 4, 2, 2, dtype=torch.float16), host.base).values
     assert values.dtype == torch.float32 and torch.allclose(values, torch.tensor(1 / SCALE_FACTOR[base]))
 
 
